@@ -1,0 +1,264 @@
+package profile
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// A Target is a description of what was recorded.
+type Target struct {
+	Command []string // program and arguments; nil for a running process or the machine
+	Dir     string   // folder the command ran in
+	PID     int      // the process that was attached to; 0 otherwise
+	Machine bool     // every process of the machine
+	// Package, Run and Bench say which Go test it was: import path and the patterns given to go test.
+	Package, Run, Bench string
+}
+
+// String names the target as a person would: "go test ./fib -run TestFib", "process 71",
+// "whole machine".
+func (t Target) String() string {
+	switch {
+	case t.Package != "":
+		s := "go test " + t.Package
+		if t.Run != "" {
+			s += " -run " + t.Run
+		}
+		if t.Bench != "" {
+			s += " -bench " + t.Bench
+		}
+		return s
+	case t.Machine:
+		return "whole machine"
+	case t.PID != 0:
+		return fmt.Sprintf("process %d", t.PID)
+	case len(t.Command) > 0:
+		return joinCommand(t.Command)
+	}
+	return "nothing"
+}
+
+// A Series is the samples of one kind.
+type Series struct {
+	Kind    Kind
+	Unit    Unit
+	Period  int64 // nominal weight of one sample, in Unit; 0 where samples have no period
+	Samples Samples
+}
+
+// A Capture is what the kernel said about an interval: samples on stacks of locations, and after
+// symbolizing the frames those locations stand for.
+//
+// While it is being recorded its tables only grow (Mappings may gain their BuildID), so a prefix of
+// each is a valid capture; see View.
+type Capture struct {
+	Target    Target
+	Engine    string        // "bpf" or "perf", or the tool an import came from
+	Machine   string        // kernel release and architecture: "Linux 6.18.44 x86_64, 2 CPUs"
+	Start     time.Time     // wall clock when recording began
+	Length    time.Duration // how long it took
+	Tasks     []Task
+	Mappings  []Mapping
+	Locations []Location
+	Stacks    *Stacks[LocationID]
+	Series    []Series
+	Symbols   Symbols
+	Warnings  []Warning
+	// Interrupted says that the recorder did not come to its end: samples after the last stored
+	// chunk are missing, and symbols may be.
+	Interrupted bool
+}
+
+// Symbols are the names of a capture's locations and the sources they lie in.
+type Symbols struct {
+	// Frames of all locations; Frames[0] is the zero Frame. Frames are unique.
+	Frames []Frame
+	// Of lists each location's frames, innermost first: more than one where calls were inlined.
+	// Of[0] is nil. A location beyond its length, or with an empty list, is not symbolized and is
+	// read as the pseudo-frame Unknown.
+	Of [][]FrameID
+	// Sources are the files that frames name, once each, ordered by Path.
+	Sources []Source
+}
+
+// A Source is a file named by frames, as it was when recorded.
+type Source struct {
+	Path  string // Frame.File: as the build recorded it
+	Local string // where it was found on this machine; "" when it was not
+	Text  []byte // its content then; nil when it was not found
+	Note  string // why there is no text, or why it may not be what was built; "" otherwise
+}
+
+// NewCapture makes an empty capture with entry 0 in every table.
+func NewCapture(target Target, start time.Time) *Capture {
+	return &Capture{
+		Target:    target,
+		Start:     start,
+		Tasks:     make([]Task, 1),
+		Mappings:  make([]Mapping, 1),
+		Locations: make([]Location, 1),
+		Stacks:    NewStacks[LocationID](),
+	}
+}
+
+// Of is the series of a kind, or nil.
+func (c *Capture) Of(kind Kind) *Series {
+	for i := range c.Series {
+		if c.Series[i].Kind == kind {
+			return &c.Series[i]
+		}
+	}
+	return nil
+}
+
+// View is the capture as it is now, for readers, while c goes on growing under the lock that the
+// caller holds. It shares the tables' memory.
+func (c *Capture) View() *Capture {
+	v := *c
+	v.Tasks = c.Tasks[:len(c.Tasks):len(c.Tasks)]
+	v.Mappings = append([]Mapping(nil), c.Mappings...)
+	v.Locations = c.Locations[:len(c.Locations):len(c.Locations)]
+	v.Stacks = c.Stacks.View()
+	v.Series = append([]Series(nil), c.Series...)
+	for i := range v.Series {
+		v.Series[i].Samples = v.Series[i].Samples.Slice(0, v.Series[i].Samples.Len())
+	}
+	v.Warnings = append([]Warning(nil), c.Warnings...)
+	return &v
+}
+
+// Warn adds a warning, or adds to the count of the same one.
+func (c *Capture) Warn(kind WarningKind, count int64, text string) {
+	for i := range c.Warnings {
+		if w := &c.Warnings[i]; w.Kind == kind && w.Text == text {
+			w.Count += count
+			return
+		}
+	}
+	c.Warnings = append(c.Warnings, Warning{Kind: kind, Text: text, Count: count})
+}
+
+// ErrNoSeries says that a capture holds no samples of the kind asked for.
+var ErrNoSeries = errors.New("no such samples in the capture")
+
+// Profile turns one kind of a capture's samples into weighted stacks of frames: each location
+// becomes its frames, outermost first, and a stack whose outermost frame is not an entry function
+// begins with the pseudo-frame BrokenStack. The cost is one pass over the unique stacks; samples
+// keep their order and their columns are shared but for Stack.
+//
+// A stack that lies wholly in the kernel has no user part to be broken. It fails only where the
+// capture has no such series (ErrNoSeries).
+func (c *Capture) Profile(kind Kind) (*Profile, error) {
+	s := c.Of(kind)
+	if s == nil {
+		return nil, fmt.Errorf("%s: %w", kind, ErrNoSeries)
+	}
+	p := &Profile{
+		Kind: s.Kind, Unit: s.Unit, Start: c.Start, Length: c.Length,
+		Frames: c.Symbols.Frames, Stacks: NewStacks[FrameID](), Tasks: c.Tasks,
+		Samples: s.Samples, Warnings: c.Warnings,
+	}
+	if len(p.Frames) == 0 {
+		p.Frames = make([]Frame, 1)
+	}
+	p.Frames = p.Frames[:len(p.Frames):len(p.Frames)] // appending below must not reach c
+	pseudo := func(name string) FrameID {
+		for id := FrameID(1); int(id) < len(p.Frames); id++ {
+			if p.Frames[id] == (Frame{Func: name}) {
+				return id
+			}
+		}
+		p.Frames = append(p.Frames, Frame{Func: name})
+		return FrameID(len(p.Frames) - 1)
+	}
+	unknown := [1]FrameID{pseudo(Unknown)}
+	broken := pseudo(BrokenStack)
+
+	parents, locations := c.Stacks.Columns()
+	to := make([]StackID, len(parents)) // capture's stack → profile's stack
+	for id := 1; id < len(parents); id++ {
+		loc := locations[id]
+		frames := unknown[:]
+		if int(loc) < len(c.Symbols.Of) && len(c.Symbols.Of[loc]) > 0 {
+			frames = c.Symbols.Of[loc]
+		}
+		at := to[parents[id]]
+		if parents[id] == 0 && !p.Frames[frames[len(frames)-1]].Entry && c.kindOf(loc) != KernelCode {
+			at = p.Stacks.Intern(0, broken)
+		}
+		for i := len(frames) - 1; i >= 0; i-- {
+			at = p.Stacks.Intern(at, frames[i])
+		}
+		to[id] = at
+	}
+	p.Samples.Stack = make([]StackID, s.Samples.Len())
+	for i, id := range s.Samples.Stack {
+		p.Samples.Stack[i] = to[id]
+	}
+	return p, nil
+}
+
+func (c *Capture) kindOf(l LocationID) MappingKind {
+	return c.Mappings[c.Locations[l].Mapping].Kind
+}
+
+// Broken is the share of a profile's weight on stacks that begin with BrokenStack, 0 to 1.
+func (p *Profile) Broken() float64 {
+	parents, leaf := p.Stacks.Columns()
+	bad := make([]bool, len(parents))
+	for id := 1; id < len(parents); id++ {
+		bad[id] = bad[parents[id]] || parents[id] == 0 && p.Frames[leaf[id]].Func == BrokenStack
+	}
+	var part, all int64
+	for i, id := range p.Samples.Stack {
+		w := p.Samples.Weight[i]
+		all += w
+		if bad[id] {
+			part += w
+		}
+	}
+	if all == 0 {
+		return 0
+	}
+	return float64(part) / float64(all)
+}
+
+// Check tells of the first broken law of the capture's tables.
+func (c *Capture) Check() error {
+	switch {
+	case len(c.Tasks) == 0 || c.Tasks[0] != (Task{}):
+		return errors.New("capture: task 0 is not the zero task")
+	case len(c.Mappings) == 0 || c.Mappings[0] != (Mapping{}):
+		return errors.New("capture: mapping 0 is not the zero mapping")
+	case len(c.Locations) == 0 || c.Locations[0] != (Location{}):
+		return errors.New("capture: location 0 is not the zero location")
+	}
+	for i, l := range c.Locations {
+		if int(l.Mapping) >= len(c.Mappings) {
+			return fmt.Errorf("capture: location %d has mapping %d of %d", i, l.Mapping, len(c.Mappings))
+		}
+	}
+	if err := checkStacks(c.Stacks, len(c.Locations)); err != nil {
+		return fmt.Errorf("capture: %w", err)
+	}
+	seen := map[Kind]bool{}
+	for i := range c.Series {
+		s := &c.Series[i]
+		if seen[s.Kind] {
+			return fmt.Errorf("capture: two series of kind %s", s.Kind)
+		}
+		seen[s.Kind] = true
+		if err := s.Samples.check(c.Stacks.Len(), len(c.Tasks)); err != nil {
+			return fmt.Errorf("series %s: %w", s.Kind, err)
+		}
+	}
+	for l, ids := range c.Symbols.Of {
+		for _, id := range ids {
+			if id == 0 || int(id) >= len(c.Symbols.Frames) {
+				return fmt.Errorf("capture: location %d has frame %d of %d", l, id, len(c.Symbols.Frames))
+			}
+		}
+	}
+	return nil
+}
