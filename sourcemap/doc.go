@@ -1,0 +1,9 @@
+// Package sourcemap turns places in binaries into places in sources, and back: Location to Frames
+// (Go's pclntab with its inline tree, DWARF lines and inlined subroutines, symbol tables, the
+// kernel's symbols), build paths to paths of this machine, and recorded lines to lines of the text
+// as it is now.
+//
+// It knows neither how a capture was recorded, nor processes, nor the store, nor editors. Binaries
+// come to it as bytes, through an Opener; sources are the only files it opens by name, and only
+// where Paths leads.
+package sourcemap
