@@ -31,3 +31,5 @@ require (
 	golang.org/x/term v0.47.0 // indirect
 	golang.org/x/tools v0.52.0 // indirect
 )
+
+tool github.com/cilium/ebpf/cmd/bpf2go

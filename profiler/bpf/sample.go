@@ -1,0 +1,81 @@
+package bpf
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// A Sample is one observation of a task that ran: the event a Sampler was attached to came to its
+// period.
+type Sample struct {
+	Time   uint64 // CLOCK_MONOTONIC, in ns
+	Period uint64 // what the sample stands for, in the event's unit: ns for cpu-clock
+	PID    uint32 // process, in the reader's PID namespace
+	TID    uint32 // thread, likewise; 0 for the idle task of a CPU, as is PID
+	CPU    uint32
+	// Kernel and User are runtime addresses, leaf first: the first is the instruction that was
+	// interrupted, the others are return addresses. Kernel is empty where user code was
+	// interrupted, User where a kernel thread was, and either where the event excludes it. In a
+	// sample of kernel code the first address of User is where user code goes on after the system
+	// call or interrupt: it is not a call, either.
+	Kernel []uint64
+	User   []uint64
+	// KernelCut and UserCut say that the stack has as many addresses as are copied at most
+	// (Sampler.Depth), so that its outermost callers are most likely missing.
+	KernelCut bool
+	UserCut   bool
+	// Outside says that the task does not live in the reader's PID namespace: PID and TID are 0.
+	Outside bool
+}
+
+// Flags of a record: OUTSIDE, KERNEL_CUT and USER_CUT of sampler.bpf.c.
+const (
+	flagOutside = 1 << iota
+	flagKernelCut
+	flagUserCut
+)
+
+// headerSize is that of struct sample_header of sampler.bpf.c.
+const headerSize = 32
+
+// decode reads a record of the ring, all of it:
+//
+//	 0       8       16    20    24   26    28      30      32
+//	 +-------+-------+-----+-----+----+-----+-------+-------+---------+--------+
+//	 | time  |period | pid | tid |cpu |flags|kernel | user  | kernel  | user   |
+//	 |       |       |     |     |    |     | depth | depth | stack   | stack  |
+//	 +-------+-------+-----+-----+----+-----+-------+-------+---------+--------+
+//
+// in the order of bytes that amd64 and arm64 have. It fills every field of s and reuses its slices.
+// Where it fails, s is as it was.
+func decode(raw []byte, s *Sample) error {
+	if len(raw) < headerSize {
+		return fmt.Errorf("BPF sample of %d bytes: the header alone has %d", len(raw), headerSize)
+	}
+	kernel := int(binary.LittleEndian.Uint16(raw[28:]))
+	user := int(binary.LittleEndian.Uint16(raw[30:]))
+	if want := headerSize + 8*(kernel+user); len(raw) != want {
+		return fmt.Errorf("BPF sample of %d bytes: its header, %d kernel and %d user addresses have %d",
+			len(raw), kernel, user, want)
+	}
+	flags := binary.LittleEndian.Uint16(raw[26:])
+	s.Time = binary.LittleEndian.Uint64(raw)
+	s.Period = binary.LittleEndian.Uint64(raw[8:])
+	s.PID = binary.LittleEndian.Uint32(raw[16:])
+	s.TID = binary.LittleEndian.Uint32(raw[20:])
+	s.CPU = uint32(binary.LittleEndian.Uint16(raw[24:]))
+	s.Outside = flags&flagOutside != 0
+	s.KernelCut = flags&flagKernelCut != 0
+	s.UserCut = flags&flagUserCut != 0
+	stacks := raw[headerSize:]
+	s.Kernel = appendAddresses(s.Kernel[:0], stacks[:8*kernel])
+	s.User = appendAddresses(s.User[:0], stacks[8*kernel:])
+	return nil
+}
+
+func appendAddresses(to []uint64, raw []byte) []uint64 {
+	for ; len(raw) >= 8; raw = raw[8:] {
+		to = append(to, binary.LittleEndian.Uint64(raw))
+	}
+	return to
+}

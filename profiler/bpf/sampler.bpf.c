@@ -1,0 +1,150 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+// A perf_event program that puts each sample of the events it is attached to into a BPF ring
+// buffer: when, who, where, and the kernel's and the user's stack of addresses.
+//
+// It names no structure of the kernel but the stable ones of include/uapi, so one object runs on
+// every kernel since 5.8 (the ring buffer), with or without BTF, and no vmlinux.h is needed.
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+// The context of a perf_event program, struct bpf_perf_event_data of
+// include/uapi/linux/bpf_perf_event.h, with the registers as so many words: the amd64 and the arm64
+// object are compiled on one machine, which has only its own <asm/ptrace.h>.
+#if defined(__TARGET_ARCH_x86)
+#define REGISTERS 21 // struct pt_regs, arch/x86/include/uapi/asm/ptrace.h
+#elif defined(__TARGET_ARCH_arm64)
+#define REGISTERS 34 // struct user_pt_regs, arch/arm64/include/uapi/asm/ptrace.h
+#else
+#error "give the number of words in this architecture's bpf_user_pt_regs_t"
+#endif
+
+struct event_context {
+	__u64 registers[REGISTERS];
+	__u64 sample_period;
+	__u64 addr;
+};
+
+// MAX_DEPTH bounds each of the two stacks. A per-CPU map's value may not exceed 32 KiB
+// (PCPU_MIN_UNIT_SIZE, include/linux/percpu.h), and two stacks of this depth are half of that.
+#define MAX_DEPTH 1024
+
+// Flags of a sample.
+#define OUTSIDE    1 // the task has no number in the reader's PID namespace
+#define KERNEL_CUT 2 // the kernel stack has as many addresses as were asked for
+#define USER_CUT   4 // the user stack likewise
+
+// What precedes a sample's addresses in the ring: kernel_depth of the kernel, leaf first, and then
+// user_depth of the user, leaf first.
+struct sample_header {
+	__u64 time;   // CLOCK_MONOTONIC, ns
+	__u64 period; // of the event, in the event's unit: ns for cpu-clock
+	__u32 pid;
+	__u32 tid;
+	__u16 cpu;
+	__u16 flags;
+	__u16 kernel_depth;
+	__u16 user_depth;
+};
+
+struct scratch {
+	struct sample_header head;
+	__u64 addresses[2 * MAX_DEPTH];
+};
+
+// Set before loading.
+volatile const __u64 depth = 127;     // addresses of each stack, at most MAX_DEPTH
+volatile const __u64 wake_at = 1;     // bytes in the ring from which on each sample wakes the reader
+volatile const __u64 pid_ns_dev = 0;  // the reader's PID namespace as the kernel's dev_t and inode
+volatile const __u64 pid_ns_ino = 0;  // 0: the initial namespace, where every task has a number
+
+// Samples go here.
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20); // bytes; set before loading
+} ring SEC(".maps");
+
+// A sample is put together here, because it is larger than the stack and its size is not known
+// before. The kernel runs one perf_event program at a time on a CPU (bpf_prog_active in
+// bpf_overflow_handler, kernel/events/core.c), so nobody else writes.
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratch SEC(".maps");
+
+// Samples that found no room in the ring.
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} lost SEC(".maps");
+
+// addresses_of turns what bpf_get_stack returned into a number of addresses. Kernels before 5.12
+// answer -EFAULT where there is no such stack, and later ones 0; neither is a fault.
+static __always_inline __u64 addresses_of(long bytes)
+{
+	if (bytes <= 0)
+		return 0;
+	__u64 n = (__u64)bytes / sizeof(__u64);
+	return n > MAX_DEPTH ? MAX_DEPTH : n;
+}
+
+SEC("perf_event")
+int on_sample(struct event_context *ctx)
+{
+	__u32 zero = 0;
+	struct scratch *s = bpf_map_lookup_elem(&scratch, &zero);
+	if (!s)
+		return 0;
+
+	s->head.time = bpf_ktime_get_ns();
+	s->head.period = ctx->sample_period;
+	s->head.cpu = bpf_get_smp_processor_id();
+	__u16 flags = 0;
+
+	if (pid_ns_ino == 0) {
+		__u64 task = bpf_get_current_pid_tgid();
+		s->head.pid = task >> 32;
+		s->head.tid = task;
+	} else {
+		// It knows only the tasks that live in this very namespace, not those of its children.
+		struct bpf_pidns_info task = {};
+		if (bpf_get_ns_current_pid_tgid(pid_ns_dev, pid_ns_ino, &task, sizeof(task)))
+			flags |= OUTSIDE;
+		s->head.pid = task.tgid;
+		s->head.tid = task.pid;
+	}
+
+	__u64 limit = depth;
+	if (limit > MAX_DEPTH)
+		limit = MAX_DEPTH;
+	__u64 kernel = addresses_of(bpf_get_stack(ctx, s->addresses, limit * sizeof(__u64), 0));
+	__u64 user = addresses_of(bpf_get_stack(ctx, &s->addresses[kernel], limit * sizeof(__u64), BPF_F_USER_STACK));
+	if (kernel >= limit)
+		flags |= KERNEL_CUT;
+	if (user >= limit)
+		flags |= USER_CUT;
+	s->head.flags = flags;
+	s->head.kernel_depth = kernel;
+	s->head.user_depth = user;
+
+	// A wakeup is an interrupt and a switch to the reader, which reads on a timer anyway: it is
+	// only woken where waiting for the timer could fill the ring.
+	__u64 wake = BPF_RB_NO_WAKEUP;
+	if (bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= wake_at)
+		wake = BPF_RB_FORCE_WAKEUP;
+	__u64 size = sizeof(s->head) + (kernel + user) * sizeof(__u64);
+	if (bpf_ringbuf_output(&ring, s, size, wake)) {
+		__u64 *n = bpf_map_lookup_elem(&lost, &zero);
+		if (n)
+			*n += 1;
+	}
+	return 0; // nothing for the event's own ring
+}
+
+char _license[] SEC("license") = "Dual MIT/GPL";
