@@ -1,0 +1,49 @@
+# Everything a person or a machine does with the project. `make` alone builds.
+
+GO      ?= go
+BIN     := bin/sightline
+FUZZTIME ?= 30s
+
+export CGO_ENABLED = 0
+
+.PHONY: build run test check bench generate fuzz clean
+
+build:
+	@$(GO) build -o $(BIN) ./cmd/sightline
+
+# The main job on the bundled example: profile its test, then show its source with the costs.
+run: build
+	@cd testdata/example && ../../$(BIN) test -run TestPages && echo && ../../$(BIN) lines accesslog.go
+
+# Every test. Installs the compilers that tests build programs with, where they are missing.
+test:
+	@.ci/packages test
+	$(GO) test ./...
+
+# What a reviewer would ask for: formatting, vet, generated files current, the race detector.
+check:
+	@.ci/packages test generate
+	@files=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$files" || { echo "not gofmt-ed: $$files"; exit 1; }
+	$(GO) vet ./...
+	profiler/bpf/check-generated.sh
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+# The figures that the project promises, each beside its peer from the same run; history in out/bench.
+bench: build
+	@.ci/packages bench
+	$(GO) run ./testdata/bench
+
+# The BPF objects and their Go bindings, which are committed: building needs no clang.
+generate:
+	@.ci/packages generate
+	$(GO) generate ./profiler/bpf
+
+# Every fuzz target for FUZZTIME each.
+fuzz:
+	@for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	    echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	  done; done
+
+clean:
+	rm -rf bin out
