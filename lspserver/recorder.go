@@ -1,0 +1,90 @@
+package lspserver
+
+import (
+	"context"
+	"time"
+
+	"github.com/sightline-dev/sightline/profiler/profile"
+	"github.com/sightline-dev/sightline/profiler/store"
+	"github.com/sightline-dev/sightline/sourcemap"
+)
+
+// A Recorder records programs for the server. The server never sees the kernel: the program that
+// wires it together gives it the real recorder, and tests give it a replay.
+//
+// Start begins a recording and returns at once; building a test is part of the recording (phase
+// "building"). It fails only for what can be told without waiting, such as a missing folder or a
+// refused permission, with one sentence that names the remedy. When ctx ends the session is over:
+// the recording is stopped and what it has is kept.
+type Recorder interface {
+	Start(ctx context.Context, req Request) (Recording, error)
+}
+
+// A Request says what to record. Exactly one of Test, Command, PID and Machine is set.
+type Request struct {
+	// Workspace is the root folder whose store takes the capture, as given to Config.OpenStore.
+	Workspace string
+	Dir       string        // folder that a command runs in; the test's package folder for a test
+	Test      *TestRequest  // a Go test or benchmark
+	Command   []string      // program and arguments
+	PID       int           // a running process
+	Machine   bool          // every process
+	For       time.Duration // how long at most; 0 is until the target ends, or until Stop
+	Freq      int           // samples per second and CPU; 0 is the recorder's default
+	Engine    string        // "bpf", "perf", or "" for the best that opens
+	// Prefixes are the user's own rules from build paths to paths of this machine.
+	Prefixes []sourcemap.Prefix
+}
+
+// A TestRequest names Go tests as go test does.
+type TestRequest struct {
+	Package string   // the package's folder
+	Run     string   // pattern for -run; "" is every test, or none where Bench is set
+	Bench   string   // pattern for -bench; "" is no benchmark
+	Args    []string // further go test flags
+	// The test is repeated until it has Samples samples or Max has passed; 0 is the recorder's
+	// default.
+	Samples int
+	Max     time.Duration
+}
+
+// A Recording is one run of a Recorder. All methods may be called from any goroutine.
+type Recording interface {
+	// Updates tells how the recording goes, a few times a second, and is closed when it ends. The
+	// receiver may be slow: the sender drops updates but those that carry Output.
+	Updates() <-chan Update
+	// Stop ends the recording and keeps what was recorded. It returns at once; Wait tells the end.
+	Stop()
+	// Discard ends the recording and keeps nothing. It returns at once.
+	Discard()
+	// Wait is the end: the capture is stored (or dropped) and the target has ended or was let go.
+	// The error is one sentence with the remedy; nothing was stored then. A target that fails by
+	// itself is no error: see Result.Failed.
+	Wait() (Result, error)
+}
+
+// Phases of a recording, as Update.Phase names them.
+const (
+	PhaseBuilding    = "building"
+	PhaseRecording   = "recording"
+	PhaseSymbolizing = "symbolizing"
+	PhaseStoring     = "storing"
+)
+
+// An Update is the state of a recording at one moment.
+type Update struct {
+	Elapsed time.Duration // since the target began to run
+	Samples int           // taken so far
+	Phase   string
+	Output  []byte // what the target wrote since the last update
+	// Capture is a symbolized view of what is recorded so far, or nil. It does not change
+	// any more.
+	Capture *profile.Capture
+}
+
+// A Result is how a recording ended.
+type Result struct {
+	ID      store.ID // "" where nothing was stored (discarded, or not one sample)
+	Failed  bool     // the target failed: a test failed, a command exited with an error
+	Message string   // one sentence about the failure or about what is missing; ""
+}
