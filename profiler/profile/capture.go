@@ -250,8 +250,16 @@ func (c *Capture) Check() error {
 		}
 		seen[s.Kind] = true
 		if err := s.Samples.check(c.Stacks.Len(), len(c.Tasks)); err != nil {
-			return fmt.Errorf("series %s: %w", s.Kind, err)
+			return fmt.Errorf("capture: series %s: %w", s.Kind, err)
 		}
+	}
+	switch {
+	case len(c.Symbols.Frames) > 0 && c.Symbols.Frames[0] != (Frame{}):
+		return errors.New("capture: frame 0 is not the zero frame")
+	case len(c.Symbols.Of) > len(c.Locations):
+		return fmt.Errorf("capture: symbols of %d locations, but there are %d", len(c.Symbols.Of), len(c.Locations))
+	case len(c.Symbols.Of) > 0 && len(c.Symbols.Of[0]) > 0:
+		return errors.New("capture: location 0 has frames")
 	}
 	for l, ids := range c.Symbols.Of {
 		for _, id := range ids {

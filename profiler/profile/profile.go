@@ -251,7 +251,13 @@ func (p *Profile) Check() error {
 	if err := checkStacks(p.Stacks, len(p.Frames)); err != nil {
 		return fmt.Errorf("profile: %w", err)
 	}
-	return p.Samples.check(p.Stacks.Len(), len(p.Tasks))
+	if len(p.Tasks) == 0 || p.Tasks[0] != (Task{}) {
+		return fmt.Errorf("profile: task 0 is not the zero task")
+	}
+	if err := p.Samples.check(p.Stacks.Len(), len(p.Tasks)); err != nil {
+		return fmt.Errorf("profile: %w", err)
+	}
+	return nil
 }
 
 func checkStacks[F ID](s *Stacks[F], frames int) error {
@@ -275,18 +281,18 @@ func checkStacks[F ID](s *Stacks[F], frames int) error {
 func (s *Samples) check(stacks, tasks int) error {
 	n := len(s.Stack)
 	if len(s.Task) != n || len(s.Time) != n || len(s.Weight) != n || s.Count != nil && len(s.Count) != n {
-		return fmt.Errorf("profile: sample columns differ in length")
+		return fmt.Errorf("sample columns differ in length")
 	}
 	for i := range n {
 		switch {
 		case int(s.Stack[i]) >= stacks:
-			return fmt.Errorf("profile: sample %d has stack %d of %d", i, s.Stack[i], stacks)
+			return fmt.Errorf("sample %d has stack %d of %d", i, s.Stack[i], stacks)
 		case int(s.Task[i]) >= tasks:
-			return fmt.Errorf("profile: sample %d has task %d of %d", i, s.Task[i], tasks)
+			return fmt.Errorf("sample %d has task %d of %d", i, s.Task[i], tasks)
 		}
 	}
 	if !slices.IsSorted(s.Time) {
-		return fmt.Errorf("profile: samples are not in order of time")
+		return fmt.Errorf("samples are not in order of time")
 	}
 	return nil
 }
