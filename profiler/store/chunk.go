@@ -1,0 +1,454 @@
+package store
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sightline-dev/sightline/profiler/profile"
+)
+
+// A chunk is what a capture's tables grew by between two flushes: everything but its symbols. The
+// first chunk begins at entry 1 of each table (entry 0 is always zero) and a finished capture has
+// one chunk that holds it all, unless it has more than chunkSamples samples of a kind. The marks at
+// the head of each make a lost chunk an error instead of a shift of every identifier.
+
+// chunkSamples bounds the memory that encoding takes, not the capture.
+const chunkSamples = 4 << 20
+
+// What an element costs in the memory of a reader, with what is needed while decoding.
+const (
+	sampleSize   = 4 + 4 + 8 + 8 + 8
+	stackSize    = 4 + 4 + 8
+	locationSize = 24
+	taskSize     = 48
+	mappingSize  = 48
+	seriesSize   = 160
+)
+
+// maxSeries is far above the kinds that exist.
+const maxSeries = 64
+
+// marks say how much of each table has been stored.
+type marks struct {
+	tasks, mappings, locations, stacks int
+	samples                            []int // of each series
+}
+
+// start is the marks of a capture of which nothing is stored.
+func start() marks { return marks{tasks: 1, mappings: 1, locations: 1, stacks: 1} }
+
+// marksOf is where the tables of c end, with at most limit samples of each series more than from.
+func marksOf(c *profile.Capture, from marks, limit int) (to marks, all bool) {
+	to = marks{
+		tasks: len(c.Tasks), mappings: len(c.Mappings),
+		locations: len(c.Locations), stacks: c.Stacks.Len(),
+	}
+	all = true
+	for i := range c.Series {
+		n, at := c.Series[i].Samples.Len(), 0
+		if i < len(from.samples) {
+			at = from.samples[i]
+		}
+		if n-at > limit {
+			n, all = at+limit, false
+		}
+		to.samples = append(to.samples, n)
+	}
+	return to, all
+}
+
+// shrunk says what of c is shorter than what has been stored of it, which the contract of Flush
+// excludes.
+func (m marks) shrunk(c *profile.Capture) error {
+	switch {
+	case len(c.Tasks) < m.tasks:
+		return fmt.Errorf("%d tasks have become %d", m.tasks, len(c.Tasks))
+	case len(c.Mappings) < m.mappings:
+		return fmt.Errorf("%d mappings have become %d", m.mappings, len(c.Mappings))
+	case len(c.Locations) < m.locations:
+		return fmt.Errorf("%d locations have become %d", m.locations, len(c.Locations))
+	case c.Stacks.Len() < m.stacks:
+		return fmt.Errorf("%d stacks have become %d", m.stacks, c.Stacks.Len())
+	case len(c.Series) < len(m.samples):
+		return fmt.Errorf("%d series have become %d", len(m.samples), len(c.Series))
+	}
+	for i, n := range m.samples {
+		if c.Series[i].Samples.Len() < n {
+			return fmt.Errorf("%d samples of kind %s have become %d", n, c.Series[i].Kind, c.Series[i].Samples.Len())
+		}
+	}
+	return nil
+}
+
+// encodeChunk is the record of c's tables from one mark to another. changed are the mappings below
+// from.mappings that are not what has been stored. sizes, where not nil, is told how many bytes
+// each part took.
+func encodeChunk(c *profile.Capture, from, to marks, changed []profile.MappingID, best bool, sizes map[string]int) []byte {
+	e := &encoder{best: best}
+	at := 0
+	part := func(name string) {
+		if sizes != nil {
+			sizes[name] += len(e.b) - at
+		}
+		at = len(e.b)
+	}
+
+	e.uint(uint64(from.tasks))
+	e.count(to.tasks-from.tasks, taskSize)
+	e.tasks(c.Tasks[from.tasks:to.tasks])
+	part("tasks")
+
+	e.uint(uint64(from.mappings))
+	e.count(to.mappings-from.mappings, mappingSize)
+	for _, m := range c.Mappings[from.mappings:to.mappings] {
+		e.mapping(m)
+	}
+	e.count(len(changed), mappingSize)
+	for _, id := range changed {
+		e.uint(uint64(id))
+		e.mapping(c.Mappings[id])
+	}
+	part("mappings")
+
+	e.uint(uint64(from.locations))
+	e.count(to.locations-from.locations, locationSize)
+	e.locations(c.Locations[from.locations:to.locations])
+	part("locations")
+
+	e.uint(uint64(from.stacks))
+	e.count(to.stacks-from.stacks, stackSize)
+	e.stacks(c.Stacks, from.stacks, to.stacks)
+	part("stacks")
+
+	e.uint(uint64(len(from.samples)))
+	e.count(len(to.samples), seriesSize)
+	for i, end := range to.samples {
+		s, begin := &c.Series[i], 0
+		if i < len(from.samples) {
+			begin = from.samples[i]
+		}
+		e.string(string(s.Kind))
+		e.string(string(s.Unit))
+		e.int(s.Period)
+		e.uint(uint64(begin))
+		e.count(end-begin, sampleSize)
+		part("series")
+		e.samples(s.Samples.Slice(begin, end), s.Period, part)
+	}
+	return e.seal(recordChunk)
+}
+
+func (e *encoder) tasks(tasks []profile.Task) {
+	ints := func(of func(profile.Task) int) {
+		v := make([]uint64, len(tasks))
+		last := 0
+		for i, t := range tasks {
+			x := of(t)
+			v[i] = zigzag(int64(x - last))
+			last = x
+		}
+		e.column(v)
+	}
+	ints(func(t profile.Task) int { return t.PID })
+	ints(func(t profile.Task) int { return t.TID - t.PID })
+	ints(func(t profile.Task) int { return t.PID - t.Parent })
+	putStrings(e, tasks, func(t profile.Task) string { return t.Comm })
+}
+
+func (e *encoder) mapping(m profile.Mapping) {
+	e.byte(byte(m.Kind))
+	e.string(m.Path)
+	e.string(m.BuildID)
+	e.bool(m.Deleted)
+	e.bool(m.Offsets)
+}
+
+// locations: addresses lie near the one before in the same mapping.
+func (e *encoder) locations(locations []profile.Location) {
+	mapping := make([]uint64, len(locations))
+	addr := make([]uint64, len(locations))
+	last := make(map[profile.MappingID]uint64)
+	for i, l := range locations {
+		mapping[i] = uint64(l.Mapping) << 1
+		if l.Return {
+			mapping[i] |= 1
+		}
+		addr[i] = zigzag(int64(l.Addr - last[l.Mapping]))
+		last[l.Mapping] = l.Addr
+	}
+	e.column(mapping)
+	e.column(addr)
+}
+
+// stacks: a new stack's nodes follow each other, so a parent is mostly the node before (0); and a
+// location that was not met before is the next one (0).
+func (e *encoder) stacks(s *profile.Stacks[profile.LocationID], from, to int) {
+	parents, leaves := s.Columns()
+	p := make([]uint64, to-from)
+	l := make([]uint64, to-from)
+	next := nextLocation(leaves[:from])
+	for i := range p {
+		id := from + i
+		p[i] = uint64(id) - 1 - uint64(parents[id])
+		leaf := leaves[id]
+		if leaf == next {
+			next++
+		} else {
+			l[i] = uint64(leaf) + 1
+		}
+	}
+	e.column(p)
+	e.column(l)
+}
+
+// nextLocation is one above the largest location that leaves name.
+func nextLocation(leaves []profile.LocationID) profile.LocationID {
+	if len(leaves) == 0 {
+		return 1
+	}
+	return slices.Max(leaves) + 1
+}
+
+func (e *encoder) samples(s profile.Samples, period int64, part func(string)) {
+	n := s.Len()
+	v := make([]uint64, n)
+	for i, t := range s.Task {
+		v[i] = uint64(t)
+	}
+	e.column(v)
+	part("sample.task")
+	for i, id := range s.Stack {
+		v[i] = uint64(id)
+	}
+	e.column(v)
+	part("sample.stack")
+	for i, w := range s.Weight {
+		v[i] = zigzag(w)
+	}
+	e.column(v)
+	part("sample.weight")
+	e.bool(s.Count != nil)
+	if s.Count != nil {
+		for i, x := range s.Count {
+			v[i] = zigzag(x)
+		}
+		e.column(v)
+	}
+	part("sample.count")
+	e.times(s.Time, period)
+	part("sample.time")
+}
+
+// decodeChunk appends what a chunk holds to c. at are the marks of what c has so far, and are moved.
+func decodeChunk(c *profile.Capture, at *marks, record []byte) error {
+	d, err := unseal(recordChunk, record)
+	if err != nil {
+		return err
+	}
+	d.begins("tasks", at.tasks)
+	n := d.count(taskSize)
+	c.Tasks = d.tasks(c.Tasks, n)
+	at.tasks += n
+
+	d.begins("mappings", at.mappings)
+	n = d.count(mappingSize)
+	for range n {
+		c.Mappings = append(c.Mappings, d.mapping())
+	}
+	at.mappings += n
+	for range d.count(mappingSize) {
+		id := d.uint32()
+		m := d.mapping()
+		if d.err != nil {
+			return d.err
+		}
+		if id == 0 || int(id) >= len(c.Mappings) {
+			return fmt.Errorf("%w: mapping %d of %d has changed", errRecord, id, len(c.Mappings))
+		}
+		c.Mappings[id] = m
+	}
+
+	d.begins("locations", at.locations)
+	n = d.count(locationSize)
+	var scratch []uint64
+	c.Locations = d.locations(c.Locations, n, &scratch)
+	at.locations += n
+
+	d.begins("stacks", at.stacks)
+	n = d.count(stackSize)
+	c.Stacks = d.stacks(c.Stacks, n, &scratch)
+	at.stacks += n
+
+	d.begins("series", len(at.samples))
+	n = d.count(seriesSize)
+	if n < len(at.samples) || n > maxSeries {
+		d.fail("%d series follow on %d", n, len(at.samples))
+	}
+	for i := 0; i < n && d.err == nil; i++ {
+		kind, unit, period := profile.Kind(d.string()), profile.Unit(d.string()), d.int()
+		if i == len(at.samples) {
+			at.samples = append(at.samples, 0)
+			c.Series = append(c.Series, profile.Series{Kind: kind, Unit: unit, Period: period})
+		}
+		s := &c.Series[i]
+		if s.Kind != kind || s.Unit != unit {
+			d.fail("series %d has become %s in %s from %s in %s", i, kind, unit, s.Kind, s.Unit)
+		}
+		s.Period = period
+		d.begins("samples", at.samples[i])
+		samples := d.count(sampleSize)
+		d.samples(&s.Samples, samples, &scratch)
+		at.samples[i] += samples
+	}
+	return d.done()
+}
+
+// begins verifies that what follows begins where the last chunk ended.
+func (d *decoder) begins(table string, at int) {
+	if from := d.uint(); d.err == nil && from != uint64(at) {
+		d.fail("%s begin at %d and the chunk before ended at %d", table, from, at)
+	}
+}
+
+func (d *decoder) tasks(tasks []profile.Task, n int) []profile.Task {
+	if d.err != nil || n == 0 {
+		return tasks
+	}
+	had := len(tasks)
+	tasks = append(tasks, make([]profile.Task, n)...)
+	v := make([]uint64, n)
+	ints := func(set func(t *profile.Task, x int)) {
+		d.column(v)
+		last := int64(0)
+		for i := range v {
+			last += unzigzag(v[i])
+			set(&tasks[had+i], int(last))
+		}
+	}
+	ints(func(t *profile.Task, x int) { t.PID = x })
+	ints(func(t *profile.Task, x int) { t.TID = t.PID + x })
+	ints(func(t *profile.Task, x int) { t.Parent = t.PID - x })
+	for i, s := range d.strings(n) {
+		tasks[had+i].Comm = s
+	}
+	return tasks
+}
+
+func (d *decoder) mapping() profile.Mapping {
+	m := profile.Mapping{
+		Kind: profile.MappingKind(d.byte()), Path: d.string(), BuildID: d.string(),
+		Deleted: d.bool(), Offsets: d.bool(),
+	}
+	if m.Kind > profile.Anonymous {
+		d.fail("no mapping has kind %d", m.Kind)
+	}
+	return m
+}
+
+func (d *decoder) locations(locations []profile.Location, n int, scratch *[]uint64) []profile.Location {
+	if d.err != nil || n == 0 {
+		return locations
+	}
+	*scratch = grow(*scratch, 2*n)
+	mapping, addr := (*scratch)[:n], (*scratch)[n:2*n]
+	d.column(mapping)
+	d.column(addr)
+	if d.err != nil {
+		return locations
+	}
+	locations = slices.Grow(locations, n)
+	last := make(map[uint64]uint64)
+	for i := range n {
+		m := mapping[i] >> 1
+		if m > 1<<32-1 {
+			d.fail("location %d has mapping %d", i, m)
+			return locations
+		}
+		a := last[m] + uint64(unzigzag(addr[i]))
+		last[m] = a
+		locations = append(locations, profile.Location{Mapping: profile.MappingID(m), Addr: a, Return: mapping[i]&1 == 1})
+	}
+	return locations
+}
+
+func (d *decoder) stacks(s *profile.Stacks[profile.LocationID], n int, scratch *[]uint64) *profile.Stacks[profile.LocationID] {
+	if d.err != nil || n == 0 {
+		return s
+	}
+	*scratch = grow(*scratch, 2*n)
+	p, l := (*scratch)[:n], (*scratch)[n:2*n]
+	d.column(p)
+	d.column(l)
+	if d.err != nil {
+		return s
+	}
+	parents, leaves := s.Columns()
+	parents, leaves = slices.Grow(parents, n), slices.Grow(leaves, n)
+	next := uint64(nextLocation(leaves))
+	for i := range n {
+		id := uint64(len(parents))
+		leaf := l[i] - 1
+		if l[i] == 0 {
+			leaf = next
+			next++
+		}
+		if p[i] >= id || leaf > 1<<32-1 {
+			d.fail("stack %d has no parent or no location", id)
+			return s
+		}
+		next = max(next, leaf+1)
+		parents = append(parents, profile.StackID(id-1-p[i]))
+		leaves = append(leaves, profile.LocationID(leaf))
+	}
+	return profile.StacksOf(parents, leaves)
+}
+
+func (d *decoder) samples(s *profile.Samples, n int, scratch *[]uint64) {
+	if d.err != nil {
+		return
+	}
+	had := s.Len()
+	*scratch = grow(*scratch, n)
+	v := *scratch
+	d.column(v)
+	s.Task = slices.Grow(s.Task, n)
+	for _, x := range v {
+		if x > 1<<32-1 {
+			d.fail("no task has number %d", x)
+			return
+		}
+		s.Task = append(s.Task, profile.TaskID(x))
+	}
+	d.column(v)
+	s.Stack = slices.Grow(s.Stack, n)
+	for _, x := range v {
+		if x > 1<<32-1 {
+			d.fail("no stack has number %d", x)
+			return
+		}
+		s.Stack = append(s.Stack, profile.StackID(x))
+	}
+	d.column(v)
+	s.Weight = slices.Grow(s.Weight, n)
+	for _, x := range v {
+		s.Weight = append(s.Weight, unzigzag(x))
+	}
+	if counted := d.bool(); counted || s.Count != nil {
+		for len(s.Count) < had {
+			s.Count = append(s.Count, 1)
+		}
+		if counted {
+			d.column(v)
+		}
+		s.Count = slices.Grow(s.Count, n)
+		for _, x := range v {
+			if !counted {
+				x = zigzag(1)
+			}
+			s.Count = append(s.Count, unzigzag(x))
+		}
+	}
+	s.Time = append(s.Time, make([]time.Duration, n)...)
+	d.times(s.Time[had:], scratch)
+}

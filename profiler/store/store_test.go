@@ -1,0 +1,66 @@
+package store
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/sightline-dev/sightline/profiler/profile"
+)
+
+// open is a store in a folder of the test, which is checked when the test ends.
+func open(t testing.TB, opts Options) *Store {
+	t.Helper()
+	return openAt(t, filepath.Join(t.TempDir(), "captures.db"), opts)
+}
+
+func openAt(t testing.TB, path string, opts Options) *Store {
+	t.Helper()
+	s, err := Open(path, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Check(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// diff compares captures by their content.
+func diff(want, got *profile.Capture) string {
+	return cmp.Diff(want, got, cmpopts.EquateEmpty(), cmp.Transformer("stacks", func(s *profile.Stacks[profile.LocationID]) (c struct {
+		Parents []profile.StackID
+		Leaves  []profile.LocationID
+	}) {
+		c.Parents, c.Leaves = s.Columns()
+		return c
+	}))
+}
+
+func must[T any](t testing.TB) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func TestPutAndLoad(t *testing.T) {
+	s := open(t, Options{})
+	want := generate(small, 1)
+	m := must[Meta](t)(s.Put(want))
+	got := must[*profile.Capture](t)(s.Load(m.ID))
+	if d := diff(want, got); d != "" {
+		t.Error(d)
+	}
+	list := must[[]Meta](t)(s.List())
+	if len(list) != 1 || list[0].ID != m.ID || len(list[0].Files) != small.files {
+		t.Errorf("list is %+v", list)
+	}
+}
