@@ -1,0 +1,3 @@
+module example.com/gotables
+
+go 1.20
