@@ -1,0 +1,171 @@
+package profiler
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// An image is what the recorder must know of an ELF file: where its bytes are in its own address
+// space, and who it is. It is read from the program headers alone, which the kernel maps by and
+// which a stripped or even truncated file still has; debug/elf.NewFile would refuse such files for
+// their section headers.
+type image struct {
+	segments []segment
+	buildID  string // GNU build ID in hex, else the Go build ID; "" if none
+}
+
+// A segment is a PT_LOAD program header.
+type segment struct {
+	offset, size uint64 // in the file
+	addr         uint64 // ELF virtual address of its first byte
+	exec         bool
+}
+
+var errNotELF = errors.New("not an ELF file")
+
+const (
+	maxProgramHeaders = 1024
+	maxNotes          = 64 << 10
+)
+
+func readImage(r io.ReaderAt) (image, error) {
+	var ident [elf.EI_NIDENT]byte
+	if _, err := r.ReadAt(ident[:], 0); err != nil || string(ident[:4]) != elf.ELFMAG {
+		if err != nil && err != io.EOF {
+			return image{}, err
+		}
+		return image{}, errNotELF
+	}
+	var order binary.ByteOrder = binary.LittleEndian
+	if elf.Data(ident[elf.EI_DATA]) == elf.ELFDATA2MSB {
+		order = binary.BigEndian
+	}
+	var phoff uint64
+	var phentsize, phnum uint16
+	is64 := elf.Class(ident[elf.EI_CLASS]) == elf.ELFCLASS64
+	if is64 {
+		var h elf.Header64
+		if err := readStruct(r, 0, order, &h); err != nil {
+			return image{}, fmt.Errorf("read the ELF header: %w", err)
+		}
+		phoff, phentsize, phnum = h.Phoff, h.Phentsize, h.Phnum
+	} else {
+		var h elf.Header32
+		if err := readStruct(r, 0, order, &h); err != nil {
+			return image{}, fmt.Errorf("read the ELF header: %w", err)
+		}
+		phoff, phentsize, phnum = uint64(h.Phoff), h.Phentsize, h.Phnum
+	}
+	if phnum == 0 || phnum > maxProgramHeaders || phoff > 1<<62 {
+		return image{}, fmt.Errorf("ELF file with %d program headers", phnum)
+	}
+	var im image
+	var goID string
+	for i := range uint64(phnum) {
+		p, err := readProgramHeader(r, int64(phoff+i*uint64(phentsize)), order, is64)
+		if err != nil {
+			return image{}, fmt.Errorf("read ELF program header %d: %w", i, err)
+		}
+		switch elf.ProgType(p.Type) {
+		case elf.PT_LOAD:
+			if p.Off+p.Filesz >= p.Off && p.Filesz > 0 {
+				im.segments = append(im.segments, segment{
+					offset: p.Off, size: p.Filesz, addr: p.Vaddr, exec: elf.ProgFlag(p.Flags)&elf.PF_X != 0,
+				})
+			}
+		case elf.PT_NOTE:
+			if p.Off > 1<<62 {
+				continue
+			}
+			notes := make([]byte, min(p.Filesz, maxNotes))
+			n, _ := r.ReadAt(notes, int64(p.Off))
+			gnu, golang := readNotes(notes[:n], order, p.Align)
+			if im.buildID == "" {
+				im.buildID = gnu
+			}
+			if goID == "" {
+				goID = golang
+			}
+		}
+	}
+	if im.buildID == "" {
+		im.buildID = goID
+	}
+	return im, nil
+}
+
+func readProgramHeader(r io.ReaderAt, at int64, order binary.ByteOrder, is64 bool) (elf.Prog64, error) {
+	if is64 {
+		var p elf.Prog64
+		err := readStruct(r, at, order, &p)
+		return p, err
+	}
+	var p elf.Prog32
+	err := readStruct(r, at, order, &p)
+	return elf.Prog64{
+		Type: p.Type, Flags: p.Flags, Off: uint64(p.Off), Vaddr: uint64(p.Vaddr),
+		Filesz: uint64(p.Filesz), Memsz: uint64(p.Memsz), Align: uint64(p.Align),
+	}, err
+}
+
+func readStruct(r io.ReaderAt, at int64, order binary.ByteOrder, to any) error {
+	if at < 0 {
+		return io.ErrUnexpectedEOF
+	}
+	return binary.Read(io.NewSectionReader(r, at, int64(binary.Size(to))), order, to)
+}
+
+// readNotes finds the build IDs among notes: namesz, descsz, type, and then name and desc, each
+// padded to 4 bytes (or to the segment's alignment where that is 8: gABI, "Note Section").
+func readNotes(b []byte, order binary.ByteOrder, align uint64) (gnu, golang string) {
+	const (
+		gnuBuildID = 3 // NT_GNU_BUILD_ID
+		goBuildID  = 4 // cmd/link: ELF_NOTE_GOBUILDID_TAG
+		maxID      = 256
+	)
+	if align != 8 {
+		align = 4
+	}
+	pad := func(n uint64) uint64 { return (n + align - 1) &^ (align - 1) }
+	for len(b) >= 12 {
+		namesz, descsz, kind := uint64(order.Uint32(b)), uint64(order.Uint32(b[4:])), order.Uint32(b[8:])
+		// Desc begins at a multiple of align from the note's start, not from the name's.
+		at := pad(12 + namesz)
+		if at+descsz > uint64(len(b)) {
+			return gnu, golang
+		}
+		name := string(bytes.TrimRight(b[12:12+namesz], "\x00"))
+		desc := b[at : at+descsz]
+		switch {
+		case name == "GNU" && kind == gnuBuildID && gnu == "" && 0 < descsz && descsz <= maxID:
+			gnu = hex.EncodeToString(desc)
+		case name == "Go" && kind == goBuildID && golang == "" && 0 < descsz && descsz <= maxID:
+			golang = string(bytes.TrimRight(desc, "\x00"))
+		}
+		next := pad(at + descsz)
+		if next >= uint64(len(b)) {
+			break
+		}
+		b = b[next:]
+	}
+	return gnu, golang
+}
+
+// address turns a file offset into the ELF virtual address of that byte. Two segments may share a
+// page of the file; their byte ranges still differ. ok is false where no segment has the byte.
+func (im *image) address(offset uint64) (addr uint64, ok bool) {
+	for _, s := range im.segments {
+		if offset-s.offset < s.size {
+			addr, ok = offset-s.offset+s.addr, true
+			if s.exec {
+				break
+			}
+		}
+	}
+	return addr, ok
+}

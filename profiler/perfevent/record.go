@@ -1,0 +1,186 @@
+package perfevent
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Type is a record's type: PERF_RECORD_…
+type Type uint32
+
+// The types whose contents are decoded. Of all others a Record has Type, Misc and nothing else.
+const (
+	Mmap        Type = unix.PERF_RECORD_MMAP
+	Mmap2       Type = unix.PERF_RECORD_MMAP2
+	Comm        Type = unix.PERF_RECORD_COMM
+	Fork        Type = unix.PERF_RECORD_FORK
+	Exit        Type = unix.PERF_RECORD_EXIT
+	Lost        Type = unix.PERF_RECORD_LOST
+	LostSamples Type = unix.PERF_RECORD_LOST_SAMPLES
+	Throttle    Type = unix.PERF_RECORD_THROTTLE
+	Unthrottle  Type = unix.PERF_RECORD_UNTHROTTLE
+	Sample      Type = unix.PERF_RECORD_SAMPLE
+)
+
+// A Record is one record of a ring. Its slices point into the ring, or into a buffer of it
+// that a later record reuses: they hold until the next call of the Ring's method that filled it
+// (Next or Scan), and no longer than the Ring is open.
+type Record struct {
+	Type Type
+	Misc uint16 // PERF_RECORD_MISC_…, whose meaning depends on Type
+
+	ID   uint64 // of the event; an inherited event has its ancestor's
+	Time uint64 // CLOCK_MONOTONIC, ns
+	CPU  uint32
+	// PID and TID are whom the record is about: the task that ran, the new one of a Fork, the
+	// ended one of an Exit. They are numbers in the PID namespace of this process; 0 for a task
+	// outside of it, ^0 for one that is gone already.
+	PID, TID uint32
+	// PPID and PTID are the task that called fork (Fork) or the ended task's parent (Exit).
+	PPID, PTID uint32
+
+	Period uint64 // Sample: ns of running time it stands for
+	// Chain are runtime addresses, leaf first, with PERF_CONTEXT_… markers before each part
+	// (Sample).
+	Chain []uint64
+
+	Name []byte // Comm: the new name. Mmap, Mmap2: the file's path as the process sees it, "//anon", "[vdso]"
+
+	// What was mapped where (Mmap, Mmap2).
+	Addr, Len, Offset uint64 // runtime address and bytes; offset in the file
+	Prot              uint32 // PROT_… (Mmap2)
+	Major, Minor      uint32 // device and inode of the file (Mmap2 without BuildID)
+	Inode, Generation uint64
+	BuildID           []byte // of the file (Mmap2, Linux 5.12, where the file has one)
+
+	Count uint64 // how many records or samples were lost (Lost, LostSamples)
+}
+
+// Exec tells of a Comm that the name came with a new program in a new address space.
+func (r *Record) Exec() bool {
+	return r.Type == Comm && r.Misc&unix.PERF_RECORD_MISC_COMM_EXEC != 0
+}
+
+const (
+	headerSize = 8 // struct perf_event_header
+	// idSize is what sample_id_all appends: TID, TIME, CPU, IDENTIFIER, in this order
+	// (__perf_event__output_id_sample).
+	idSize = 32
+)
+
+// decode reads one record, header included, whose layout is that of sampleType. b is aligned to 8
+// bytes and as long as its header says.
+//
+//	SAMPLE   id u64 · pid, tid u32 · time u64 · cpu, 0 u32 · period u64 · n u64 · chain [n]u64
+//	others   body · pid, tid u32 · time u64 · cpu, 0 u32 · id u64
+func decode(b []byte, r *Record) error {
+	*r = Record{}
+	if len(b) < headerSize {
+		return fmt.Errorf("perf record of %d bytes: a header has %d", len(b), headerSize)
+	}
+	r.Type = Type(binary.NativeEndian.Uint32(b))
+	r.Misc = binary.NativeEndian.Uint16(b[4:])
+	if size := int(binary.NativeEndian.Uint16(b[6:])); size != len(b) || size%8 != 0 {
+		return fmt.Errorf("perf record of type %d: its header says %d bytes of %d", r.Type, size, len(b))
+	}
+	body := b[headerSize:]
+	if r.Type == Sample {
+		return r.decodeSample(body)
+	}
+	least, known := bodySize[r.Type]
+	if !known {
+		return nil
+	}
+	if len(body) < least+idSize {
+		return fmt.Errorf("perf record of type %d has %d bytes, which is less than %d", r.Type, len(b), headerSize+least+idSize)
+	}
+	id := body[len(body)-idSize:]
+	body = body[:len(body)-idSize]
+	r.PID, r.TID = u32(id, 0), u32(id, 4)
+	r.Time = u64(id, 8)
+	r.CPU = u32(id, 16)
+	r.ID = u64(id, 24)
+	switch r.Type {
+	case Mmap:
+		r.PID, r.TID = u32(body, 0), u32(body, 4)
+		r.Addr, r.Len, r.Offset = u64(body, 8), u64(body, 16), u64(body, 24)
+		r.Name = cString(body[32:])
+	case Mmap2:
+		r.PID, r.TID = u32(body, 0), u32(body, 4)
+		r.Addr, r.Len, r.Offset = u64(body, 8), u64(body, 16), u64(body, 24)
+		if r.Misc&unix.PERF_RECORD_MISC_MMAP_BUILD_ID != 0 {
+			// u8 size, 3 bytes reserved, u8 build_id[20]
+			if n := int(body[32]); n <= 20 {
+				r.BuildID = body[36 : 36+n : 36+n]
+			}
+		} else {
+			r.Major, r.Minor, r.Inode, r.Generation = u32(body, 32), u32(body, 36), u64(body, 40), u64(body, 48)
+		}
+		r.Prot = u32(body, 56)
+		r.Name = cString(body[64:])
+	case Comm:
+		r.PID, r.TID = u32(body, 0), u32(body, 4)
+		r.Name = cString(body[8:])
+	case Fork, Exit:
+		r.PID, r.PPID = u32(body, 0), u32(body, 4)
+		r.TID, r.PTID = u32(body, 8), u32(body, 12)
+		r.Time = u64(body, 16)
+	case Lost:
+		r.ID, r.Count = u64(body, 0), u64(body, 8)
+	case LostSamples:
+		r.Count = u64(body, 0)
+	case Throttle, Unthrottle:
+		r.Time, r.ID = u64(body, 0), u64(body, 8)
+	}
+	return nil
+}
+
+// bodySize is the least size of a record between header and sample_id.
+var bodySize = map[Type]int{
+	Mmap:        32,
+	Mmap2:       64,
+	Comm:        8,
+	Fork:        24,
+	Exit:        24,
+	Lost:        16,
+	LostSamples: 8,
+	Throttle:    24,
+	Unthrottle:  24,
+}
+
+func (r *Record) decodeSample(body []byte) error {
+	const fixed = 48
+	if len(body) < fixed {
+		return fmt.Errorf("perf sample of %d bytes, which is less than %d", headerSize+len(body), headerSize+fixed)
+	}
+	r.ID = u64(body, 0)
+	r.PID, r.TID = u32(body, 8), u32(body, 12)
+	r.Time = u64(body, 16)
+	r.CPU = u32(body, 24)
+	r.Period = u64(body, 32)
+	n := u64(body, 40)
+	chain := body[fixed:]
+	if n > uint64(len(chain)/8) {
+		return fmt.Errorf("perf sample of %d bytes: no room for a chain of %d addresses", headerSize+len(body), n)
+	}
+	if n > 0 {
+		// Records begin at multiples of 8 in the ring and in the buffer for wrapped ones.
+		r.Chain = unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(chain))), n)
+	}
+	return nil
+}
+
+func u32(b []byte, at int) uint32 { return binary.NativeEndian.Uint32(b[at:]) }
+func u64(b []byte, at int) uint64 { return binary.NativeEndian.Uint64(b[at:]) }
+
+// cString is b up to its first zero byte: names are padded with zeros to a multiple of 8.
+func cString(b []byte) []byte {
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		return b[:i:i]
+	}
+	return b
+}

@@ -1,0 +1,367 @@
+package profiler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sightline-dev/sightline/profiler/perfevent"
+	"github.com/sightline-dev/sightline/profiler/profile"
+)
+
+// A Recording is a capture in the making. Its methods may be called by any goroutine.
+//
+// Goroutines: read takes records from the kernel, from Start to Stop. For a command, one goroutine
+// has the thread that starts it, from Start to Close, and one waits for each command. One waits for
+// the context, from Start to Stop. Stop starts one that closes the events.
+type Recording struct {
+	options Options
+	target  Target
+	opener  *opener
+	files   *codeFiles
+	rings   []*perfevent.Ring
+	merger  *merger       // read's alone
+	every   time.Duration // read's longest sleep
+	start   uint64        // CLOCK_MONOTONIC
+	pidfd   int           // of a recorded process; -1 otherwise
+	wake    int           // eventfd that ends read
+
+	launcher    *launcher     // nil but for a command
+	processDone chan struct{} // closed when the recorded process has ended
+	stopping    chan struct{} // closed by Stop
+	readDone    chan struct{} // closed when read has returned
+
+	mu  sync.Mutex // guards b
+	b   *builder
+	run sync.Mutex // guards command; held while one is started
+	now *command   // the present or last command; nil but for a command
+
+	stop  sync.Once
+	close sync.Once
+}
+
+// Start begins to record. When it returns, a command runs and a process or the machine is being
+// sampled, until Stop is called, the context ends, or the command or process does; then too Stop
+// must be called for the capture, and Close in the end.
+//
+// When the context ends, so does the recording; what was recorded is kept for Stop. See Stop for
+// what becomes of the command.
+//
+// A command is covered from its first instruction, and so are all threads and processes that it
+// starts, also after it has ended. It stays in the process group it would have without the
+// recorder: on a terminal, Ctrl-C reaches it as well as the recorder. Of a running process all
+// threads are covered, and what they start from now on.
+//
+// A thread is sampled after each period that it has run on one CPU. The last part of a period is
+// not seen, so of what lives for less than a few periods some is missing.
+func Start(ctx context.Context, target Target, options Options) (*Recording, error) {
+	if err := target.check(); err != nil {
+		return nil, err
+	}
+	options, err := options.check()
+	if err != nil {
+		return nil, err
+	}
+	if target.Command != nil {
+		if err := checkCommand(target.Command); err != nil {
+			return nil, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("record %s: %w", target, err)
+	}
+	r := &Recording{
+		options: options, target: target, files: newCodeFiles(), pidfd: -1, wake: -1,
+		processDone: make(chan struct{}), stopping: make(chan struct{}), readDone: make(chan struct{}),
+	}
+	if err := r.open(); err != nil {
+		r.abandon()
+		return nil, err
+	}
+	go r.read()
+	if target.Command != nil {
+		if err := r.Run(target.Command); err != nil {
+			r.Stop()
+			r.Close()
+			return nil, err
+		}
+	}
+	go func() {
+		select {
+		case <-ctx.Done():
+			r.Stop()
+		case <-r.stopping:
+		}
+	}()
+	return r, nil
+}
+
+// open opens what the target needs and starts sampling, but for a command.
+func (r *Recording) open() (err error) {
+	if r.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
+		return fmt.Errorf("record %s: make an eventfd: %w", r.target, err)
+	}
+	if pid := r.target.PID; pid != 0 {
+		if r.pidfd, err = openPID(pid); err != nil {
+			return err
+		}
+	}
+	if r.opener, err = newOpener(r.target, r.options); err != nil {
+		return err
+	}
+	r.rings = r.opener.rings
+	rings := make([]ring, len(r.rings))
+	for i := range rings {
+		rings[i] = r.rings[i]
+	}
+
+	if r.target.Command != nil {
+		r.launcher = startLauncher()
+	}
+	attach := func() (*owners, error) {
+		switch {
+		case r.target.Command != nil:
+			return nil, r.launcher.open(r.opener)
+		case r.target.Machine:
+			return nil, r.opener.machine()
+		}
+		return r.opener.process(r.target.PID)
+	}
+	owners, err := attach()
+	if bpfOnly := new(attachError); err != nil && r.opener.source != nil && r.options.Engine == AnyEngine &&
+		(errors.As(err, &bpfOnly) || errors.Is(err, errDoubled)) {
+		r.opener.usePerf(err)
+		owners, err = attach()
+	}
+	if err != nil {
+		if r.opener.source != nil && errors.As(err, new(*attachError)) {
+			return r.opener.refuse(err, nil)
+		}
+		return r.opener.refuse(r.opener.why, err)
+	}
+
+	describe := r.options.Describe
+	if describe.String() == (profile.Target{}).String() {
+		describe = r.target.describe()
+	}
+	period := r.opener.clock.Period
+	r.start = monotonic()
+	r.b = newBuilder(describe, &machine{files: r.files}, time.Now(), r.start, int64(period))
+	r.b.c.Engine = string(r.opener.engine())
+	r.b.c.Machine = describeMachine()
+	r.b.tracker.owners = owners
+	r.warn()
+	r.merger = newMerger(rings, r.opener.source)
+	r.every = pace(period, r.rings, r.b.depth)
+
+	if r.target.Command != nil {
+		return nil // exec enables it
+	}
+	if err := r.opener.enable(); err != nil {
+		return fmt.Errorf("record %s: %w", r.target, err)
+	}
+	// Only now, for what is mapped from now on is told by records: what both tell is the same. It
+	// counts from the start of the capture on, before all records.
+	return r.snapshot()
+}
+
+// warn adds what cannot be seen.
+func (r *Recording) warn() {
+	if !r.opener.clock.ExcludeKernel {
+		return
+	}
+	paranoid, _ := perfevent.Paranoid()
+	r.b.warn(profile.WarnHidden, fmt.Sprintf(
+		"the kernel's own time is hidden and not in the numbers: kernel.perf_event_paranoid is %d; to see it: sudo setcap cap_perfmon=ep %s, or sudo sysctl kernel.perf_event_paranoid=1",
+		paranoid, self()))
+	if r.opener.why != nil && !denied(r.opener.why) {
+		r.b.warn(profile.WarnEngine, "recorded with the perf engine, which may not see the kernel here: "+r.opener.why.Error())
+	}
+}
+
+// abandon frees what open had opened before it failed.
+func (r *Recording) abandon() {
+	if r.launcher != nil {
+		r.launcher.end()
+	}
+	if r.opener != nil {
+		r.opener.close()
+	}
+	r.files.close()
+	for _, fd := range []int{r.wake, r.pidfd} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// Wait returns when the present command or the process has ended, or after Stop or the end of the
+// context: then a process or the machine is not waited for, but a command is, which Stop has ended.
+// The machine ends only so.
+//
+// It is nil also when the command failed: its exit status is in ProcessState. The error is that of
+// copying its output, see exec.Cmd.Wait.
+func (r *Recording) Wait() error {
+	if r.target.Command == nil {
+		select {
+		case <-r.processDone:
+		case <-r.stopping:
+		}
+		return nil
+	}
+	r.run.Lock()
+	c := r.now
+	r.run.Unlock()
+	if c == nil {
+		return nil
+	}
+	<-c.done
+	return c.err
+}
+
+// Stop ends the recording and returns the capture, which is not symbolized and which the recording
+// does not touch any more. It leaves a recorded process alone. A command that still runs is sent
+// SIGTERM, and SIGKILL after Options.Grace; Wait waits for that, Stop does not.
+//
+// Stop again returns the same capture.
+func (r *Recording) Stop() (*profile.Capture, error) {
+	r.stop.Do(func() {
+		close(r.stopping)
+		err := r.opener.disable()
+		length := time.Duration(monotonic() - r.start)
+		var one [8]byte
+		one[0], one[7] = 1, 1 // not 0 in any order of bytes
+		unix.Write(r.wake, one[:])
+		<-r.readDone
+		r.run.Lock()
+		c := r.now
+		r.run.Unlock()
+		if c != nil {
+			c.terminate(r.options.Grace)
+		}
+		lost := r.opener.lost()
+		var unread uint64
+		if s := r.opener.source; s != nil {
+			lost += s.Lost()
+		}
+		for _, ring := range r.rings {
+			unread += ring.Broken()
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if err != nil {
+			r.b.warn(profile.WarnTarget, err.Error())
+		}
+		r.b.finish(length, lost)
+		if unread > 0 || r.merger.queue.broken > 0 {
+			r.b.c.Warn(profile.WarnLost, int64(unread), "the kernel wrote records that could not be understood; Count is their bytes")
+		}
+		// Nobody waits for this: it can take a second for hundreds of events.
+		go r.opener.close()
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.b.c, nil
+}
+
+// View is the capture as it is now, for reading, while the recording goes on.
+func (r *Recording) View() *profile.Capture {
+	select {
+	case <-r.readDone:
+	default:
+		var lost uint64
+		if s := r.opener.source; s != nil {
+			lost = s.Lost()
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		select {
+		case <-r.stopping:
+		default:
+			r.b.finish(time.Duration(monotonic()-r.start), lost)
+		}
+		return r.b.c.View()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.b.c.View()
+}
+
+// Binary is the file of a mapping: the very file that ran, held since it was seen mapped, whatever
+// became of its path. The bytes may be read until Close, by any goroutine. The error says why there
+// are none; it wraps fs.ErrNotExist where the file was gone, and where the mapping is no file.
+func (r *Recording) Binary(id profile.MappingID) (io.ReaderAt, error) {
+	r.mu.Lock()
+	var f *codeFile
+	if int(id) < len(r.b.files) {
+		f = r.b.files[id]
+	}
+	r.mu.Unlock()
+	if f == nil {
+		return nil, fmt.Errorf("read the binary of mapping %d: there is no such mapping", id)
+	}
+	return r.files.reader(f)
+}
+
+// Close ends the recording if Stop has not, waits for a command that is being ended, and closes the
+// binaries.
+func (r *Recording) Close() error {
+	r.Stop()
+	var err error
+	r.close.Do(func() {
+		if r.launcher != nil {
+			r.Wait()
+			r.launcher.end()
+		}
+		r.files.close()
+		unix.Close(r.wake)
+		if r.pidfd >= 0 {
+			unix.Close(r.pidfd)
+		}
+	})
+	return err
+}
+
+// Run records one more command in the same capture, after the one before it has ended: a test that
+// is repeated. Only a recording that began with a command can.
+func (r *Recording) Run(cmd *exec.Cmd) error {
+	if r.launcher == nil {
+		return fmt.Errorf("record %s as well: this is a recording of %s", cmd.Path, r.target)
+	}
+	if err := checkCommand(cmd); err != nil {
+		return err
+	}
+	r.run.Lock()
+	defer r.run.Unlock()
+	if r.now != nil {
+		select {
+		case <-r.now.done:
+		default:
+			return fmt.Errorf("record %s: the command before it has not ended", cmd.Path)
+		}
+	}
+	select {
+	case <-r.stopping:
+		return fmt.Errorf("record %s: the recording has been stopped", cmd.Path)
+	default:
+	}
+	r.files.release()
+	r.files.hold(cmd.Path)
+	c, err := r.launcher.start(cmd)
+	if err != nil {
+		return err
+	}
+	r.now = c
+	go c.wait(func(text string) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.b.warn(profile.WarnTarget, text)
+	})
+	return nil
+}
