@@ -1,0 +1,154 @@
+package lspserver
+
+import (
+	"context"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"go.lsp.dev/protocol"
+	"go.lsp.dev/uri"
+
+	"github.com/sightline-dev/sightline/lspserver/rpc"
+	"github.com/sightline-dev/sightline/sourcemap"
+)
+
+// A document is one version of what an editor has open. It never changes; an edit makes another.
+type document struct {
+	uri     uri.URI
+	path    string // where it lies; "" where that is not this machine's file system
+	real    string // path without symbolic links
+	version int32
+	text    *rpc.Text
+
+	tests  func() []goTest        // found at the first call
+	placed atomic.Pointer[placed] // the numbers placed last; see annotations
+}
+
+func newDocument(u uri.URI, path, real string, version int32, text *rpc.Text) *document {
+	d := &document{uri: u, path: path, real: real, version: version, text: text}
+	d.tests = sync.OnceValue(func() []goTest { return goTests(path, []byte(text.String())) })
+	return d
+}
+
+// documents are all that are open, by URI. The map never changes.
+type documents map[uri.URI]*document
+
+// isAt says whether a source of a capture is the document: where it was found when it was recorded,
+// or else, which serves captures of other machines, where its build path leads now.
+func (d *document) isAt(build, local string, paths *sourcemap.Paths) bool {
+	if local != "" && paths.Same(local, d.path) {
+		return true
+	}
+	if local != "" {
+		if _, err := os.Stat(local); err == nil {
+			return false
+		}
+	}
+	here, ok := paths.Local(build)
+	return ok && paths.Same(here, d.path)
+}
+
+// filePath is the path a URI names, and false where it names no file of this machine. An empty URI
+// is read by the protocol package as the root folder, which is no document.
+func filePath(u uri.URI) (string, bool) {
+	if !u.IsFile() || u.Authority() != "" {
+		return "", false
+	}
+	path := u.FsPath()
+	return path, filepath.IsAbs(path) && path != "/"
+}
+
+type snapshotKey struct{}
+
+// Snapshot implements rpc.Server: a call sees the documents as they were when it arrived.
+func (s *server) Snapshot(ctx context.Context) context.Context {
+	return context.WithValue(ctx, snapshotKey{}, s.documents())
+}
+
+func (s *server) documents() documents {
+	if d := s.docs.Load(); d != nil {
+		return *d
+	}
+	return nil
+}
+
+// snapshot is the documents that a call sees.
+func (s *server) snapshot(ctx context.Context) documents {
+	if d, ok := ctx.Value(snapshotKey{}).(documents); ok {
+		return d
+	}
+	return s.documents()
+}
+
+// document is the one that a call is about. It is nil, without an error, for a document that lies
+// nowhere on this machine, of which there is nothing to say.
+func (s *server) document(ctx context.Context, u uri.URI) (*document, error) {
+	d, ok := s.snapshot(ctx)[u]
+	if !ok {
+		if _, file := filePath(u); !file {
+			return nil, nil
+		}
+		return nil, rpc.ErrParams("%s is not open here: send textDocument/didOpen first", u)
+	}
+	if d.path == "" {
+		return nil, nil
+	}
+	return d, nil
+}
+
+// setDocument puts a version in place, or takes the document out with nil.
+func (s *server) setDocument(u uri.URI, d *document) {
+	// Notifications run one after the other, so nobody else writes.
+	next := maps.Clone(s.documents())
+	if next == nil {
+		next = documents{}
+	}
+	if d == nil {
+		delete(next, u)
+	} else {
+		next[u] = d
+	}
+	s.docs.Store(&next)
+}
+
+// DidOpen implements protocol.Server.
+func (s *server) DidOpen(_ context.Context, p *protocol.DidOpenTextDocumentParams) error {
+	item := p.TextDocument
+	path, ok := filePath(item.URI)
+	real := ""
+	if ok {
+		s.adoptWorkspaceOf(path)
+		real = s.paths.Load().Canonical(path)
+	} else {
+		s.log.Info("a document that is no file here is not annotated", "uri", item.URI)
+	}
+	s.setDocument(item.URI, newDocument(item.URI, path, real, item.Version, rpc.NewText(item.Text)))
+	return nil
+}
+
+// DidChange implements protocol.Server. Changes of a document that was never opened have no text to
+// apply to, and changes that cannot be applied leave it as it was.
+func (s *server) DidChange(_ context.Context, p *protocol.DidChangeTextDocumentParams) error {
+	d, ok := s.documents()[p.TextDocument.URI]
+	if !ok {
+		s.log.Warn("a change of a document that is not open is ignored", "uri", p.TextDocument.URI)
+		return nil
+	}
+	text, err := d.text.Apply(s.client.Encoding(), p.ContentChanges)
+	if err != nil {
+		s.log.Warn("a change was not applied: the numbers of the document may be off until it is opened again",
+			"uri", d.uri, "version", p.TextDocument.Version, "error", err)
+		return nil
+	}
+	s.setDocument(d.uri, newDocument(d.uri, d.path, d.real, p.TextDocument.Version, text))
+	return nil
+}
+
+// DidClose implements protocol.Server.
+func (s *server) DidClose(_ context.Context, p *protocol.DidCloseTextDocumentParams) error {
+	s.setDocument(p.TextDocument.URI, nil)
+	return nil
+}

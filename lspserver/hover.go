@@ -1,0 +1,246 @@
+package lspserver
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"go.lsp.dev/protocol"
+
+	"github.com/sightline-dev/sightline/profiler/profile"
+	"github.com/sightline-dev/sightline/profiler/view"
+)
+
+// Hover implements protocol.Server: the breakdown of the line, and of the function that begins on
+// it.
+func (s *server) Hover(ctx context.Context, p *protocol.HoverParams) (*protocol.Hover, error) {
+	d, err := s.document(ctx, p.TextDocument.URI)
+	if err != nil {
+		return nil, err
+	}
+	a := s.annotations(d)
+	if a == nil {
+		return nil, nil
+	}
+	line := int(min(p.Position.Line, 1<<30))
+	l := a.on(line)
+	var pages []*page
+	_, set := s.shown()
+	if a.stale() {
+		if l == nil && line != 0 {
+			return nil, nil
+		}
+		pages = append(pages, &page{title: s.staleNotice(a)})
+	} else {
+		for _, fn := range a.functions {
+			if fn.now == line && a.file.capture.over(fn.Total.Weight, set.lensThreshold) {
+				pages = append(pages, s.functionPage(a.file, fn.function))
+			}
+		}
+		if l != nil {
+			pages = append(pages, s.linePage(a.file, l.Line.Line))
+		}
+	}
+	if len(pages) == 0 {
+		return nil, nil
+	}
+	pages[len(pages)-1].origin = s.origin(a.file.capture, a.edited, a.certain)
+	var texts []string
+	for _, pg := range pages {
+		texts = append(texts, s.markup(pg, s.can.markdownHover).Value)
+	}
+	r := d.text.Range(s.client.Encoding(), line)
+	kind, gap := protocol.MarkupKindMarkdown, "\n\n---\n\n"
+	if !s.can.markdownHover {
+		kind, gap = protocol.MarkupKindPlainText, "\n\n"
+	}
+	return &protocol.Hover{Contents: &protocol.MarkupContent{Kind: kind, Value: strings.Join(texts, gap)}, Range: &r}, nil
+}
+
+// A page is the breakdown of one line or function, before it is written as markdown or plain text.
+type page struct {
+	title            string
+	capture          *loaded // nil: nothing but title and origin
+	self, total      profile.Measure
+	callers, callees []view.Row
+	threads          []view.ThreadRow
+	origin           []string // what capture this is, one line each
+}
+
+const pageRows = 5 // callers, callees and threads that a page lists
+
+// linePage is the breakdown of a recorded line.
+func (s *server) linePage(f *file, line int) *page {
+	detail := view.DetailOf(f.capture.profile, f.path, line)
+	return detailPage(fmt.Sprintf("%s:%d", filepath.Base(f.path), line), f.capture, detail)
+}
+
+// functionPage is the breakdown of a function.
+func (s *server) functionPage(f *file, fn function) *page {
+	title := fn.Name
+	if fn.rank > 0 {
+		title += fmt.Sprintf(" · #%d of %s", fn.rank, plural(int64(f.capture.functions), "function"))
+	}
+	return detailPage(title, f.capture, view.FunctionDetail(f.capture.profile, fn.Name))
+}
+
+func detailPage(title string, l *loaded, d view.LineDetail) *page {
+	p := &page{title: title, capture: l, self: d.Self, total: d.Total}
+	p.callers = d.Callers[:min(len(d.Callers), pageRows)]
+	p.callees = d.Callees[:min(len(d.Callees), pageRows)]
+	if len(d.Threads) > 1 {
+		p.threads = d.Threads[:min(len(d.Threads), pageRows)]
+	}
+	return p
+}
+
+// origin says what was recorded, when, how far the source has drifted since, and what a reader of
+// the numbers must know.
+func (s *server) origin(l *loaded, edited int, certain bool) []string {
+	first := l.target.String()
+	switch {
+	case l.key.id == "":
+		first += " · being recorded"
+	case edited > 0:
+		first += fmt.Sprintf(" · recorded %s, %s edited since", Age(s.age(l)), plural(int64(edited), "line"))
+	default:
+		first += " · recorded " + Age(s.age(l))
+	}
+	lines := []string{first}
+	if !certain {
+		lines = append(lines, "The source was not recorded: if it was edited since, numbers may be on wrong lines.")
+	}
+	if l.cut {
+		lines = append(lines, "The recording was interrupted: its last moments are missing.")
+	}
+	if l.broken >= 0.01 {
+		lines = append(lines, fmt.Sprintf("%s of the time is on stacks whose callers are not known.", shareWord(l.broken)))
+	}
+	for _, w := range l.warnings {
+		text := w.Text
+		if w.Kind == profile.WarnLost && w.Count > 0 && !strings.ContainsAny(text, "0123456789") {
+			text = fmt.Sprintf("%s (%s)", text, Count(w.Count))
+		}
+		lines = append(lines, text)
+	}
+	return lines
+}
+
+func shareWord(share float64) string { return Percent(int64(share*1e9), 1e9) }
+
+// markup writes a page.
+func (s *server) markup(p *page, markdown bool) *protocol.MarkupContent {
+	if !markdown {
+		return &protocol.MarkupContent{Kind: protocol.MarkupKindPlainText, Value: s.plain(p)}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "**%s**", escape(p.title))
+	if l := p.capture; l != nil {
+		b.WriteString("\n\n| | share | " + measureWord(l.profile.Unit) + " | samples |\n|---|--:|--:|--:|\n")
+		for _, row := range []struct {
+			name string
+			m    profile.Measure
+		}{{"self", p.self}, {"total", p.total}} {
+			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", row.name, Percent(row.m.Weight, l.total.Weight),
+				Weight(row.m.Weight, l.profile.Unit), strings.TrimSpace(Count(row.m.Count)+" "+Margin(row.m.Count)))
+		}
+		list := func(title string, rows []view.Row) {
+			if len(rows) == 0 {
+				return
+			}
+			b.WriteString("\n" + title + "\n\n")
+			for _, r := range rows {
+				fmt.Fprintf(&b, "- %s %s · %s\n", s.link(l, r), Percent(r.Total.Weight, l.total.Weight), Weight(r.Total.Weight, l.profile.Unit))
+			}
+		}
+		list("Called by", p.callers)
+		list("Calls", p.callees)
+		if len(p.threads) > 0 {
+			b.WriteString("\nThreads\n\n")
+			for _, t := range p.threads {
+				fmt.Fprintf(&b, "- %s %s\n", escape(threadName(t.Task)), Percent(t.Total.Weight, l.total.Weight))
+			}
+		}
+	}
+	for _, line := range p.origin {
+		fmt.Fprintf(&b, "\n\n*%s*", escape(line))
+	}
+	return &protocol.MarkupContent{Kind: protocol.MarkupKindMarkdown, Value: strings.TrimSpace(b.String())}
+}
+
+// plain writes a page for clients that show no markdown.
+func (s *server) plain(p *page) string {
+	var b strings.Builder
+	b.WriteString(p.title + "\n")
+	if l := p.capture; l != nil {
+		for _, row := range []struct {
+			name string
+			m    profile.Measure
+		}{{"self ", p.self}, {"total", p.total}} {
+			fmt.Fprintf(&b, "%s %6s  %s  %s\n", row.name, Percent(row.m.Weight, l.total.Weight),
+				Weight(row.m.Weight, l.profile.Unit), strings.TrimSpace(Samples(row.m.Count)+" "+Margin(row.m.Count)))
+		}
+		list := func(title string, rows []view.Row) {
+			for _, r := range rows {
+				fmt.Fprintf(&b, "%s %s %s%s\n", title, Percent(r.Total.Weight, l.total.Weight), r.Name, where(r))
+			}
+		}
+		list("called by", p.callers)
+		list("calls", p.callees)
+		for _, t := range p.threads {
+			fmt.Fprintf(&b, "thread %s %s\n", threadName(t.Task), Percent(t.Total.Weight, l.total.Weight))
+		}
+	}
+	for _, line := range p.origin {
+		b.WriteString(line + "\n")
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// link names a function, as a link to its source where the client runs our command.
+func (s *server) link(l *loaded, r view.Row) string {
+	if !s.can.commandLinks || r.File == "" || r.Line == 0 || l.key.id == "" {
+		return code(r.Name) + escape(where(r))
+	}
+	return fmt.Sprintf("[%s](%s)", code(r.Name), commandURI("sightline.goToFrame",
+		goToFrameArgs{Capture: string(l.key.id), File: r.File, Line: r.Line}))
+}
+
+// where is a function's place, " (fib.go:9)", or "".
+func where(r view.Row) string {
+	if r.File == "" || r.Line == 0 {
+		return ""
+	}
+	return " (" + filepath.Base(r.File) + ":" + strconv.Itoa(r.Line) + ")"
+}
+
+func threadName(t profile.Task) string { return fmt.Sprintf("%s (%d)", t.Comm, t.TID) }
+
+func measureWord(unit profile.Unit) string {
+	switch unit {
+	case profile.Nanoseconds:
+		return "time"
+	case profile.Bytes:
+		return "bytes"
+	case profile.Cycles:
+		return "cycles"
+	}
+	return "count"
+}
+
+// code is a name in markdown's code quotes, whatever it contains.
+func code(s string) string {
+	if strings.Contains(s, "`") {
+		return "`` " + s + " ``"
+	}
+	return "`" + s + "`"
+}
+
+// escape keeps markdown from reading a foreign text as markup.
+func escape(s string) string {
+	return markdownEscaper.Replace(s)
+}
+
+var markdownEscaper = strings.NewReplacer(`\`, `\\`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`, "<", `\<`, "|", `\|`, "\n", " ", "\r", " ")

@@ -1,0 +1,586 @@
+package lspserver
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"go.lsp.dev/protocol"
+	"go.lsp.dev/uri"
+
+	"github.com/sightline-dev/sightline/lspserver/rpc"
+	"github.com/sightline-dev/sightline/profiler/profile"
+)
+
+// liveInterval is how often at most live numbers are made anew; so often clients refresh.
+const liveInterval = 500 * time.Millisecond
+
+// A recording is the one that a session has under way. The goroutine of the command that started it
+// runs it to its end.
+type recording struct {
+	name string       // for people: "TestFib"
+	dir  string       // package folder of a test; ""
+	test *TestRequest // nil for other targets
+	run  Recording    // nil until it has started
+
+	done chan struct{} // closed when it is over and its numbers are shown
+
+	// texts are the files that were open when it began, as they were on disk then: what is being
+	// built. By canonical path.
+	texts map[string][]byte
+
+	mu        sync.Mutex
+	last      Update
+	stopped   bool // stop was asked for, perhaps before run was there
+	discarded bool
+}
+
+// is says whether the recording is that of a test.
+func (r *recording) is(dir, run, bench string) bool {
+	return r.test != nil && r.dir == dir && r.test.Run == run && r.test.Bench == bench
+}
+
+// stop ends the recording and keeps it.
+func (r *recording) stop() {
+	r.mu.Lock()
+	r.stopped = true
+	run := r.run
+	r.mu.Unlock()
+	if run != nil {
+		run.Stop()
+	}
+}
+
+func (r *recording) discard() {
+	r.mu.Lock()
+	r.discarded = true
+	run := r.run
+	r.mu.Unlock()
+	if run != nil {
+		run.Discard()
+	}
+}
+
+// started gives the recording its run; a stop that came before is made up for.
+func (r *recording) started(run Recording) {
+	r.mu.Lock()
+	r.run = run
+	stopped, discarded := r.stopped, r.discarded
+	r.mu.Unlock()
+	if discarded {
+		run.Discard()
+	} else if stopped {
+		run.Stop()
+	}
+}
+
+func (r *recording) wasDiscarded() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.discarded
+}
+
+func (r *recording) update(u Update) {
+	r.mu.Lock()
+	r.last = u
+	r.mu.Unlock()
+}
+
+// state is how far the recording is.
+func (r *recording) state() (elapsed time.Duration, samples int, phase string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last.Elapsed, r.last.Samples, r.last.Phase
+}
+
+// status is the recording in words, for a lens.
+func (r *recording) status() string {
+	elapsed, samples, phase := r.state()
+	if phase == "" || phase == PhaseBuilding {
+		return "building…"
+	}
+	return fmt.Sprintf("recording… %s, %s", Duration(elapsed), Samples(int64(samples)))
+}
+
+// progress is the recording in words, for the client's progress display.
+func (r *recording) progress() string {
+	elapsed, samples, phase := r.state()
+	switch phase {
+	case PhaseRecording:
+		return fmt.Sprintf("recording %s · %s", Duration(elapsed), Samples(int64(samples)))
+	case PhaseSymbolizing:
+		return "reading symbols of " + Samples(int64(samples))
+	case PhaseStoring:
+		return "storing " + Samples(int64(samples))
+	}
+	return "building"
+}
+
+type profileTestArgs struct {
+	URI   string   `json:"uri,omitempty"`   // a file of the package, or
+	Dir   string   `json:"dir,omitempty"`   // the package's folder
+	Run   string   `json:"run,omitempty"`   // as for go test -run
+	Bench string   `json:"bench,omitempty"` // as for go test -bench
+	Args  []string `json:"args,omitempty"`  // further go test flags
+}
+
+// profileTest records a Go test to its end and answers a recordingResult.
+func (s *server) profileTest(c call, a profileTestArgs) (any, error) {
+	const name = "sightline.profileTest"
+	dir := a.Dir
+	switch {
+	case (a.URI == "") == (dir == ""):
+		return nil, rpc.ErrParams("%s needs either \"uri\" (a file of the package) or \"dir\" (its folder)", name)
+	case a.URI != "":
+		u, err := uri.Parse(a.URI)
+		path, ok := filePath(u)
+		if err != nil || !ok {
+			return nil, rpc.ErrParams("%s: %.80q is no file on this machine: give a file of the package", name, a.URI)
+		}
+		dir = filepath.Dir(path)
+	}
+	if err := checkFolder(name, dir); err != nil {
+		return nil, err
+	}
+	for _, p := range []struct{ arg, pattern string }{{"run", a.Run}, {"bench", a.Bench}} {
+		if _, err := regexp.Compile(p.pattern); err != nil {
+			return nil, rpc.ErrParams("%s: argument %q is no regular expression (%v): give one as go test -%s takes", name, p.arg, err, p.arg)
+		}
+	}
+	title := testTitle(a.Run, a.Bench)
+	if title == "" {
+		title = "the tests of " + filepath.Base(dir)
+	}
+	dir = filepath.Clean(dir)
+	test := &TestRequest{Package: dir, Run: a.Run, Bench: a.Bench, Args: a.Args}
+	return s.runRecording(c, &recording{name: title, dir: dir, test: test}, Request{Dir: dir, Test: test})
+}
+
+// testTitle is the name of a test that a pattern of ours stands for, or the pattern itself.
+func testTitle(run, bench string) string {
+	pattern := cmp.Or(bench, run)
+	parts := strings.Split(pattern, "/")
+	for i, p := range parts {
+		inner, ok := strings.CutPrefix(p, "^")
+		inner, ok2 := strings.CutSuffix(inner, "$")
+		if !ok || !ok2 {
+			return pattern
+		}
+		parts[i] = unquoteMeta.ReplaceAllString(inner, "$1")
+	}
+	return strings.Join(parts, "/")
+}
+
+var unquoteMeta = regexp.MustCompile(`\\([\\.+*?()|\[\]{}^$])`)
+
+func checkFolder(command, dir string) error {
+	if !filepath.IsAbs(dir) {
+		return rpc.ErrParams("%s: %.80q is no absolute path: give the folder's full path", command, dir)
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return rpc.ErrParams("%s: there is no folder %.200q: give one that exists", command, dir)
+	}
+	return nil
+}
+
+type recordArgs struct {
+	Command []string `json:"command,omitempty"` // program and arguments; or
+	PID     int      `json:"pid,omitempty"`     // a process; or
+	Machine bool     `json:"machine,omitempty"` // every process
+	Dir     string   `json:"dir,omitempty"`     // folder the command runs in; "" is the first root folder
+	Seconds float64  `json:"seconds,omitempty"` // how long at most; 0 is until it ends or is stopped
+}
+
+// record records a command, a process or the machine to its end and answers a recordingResult.
+func (s *server) record(c call, a recordArgs) (any, error) {
+	const name = "sightline.record"
+	targets := 0
+	for _, given := range []bool{len(a.Command) > 0, a.PID != 0, a.Machine} {
+		if given {
+			targets++
+		}
+	}
+	switch {
+	case targets != 1:
+		return nil, rpc.ErrParams("%s needs exactly one of \"command\", \"pid\" and \"machine\"", name)
+	case a.PID < 0:
+		return nil, rpc.ErrParams("%s: there is no process %d: give the id of a running one", name, a.PID)
+	case a.Seconds < 0 || a.Seconds > 86400:
+		return nil, rpc.ErrParams("%s: %g seconds are too many or too few: give up to 86400, or 0 for no limit", name, a.Seconds)
+	case len(a.Command) > 0 && a.Command[0] == "":
+		return nil, rpc.ErrParams("%s: the command has no program: give it as the first of \"command\"", name)
+	}
+	if a.Dir == "" {
+		if all := s.allWorkspaces(); len(all) > 0 {
+			a.Dir = all[0].root
+		} else if len(a.Command) > 0 {
+			return nil, rpc.ErrParams("%s: no folder is open to run the command in: give \"dir\"", name)
+		} else {
+			a.Dir = "/"
+		}
+	}
+	if err := checkFolder(name, a.Dir); err != nil {
+		return nil, err
+	}
+	req := Request{
+		Dir: filepath.Clean(a.Dir), Command: a.Command, PID: a.PID, Machine: a.Machine,
+		For: time.Duration(a.Seconds * float64(time.Second)),
+	}
+	title := "the machine"
+	if a.PID != 0 {
+		title = fmt.Sprintf("process %d", a.PID)
+	} else if len(a.Command) > 0 {
+		title = filepath.Base(a.Command[0])
+	}
+	return s.runRecording(c, &recording{name: title}, req)
+}
+
+// A recordingResult is the answer of the commands that record.
+type recordingResult struct {
+	Capture      string       `json:"capture"` // id; "" where nothing was stored
+	Root         string       `json:"root"`    // the folder whose store has it
+	Name         string       `json:"name"`    // of what was recorded
+	Samples      int          `json:"samples"`
+	Milliseconds int64        `json:"milliseconds"`
+	Failed       bool         `json:"failed"`    // the target failed; the capture is kept
+	Discarded    bool         `json:"discarded"` // by sightline.discard
+	Message      string       `json:"message"`   // the result as it was shown
+	Hottest      *destination `json:"hottest"`   // the line of the workspace with most weight of its own; null
+}
+
+// runRecording records to the end. The client may end it in three ways, all of which keep what was
+// recorded: by cancelling the progress, by cancelling the call, and by sightline.stop.
+func (s *server) runRecording(c call, r *recording, req Request) (any, error) {
+	if s.cfg.Recorder == nil {
+		return nil, errState("this build of the server cannot record: run the program sightline itself as the language server")
+	}
+	w := s.adoptWorkspaceOf(req.Dir)
+	s.mu.Lock()
+	if other := s.recording; other != nil {
+		s.mu.Unlock()
+		elapsed, _, _ := other.state()
+		return nil, errState("%s is being recorded since %s: stop it with sightline.stop, or drop it with sightline.discard, before another begins", other.name, Duration(elapsed))
+	}
+	r.done = make(chan struct{})
+	s.recording = r
+	req.Workspace, req.Freq, req.Engine = w.root, s.settings.frequency, s.settings.engine
+	if req.For == 0 {
+		req.For = time.Duration(s.settings.recordingLimit * float64(time.Second))
+	}
+	s.mu.Unlock()
+	r.texts = s.textsOnDisk()
+
+	run, err := s.cfg.Recorder.Start(s.ctx, req)
+	if err != nil {
+		s.over(r)
+		return nil, errState("%v", err)
+	}
+	r.started(run)
+	defer context.AfterFunc(c.ctx, r.stop)()
+	s.refresh.lensesOnly()
+
+	begin := func() *rpc.Progress {
+		return s.client.Begin(context.WithoutCancel(c.ctx), rpc.Work{
+			Token: c.token, Title: "Profiling " + r.name, Message: r.progress(), Cancellable: true, OnCancel: r.stop,
+		})
+	}
+	progress := make(chan *rpc.Progress, 1)
+	if c.token != nil {
+		progress <- begin()
+	} else {
+		// The client is asked, and may take its time or never answer: the recording does not wait.
+		go func() { progress <- begin() }()
+	}
+	output := s.follow(r, run, progress)
+	result, err := run.Wait()
+
+	res := s.finish(w, r, result, err, output)
+	select {
+	case p := <-progress:
+		p.End(res.Message) // before the answer, after which the client's token means nothing
+	default:
+		go func() { (<-progress).End(res.Message) }()
+	}
+	if err != nil {
+		return nil, errState("%s", withOutput(err, output))
+	}
+	return res, nil
+}
+
+// withOutput is an error, with the end of what the target wrote unless the error has it: the
+// compiler's message where a test does not compile.
+func withOutput(err error, output *tail) string {
+	text, last := err.Error(), output.last()
+	if last == "" || strings.Contains(text, strings.TrimSpace(last[strings.LastIndexByte(last, '\n')+1:])) {
+		return text
+	}
+	return text + "\n" + last
+}
+
+// follow shows how a recording goes until it ends, and returns what the target wrote.
+func (s *server) follow(r *recording, run Recording, progress chan *rpc.Progress) *tail {
+	output := &tail{}
+	var shown *rpc.Progress
+	var live, lens time.Time // when they were shown last
+	for {
+		select {
+		case p := <-progress:
+			shown = p
+			p.Report(r.progress(), -1)
+		case u, ok := <-run.Updates():
+			if !ok {
+				if shown != nil {
+					progress <- shown
+				}
+				return output
+			}
+			output.write(u.Output)
+			r.update(u)
+			if shown != nil {
+				shown.Report(r.progress(), -1)
+			}
+			now := time.Now()
+			if u.Capture != nil && now.Sub(live) >= liveInterval {
+				if l, err := load(captureKey{}, u.Capture, s.liveSource(r, u.Capture)); err == nil {
+					live, lens = now, now
+					s.mu.Lock()
+					s.live = l
+					s.mu.Unlock()
+					s.refresh.all()
+				}
+			} else if now.Sub(lens) >= time.Second {
+				lens = now
+				s.refresh.lensesOnly()
+			}
+		}
+	}
+}
+
+// finish shows the numbers of a recording that has ended and tells the person how it went.
+func (s *server) finish(w *workspace, r *recording, result Result, err error, output *tail) *recordingResult {
+	elapsed, samples, _ := r.state()
+	res := &recordingResult{
+		Capture: string(result.ID), Root: w.root, Name: r.name, Samples: samples, Milliseconds: elapsed.Milliseconds(),
+		Failed: result.Failed, Discarded: r.wasDiscarded(),
+	}
+	var l *loaded
+	if result.ID != "" {
+		s.list(w)
+		// Loading before the live numbers go spares the editor a moment without any.
+		var loadErr error
+		if l, loadErr = s.load(w, result.ID); loadErr != nil {
+			s.complain(result.ID, loadErr)
+		}
+		s.mu.Lock()
+		s.opened = nil
+		s.mu.Unlock()
+	}
+	s.over(r)
+	if l != nil {
+		res.Milliseconds = l.length.Milliseconds()
+		res.Samples = l.profile.Samples.Len()
+		res.Hottest = s.hottest(w, l)
+	}
+	res.Message = outcome(res, result, err)
+	s.report(res, result, err, output)
+	return res
+}
+
+// over makes room for another recording.
+func (s *server) over(r *recording) {
+	s.mu.Lock()
+	s.recording, s.live = nil, nil
+	s.mu.Unlock()
+	close(r.done)
+	s.refresh.all()
+}
+
+// outcome is one short sentence on how a recording went.
+func outcome(res *recordingResult, result Result, err error) string {
+	what := fmt.Sprintf("%s in %s", Samples(int64(res.Samples)), Duration(time.Duration(res.Milliseconds)*time.Millisecond))
+	switch {
+	case err != nil:
+		return err.Error()
+	case res.Discarded:
+		return res.Name + ": dropped"
+	case result.Failed && result.ID != "":
+		return fmt.Sprintf("%s failed; its profile is kept (%s, %s)", res.Name, result.ID, what)
+	case result.Failed:
+		return res.Name + " failed"
+	case result.ID == "":
+		return cmp.Or(result.Message, res.Name+": not one sample was taken, the target may have been too quick")
+	}
+	text := res.Name + ": " + what
+	if res.Hottest != nil {
+		text += fmt.Sprintf(", hottest %s:%d (%s)", filepath.Base(res.Hottest.URI.FsPath()), res.Hottest.Range.Start.Line+1, res.Hottest.Label)
+	}
+	return text
+}
+
+// report tells the person. An error is the answer to the command, which clients show.
+func (s *server) report(res *recordingResult, result Result, err error, output *tail) {
+	if all := output.String(); all != "" {
+		kind := protocol.MessageTypeLog
+		if result.Failed {
+			kind = protocol.MessageTypeError
+		}
+		s.write(kind, res.Name+" wrote:\n"+all)
+	}
+	switch {
+	case err != nil, res.Discarded:
+	case result.Failed:
+		text := res.Message
+		if result.Message != "" {
+			text += ": " + result.Message
+		}
+		if last := output.last(); last != "" {
+			text += "\n" + last
+		}
+		s.say(protocol.MessageTypeError, text)
+	case result.ID == "":
+		s.say(protocol.MessageTypeWarning, res.Message)
+	default:
+		text := res.Message
+		if result.Message != "" {
+			text += ". " + result.Message
+		}
+		s.say(protocol.MessageTypeInfo, text)
+	}
+}
+
+// hottest is the line with the most weight of its own among the files of a workspace, as it was
+// recorded; nil where there is none.
+func (s *server) hottest(w *workspace, l *loaded) *destination {
+	var best *file
+	line, most := 0, int64(0)
+	paths := s.paths.Load()
+	root := paths.Canonical(w.root)
+	for _, f := range l.files {
+		if f.local == "" || !within(f.local, w.root) && !within(paths.Canonical(f.local), root) {
+			continue
+		}
+		for _, ln := range f.lines {
+			if ln.Self.Weight > most {
+				best, line, most = f, ln.Line, ln.Self.Weight
+			}
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	recorded, _ := best.baseline()
+	to := s.destination(uri.File(best.local), rpc.NewText(string(recorded)), line-1)
+	to.Label = Percent(most, l.total.Weight)
+	return to
+}
+
+// underway is the recording under way; an error that says so where there is none.
+func (s *server) underway() (*recording, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.recording == nil {
+		return nil, errState("nothing is being recorded: start with sightline.profileTest or sightline.record")
+	}
+	return s.recording, nil
+}
+
+// stopRecording ends the recording under way and keeps it. The command that started it answers its
+// result.
+func (s *server) stopRecording(call, noArgs) (any, error) {
+	r, err := s.underway()
+	if err != nil {
+		return nil, err
+	}
+	r.stop()
+	return map[string]string{"stopping": r.name}, nil
+}
+
+// discardRecording ends the recording under way and drops it.
+func (s *server) discardRecording(call, noArgs) (any, error) {
+	r, err := s.underway()
+	if err != nil {
+		return nil, err
+	}
+	r.discard()
+	return map[string]string{"discarding": r.name}, nil
+}
+
+// A tail keeps the end of what a target wrote.
+type tail struct{ kept []byte }
+
+const (
+	tailBytes = 64 << 10 // kept for the log
+	tailLines = 10       // shown in a message
+	tailWidth = 200      // bytes of a line in a message
+)
+
+func (t *tail) write(b []byte) {
+	t.kept = append(t.kept, b...)
+	if len(t.kept) > 2*tailBytes {
+		t.kept = slices.Clone(t.kept[len(t.kept)-tailBytes:])
+	}
+}
+
+func (t *tail) String() string {
+	b := t.kept[max(0, len(t.kept)-tailBytes):]
+	return strings.TrimSpace(strings.ToValidUTF8(string(b), "\ufffd"))
+}
+
+// last is the last lines, for a message.
+func (t *tail) last() string {
+	lines := strings.Split(t.String(), "\n")
+	lines = lines[max(0, len(lines)-tailLines):]
+	for i, l := range lines {
+		if len(l) > tailWidth {
+			end := tailWidth
+			for end > 0 && !utf8.RuneStart(l[end]) {
+				end--
+			}
+			lines[i] = l[:end] + "…"
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// textsOnDisk reads the files of all open documents.
+func (s *server) textsOnDisk() map[string][]byte {
+	texts := map[string][]byte{}
+	for _, d := range s.documents() {
+		if d.path == "" {
+			continue
+		}
+		if data, err := os.ReadFile(d.path); err == nil {
+			texts[d.real] = data
+		}
+	}
+	return texts
+}
+
+// liveSource reads source texts while recording: those that the capture has already, or else those
+// of when recording began.
+func (s *server) liveSource(r *recording, c *profile.Capture) func(path string) []byte {
+	return func(path string) []byte {
+		local := ""
+		for i := range c.Symbols.Sources {
+			if src := &c.Symbols.Sources[i]; src.Path == path {
+				if src.Text != nil {
+					return src.Text
+				}
+				local = src.Local
+			}
+		}
+		paths := s.paths.Load()
+		if local == "" {
+			local, _ = paths.Local(path)
+		}
+		return r.texts[paths.Canonical(local)]
+	}
+}

@@ -1,0 +1,129 @@
+// Package lspserver answers an editor: it turns stored and running recordings into inlay hints,
+// code lenses, hovers, code actions and commands, in words. Each request has its method, each
+// method its file.
+//
+// It does not know how a program is recorded (package profiler): it declares the Recorder it needs,
+// and whoever makes a server gives it one. It does not know the wire either (package rpc), nor how
+// any editor draws.
+package lspserver
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.lsp.dev/protocol"
+
+	"github.com/sightline-dev/sightline/lspserver/rpc"
+	"github.com/sightline-dev/sightline/profiler/store"
+	"github.com/sightline-dev/sightline/sourcemap"
+)
+
+// Config is what a server needs from the program around it. The zero value works, without
+// recording.
+type Config struct {
+	Recorder Recorder // nil: commands that record answer that this build cannot
+	// OpenStore opens the store of a workspace, given its root folder. It is called once per folder.
+	// nil: store.OpenWorkspace.
+	OpenStore func(workspace string) (*store.Store, error)
+	Version   string           // told to the client
+	Log       *slog.Logger     // nil: nothing is logged
+	Now       func() time.Time // nil: time.Now
+	Poll      time.Duration    // how often stores are looked at for what other processes stored; 0: 1 s
+	// FindPaths learns where sources lie; it may take long and is called again when folders change.
+	// nil: sourcemap.FindPaths, which asks the go command.
+	FindPaths func(ctx context.Context, workspace []string) (*sourcemap.Paths, error)
+}
+
+// New makes the server of one client, for rpc.Serve.
+func New(client rpc.Client, cfg Config) rpc.Server {
+	if cfg.OpenStore == nil {
+		cfg.OpenStore = func(root string) (*store.Store, error) { return store.OpenWorkspace(root, store.Options{}) }
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Poll <= 0 {
+		cfg.Poll = time.Second
+	}
+	if cfg.FindPaths == nil {
+		cfg.FindPaths = sourcemap.FindPaths
+	}
+	s := &server{
+		client: client, cfg: cfg, log: cfg.Log,
+		settings:   defaultSettings(),
+		captures:   newCaptures(cacheLimit),
+		complained: map[store.ID]bool{},
+		told:       map[string]bool{},
+		moved:      make(chan struct{}, 1),
+	}
+	s.metric = s.settings.metric
+	s.ctx, s.end = context.WithCancel(context.Background())
+	s.refresh = newRefresher(s)
+	s.pathsChanged()
+	return s
+}
+
+// server is one session with one client.
+type server struct {
+	rpc.Unimplemented
+	client   rpc.Client
+	cfg      Config
+	log      *slog.Logger
+	ctx      context.Context // the session's life; ends at Shutdown
+	end      context.CancelFunc
+	refresh  *refresher
+	captures *captures
+
+	docs    atomic.Pointer[documents]       // written by notifications only
+	paths   atomic.Pointer[sourcemap.Paths] // written under mu
+	can     abilities                       // set by Initialize, then read only
+	initial []byte                          // settings that came with initialize, set by it
+	moved   chan struct{}                   // has one when paths are to be found anew
+
+	mu         sync.Mutex // guards what follows; never held while anything waits
+	workspaces []*workspace
+	settings   *settings
+	metric     metric              // shown now: the settings' until setMetric
+	opened     *openedCapture      // opened by hand; nil: the newest that touches the document
+	hidden     map[captureKey]bool // cleared away; copied when it changes
+	live       *loaded             // what the recording under way has so far; nil
+	recording  *recording          // under way; nil
+	complained map[store.ID]bool   // captures whose failure was told
+	told       map[string]bool     // settings' mistakes that were told
+}
+
+// An openedCapture is one that a person asked to see.
+type openedCapture struct {
+	workspace *workspace
+	id        store.ID
+}
+
+// say shows the person a short message.
+func (s *server) say(kind protocol.MessageType, message string) {
+	s.notify(s.client.ShowMessage(context.Background(), &protocol.ShowMessageParams{Type: kind, Message: message}))
+}
+
+// write puts a message into the client's log.
+func (s *server) write(kind protocol.MessageType, message string) {
+	s.notify(s.client.LogMessage(context.Background(), &protocol.LogMessageParams{Type: kind, Message: message}))
+}
+
+// notify takes the error of a notification, which only a connection that is going down has.
+func (s *server) notify(err error) {
+	if err != nil {
+		s.log.Debug("the client was not told", "error", err)
+	}
+}
+
+// shown is the metric and settings of now.
+func (s *server) shown() (metric, *settings) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.metric, s.settings
+}

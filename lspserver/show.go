@@ -1,0 +1,193 @@
+package lspserver
+
+import (
+	"errors"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sightline-dev/sightline/lspserver/rpc"
+	"github.com/sightline-dev/sightline/profiler/store"
+)
+
+// The commands in this file choose what is shown. They answer the state after.
+
+type openCaptureArgs struct {
+	Capture string `json:"capture"` // id, its beginning, "@" for the newest, "@2" for the one before
+	Root    string `json:"root"`    // workspace folder whose store has it; "" looks in all
+}
+
+func (a *openCaptureArgs) setShort(s string) { a.Capture = s }
+
+// showState is what is shown, as the commands of this file answer it.
+type showState struct {
+	Capture string `json:"capture"` // opened by hand; "" for the newest that touches the document
+	Cleared bool   `json:"cleared"` // captures were cleared away
+	metric
+}
+
+func (s *server) showState() showState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := showState{Cleared: len(s.hidden) > 0, metric: s.metric}
+	if s.opened != nil {
+		st.Capture = string(s.opened.id)
+	}
+	return st
+}
+
+// openCapture shows the numbers of one capture, until another is opened or recorded or they are
+// cleared. Without a capture it goes back to the newest that touches the document.
+func (s *server) openCapture(_ call, a openCaptureArgs) (any, error) {
+	if a.Capture == "" {
+		s.mu.Lock()
+		s.opened, s.hidden = nil, nil
+		s.mu.Unlock()
+		s.refresh.all()
+		return s.showState(), nil
+	}
+	w, id, err := s.resolve(a)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.load(w, id); err != nil {
+		return nil, errState("capture %s is not shown: %v", id, err)
+	}
+	s.mu.Lock()
+	s.opened, s.hidden = &openedCapture{w, id}, nil
+	s.mu.Unlock()
+	s.refresh.all()
+	return s.showState(), nil
+}
+
+// resolve finds the capture that a person names.
+func (s *server) resolve(a openCaptureArgs) (*workspace, store.ID, error) {
+	all := s.allWorkspaces()
+	if a.Root != "" {
+		all = slices.DeleteFunc(all, func(w *workspace) bool { return w.root != filepath.Clean(a.Root) })
+	}
+	if len(all) == 0 {
+		return nil, "", errState("there is no capture %q: no folder is open; open one, or give \"root\"", a.Capture)
+	}
+	type match struct {
+		w  *workspace
+		id store.ID
+	}
+	for _, w := range all {
+		s.list(w)
+	}
+	if n, ok := newest(a.Capture); ok && len(all) > 1 {
+		var every []match
+		for _, w := range all {
+			w.mu.Lock()
+			for _, m := range w.metas {
+				every = append(every, match{w, m.ID})
+			}
+			w.mu.Unlock()
+		}
+		slices.SortStableFunc(every, func(a, b match) int { return strings.Compare(string(b.id), string(a.id)) }) // ids sort by time
+		if n > len(every) {
+			return nil, "", errState("there is no capture %q: the open folders have %s", a.Capture, plural(int64(len(every)), "capture"))
+		}
+		return every[n-1].w, every[n-1].id, nil
+	}
+	var matches []match
+	var last error
+	for _, w := range all {
+		w.mu.Lock()
+		st := w.store
+		w.mu.Unlock()
+		if st == nil {
+			continue
+		}
+		id, err := st.Resolve(a.Capture)
+		if err != nil {
+			if last == nil || !errors.Is(err, store.ErrNoCapture) {
+				last = err
+			}
+			continue
+		}
+		matches = append(matches, match{w, id})
+	}
+	switch {
+	case len(matches) == 0 && last != nil:
+		return nil, "", errState("%v", last)
+	case len(matches) == 0:
+		return nil, "", errState("there is no capture %q: sightline/captures lists those there are", a.Capture)
+	case len(matches) > 1:
+		return nil, "", errState("capture %q is in the stores of %s and of %s: give \"root\" too", a.Capture, matches[0].w.root, matches[1].w.root)
+	}
+	return matches[0].w, matches[0].id, nil
+}
+
+// newest reads "@" and "@2": the n-th newest capture, from 1.
+func newest(ref string) (n int, ok bool) {
+	rest, ok := strings.CutPrefix(ref, "@")
+	if !ok || rest == "" {
+		return 1, ok
+	}
+	n, err := strconv.Atoi(rest)
+	return n, err == nil && n > 0
+}
+
+type noArgs struct{}
+
+// clear hides all that is stored now. What is recorded later is shown again.
+func (s *server) clear(call, noArgs) (any, error) {
+	hidden := map[captureKey]bool{}
+	for _, w := range s.allWorkspaces() {
+		s.list(w)
+		w.mu.Lock()
+		for _, m := range w.metas {
+			hidden[captureKey{w.root, m.ID}] = true
+		}
+		w.mu.Unlock()
+	}
+	s.mu.Lock()
+	s.opened, s.hidden, s.live = nil, hidden, nil
+	s.mu.Unlock()
+	s.refresh.all()
+	return s.showState(), nil
+}
+
+type setMetricArgs struct {
+	Metric string `json:"metric"` // "total" or "self"; "" keeps it
+	Unit   string `json:"unit"`   // "both", "percent" or "time"; "" keeps it
+}
+
+// setShort lets the one word be either.
+func (a *setMetricArgs) setShort(s string) {
+	if s == measureTotal || s == measureSelf {
+		a.Metric = s
+	} else {
+		a.Unit = s
+	}
+}
+
+// setMetric chooses which cost is shown and how. Without arguments it goes from total to self and
+// back.
+func (s *server) setMetric(_ call, a setMetricArgs) (any, error) {
+	if !slices.Contains([]string{"", measureTotal, measureSelf}, a.Metric) {
+		return nil, rpc.ErrParams("sightline.setMetric: there is no metric %q: give \"total\" or \"self\"", a.Metric)
+	}
+	if !slices.Contains([]string{"", formBoth, formPercent, formTime}, a.Unit) {
+		return nil, rpc.ErrParams("sightline.setMetric: numbers cannot be written as %q: give \"both\", \"percent\" or \"time\"", a.Unit)
+	}
+	s.mu.Lock()
+	if a == (setMetricArgs{}) {
+		a.Metric = measureSelf
+		if s.metric.Measure == measureSelf {
+			a.Metric = measureTotal
+		}
+	}
+	if a.Metric != "" {
+		s.metric.Measure = a.Metric
+	}
+	if a.Unit != "" {
+		s.metric.Form = a.Unit
+	}
+	s.mu.Unlock()
+	s.refresh.all()
+	return s.showState(), nil
+}

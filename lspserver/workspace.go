@@ -1,0 +1,403 @@
+package lspserver
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.lsp.dev/protocol"
+
+	"github.com/sightline-dev/sightline/profiler/store"
+	"github.com/sightline-dev/sightline/sourcemap"
+)
+
+// A workspace is one root folder and the store of its captures.
+type workspace struct {
+	root    string
+	adopted bool // taken from where an open file lies, because the client named no folder
+
+	mu         sync.Mutex // guards what follows; held while the store is read
+	store      *store.Store
+	listed     bool
+	version    store.Token  // of the store when it was listed
+	metas      []store.Meta // newest first
+	byBase     map[string][]touch
+	complained string // the last complaint about the store, said once
+}
+
+// A touch is a file of a stored capture.
+type touch struct {
+	meta int // index into metas
+	file store.FileMeta
+}
+
+// folder is the root folder that a path lies in, the innermost; nil if none.
+func (s *server) folder(path string) *workspace {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return folderOf(s.workspaces, path)
+}
+
+func folderOf(workspaces []*workspace, path string) *workspace {
+	var best *workspace
+	for _, w := range workspaces {
+		if within(path, w.root) && (best == nil || len(w.root) > len(best.root)) {
+			best = w
+		}
+	}
+	return best
+}
+
+// within says whether path is folder or lies in it.
+func within(path, folder string) bool {
+	rest, ok := strings.CutPrefix(path, folder)
+	return ok && (rest == "" || rest[0] == '/' || folder == "/")
+}
+
+// addFolders takes root folders in. Folders that are not on this machine are told and left out.
+func (s *server) addFolders(folders []protocol.WorkspaceFolder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range folders {
+		path, ok := filePath(f.URI)
+		if !ok {
+			s.log.Warn("a folder that is not on this machine has no captures here", "folder", f.URI)
+			continue
+		}
+		path = filepath.Clean(path)
+		i := slices.IndexFunc(s.workspaces, func(w *workspace) bool { return w.root == path })
+		if i < 0 {
+			s.workspaces = append(s.workspaces, &workspace{root: path})
+		} else {
+			s.workspaces[i].adopted = false
+		}
+	}
+	s.pathsChanged()
+}
+
+// removeFolders lets root folders go.
+func (s *server) removeFolders(folders []protocol.WorkspaceFolder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range folders {
+		path, _ := filePath(f.URI)
+		s.workspaces = slices.DeleteFunc(s.workspaces, func(w *workspace) bool { return w.root == filepath.Clean(path) })
+	}
+	s.pathsChanged()
+}
+
+// adoptWorkspaceOf makes the project that a file or folder lies in a workspace, where it lies in
+// none and the client named none.
+func (s *server) adoptWorkspaceOf(path string) *workspace {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w := folderOf(s.workspaces, path); w != nil {
+		return w
+	}
+	for _, w := range s.workspaces {
+		if !w.adopted {
+			return w
+		}
+	}
+	w := &workspace{root: projectOf(path), adopted: true}
+	s.workspaces = append(s.workspaces, w)
+	s.pathsChanged()
+	return w
+}
+
+// projectOf is the nearest folder above path that looks like the root of a project, or else the
+// folder that path is or lies in.
+func projectOf(path string) string {
+	dir := path
+	if info, err := os.Stat(path); err != nil || !info.IsDir() {
+		dir = filepath.Dir(path)
+	}
+	for at := dir; ; at = filepath.Dir(at) {
+		for _, mark := range []string{"go.work", "go.mod", ".git", "Cargo.toml"} {
+			if _, err := os.Stat(filepath.Join(at, mark)); err == nil {
+				return at
+			}
+		}
+		if at == filepath.Dir(at) {
+			return dir
+		}
+	}
+}
+
+// pathsChanged makes the map of build paths anew, first from what is known, and has findPaths do it
+// better. The caller holds s.mu.
+func (s *server) pathsChanged() {
+	p := &sourcemap.Paths{Prefixes: s.settings.prefixes, Workspace: rootsOf(s.workspaces)}
+	if old := s.paths.Load(); old != nil {
+		p.GOROOT, p.ModCache, p.RustSource, p.CargoSource = old.GOROOT, old.ModCache, old.RustSource, old.CargoSource
+	}
+	s.paths.Store(p)
+	select {
+	case s.moved <- struct{}{}:
+	default:
+	}
+}
+
+func rootsOf(workspaces []*workspace) []string {
+	roots := make([]string, len(workspaces))
+	for i, w := range workspaces {
+		roots[i] = w.root
+	}
+	return roots
+}
+
+// findPaths asks tools where sources lie.
+func (s *server) findPaths() {
+	s.mu.Lock()
+	roots, prefixes := rootsOf(s.workspaces), s.settings.prefixes
+	s.mu.Unlock()
+	p, err := s.cfg.FindPaths(s.ctx, roots)
+	if err != nil && s.ctx.Err() == nil {
+		s.log.Warn("some sources may not be found", "error", err)
+	}
+	if p == nil {
+		return
+	}
+	p.Prefixes = prefixes
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.Equal(roots, rootsOf(s.workspaces)) && slices.Equal(prefixes, s.settings.prefixes) {
+		s.paths.Store(p) // else something changed meanwhile, and this is called again
+	}
+}
+
+// DidChangeWorkspaceFolders implements protocol.Server.
+func (s *server) DidChangeWorkspaceFolders(_ context.Context, p *protocol.DidChangeWorkspaceFoldersParams) error {
+	s.removeFolders(p.Event.Removed)
+	s.addFolders(p.Event.Added)
+	s.refresh.all()
+	return nil
+}
+
+// allWorkspaces is the workspaces as they are now.
+func (s *server) allWorkspaces() []*workspace {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.workspaces)
+}
+
+// list reads what the workspace's store has, unless nothing was written since it was last read. It
+// says whether something is new. What goes wrong is told to the person once.
+func (s *server) list(w *workspace) (changed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err := func() error {
+		if w.store == nil {
+			st, err := s.cfg.OpenStore(w.root)
+			if err != nil {
+				return err
+			}
+			w.store = st
+		}
+		version, err := w.store.Changed()
+		if err != nil || w.listed && version == w.version {
+			return err
+		}
+		metas, err := w.store.List()
+		if err != nil {
+			return err
+		}
+		// The first list is no news: nobody has asked before it. Neither is that a recording grows.
+		changed = w.listed && !slices.EqualFunc(finished(w.metas), finished(metas), func(a, b store.Meta) bool { return a.ID == b.ID })
+		w.version, w.listed = version, true
+		w.index(metas)
+		s.captures.retain(w.root, func(id store.ID) bool {
+			return slices.ContainsFunc(metas, func(m store.Meta) bool { return m.ID == id })
+		})
+		return nil
+	}()
+	if err == nil {
+		w.complained = ""
+	} else if msg := err.Error(); msg != w.complained {
+		w.complained = msg
+		s.log.Warn("the captures of a folder cannot be read", "folder", w.root, "error", err)
+		s.say(protocol.MessageTypeWarning, "No captures for "+w.root+": "+msg)
+	}
+	return changed
+}
+
+// finished are the captures that are complete, or will never be.
+func finished(metas []store.Meta) []store.Meta {
+	return slices.DeleteFunc(slices.Clone(metas), func(m store.Meta) bool { return m.Recording })
+}
+
+// index makes metas findable by the files they touch. Paths are compared when somebody asks: to
+// resolve all of them up front would be slow.
+func (w *workspace) index(metas []store.Meta) {
+	w.metas = metas
+	w.byBase = map[string][]touch{}
+	for i, m := range w.metas {
+		if m.Recording {
+			continue // it has no symbols yet
+		}
+		for _, f := range m.Files {
+			base := filepath.Base(f.Path)
+			w.byBase[base] = append(w.byBase[base], touch{i, f})
+			if local := filepath.Base(f.Local); f.Local != "" && local != base {
+				w.byBase[local] = append(w.byBase[local], touch{i, f})
+			}
+		}
+	}
+}
+
+// A candidate is a capture that may have numbers for a document.
+type candidate struct {
+	workspace *workspace
+	meta      *store.Meta // not to be changed
+}
+
+// candidates are the captures of all workspaces that touch a document, newest first.
+func (s *server) candidates(d *document) []candidate {
+	paths := s.paths.Load()
+	var found []candidate
+	for _, w := range s.allWorkspaces() {
+		w.mu.Lock()
+		if !w.listed {
+			w.mu.Unlock()
+			s.list(w)
+			w.mu.Lock()
+		}
+		seen := map[int]bool{}
+		consider := func(base string) {
+			for _, t := range w.byBase[base] {
+				if !seen[t.meta] && d.isAt(t.file.Path, t.file.Local, paths) {
+					seen[t.meta] = true
+					found = append(found, candidate{w, &w.metas[t.meta]})
+				}
+			}
+		}
+		base, real := filepath.Base(d.path), filepath.Base(d.real)
+		consider(base)
+		if real != base {
+			consider(real)
+		}
+		w.mu.Unlock()
+	}
+	slices.SortStableFunc(found, func(a, b candidate) int {
+		return cmp.Compare(b.meta.ID, a.meta.ID) // ids sort by time
+	})
+	return found
+}
+
+// load makes a stored capture ready.
+func (s *server) load(w *workspace, id store.ID) (*loaded, error) {
+	w.mu.Lock()
+	st := w.store
+	w.mu.Unlock()
+	if st == nil {
+		return nil, fmt.Errorf("the captures of %s cannot be read", w.root)
+	}
+	key := captureKey{w.root, id}
+	return s.captures.get(key, func() (*loaded, error) {
+		c, err := st.LoadWithoutSources(id)
+		if err != nil {
+			return nil, err
+		}
+		return load(key, c, func(path string) []byte {
+			src, err := st.Source(id, path)
+			if err != nil {
+				s.log.Warn("a recorded source cannot be read, its lines may be off", "capture", id, "file", path, "error", err)
+			}
+			return src.Text
+		})
+	})
+}
+
+// watch looks once in a while whether another process has stored a capture, until the session ends.
+func (s *server) watch() {
+	tick := time.NewTicker(s.cfg.Poll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.moved:
+			s.findPaths()
+		case <-tick.C:
+			s.relist()
+		}
+	}
+}
+
+// relist looks whether stores have something new and has the client ask again if so.
+func (s *server) relist() {
+	changed := false
+	for _, w := range s.allWorkspaces() {
+		changed = s.list(w) || changed
+	}
+	if changed {
+		s.refresh.all()
+	}
+}
+
+// fileOf is what to show for a document: the recording that is under way, if it has been there
+// already; else the capture that was opened by hand; else the newest that touches it and was not
+// cleared away.
+func (s *server) fileOf(d *document) *file {
+	s.mu.Lock()
+	live, opened, paths := s.live, s.opened, s.paths.Load()
+	hidden := s.hidden
+	s.mu.Unlock()
+	if live != nil {
+		if f := live.of(d, paths); f != nil {
+			return f
+		}
+	}
+	if opened != nil {
+		l, err := s.load(opened.workspace, opened.id)
+		if err != nil {
+			s.complain(opened.id, err)
+			return nil
+		}
+		return l.of(d, paths)
+	}
+	for _, c := range s.candidates(d) {
+		if hidden[captureKey{c.workspace.root, c.meta.ID}] {
+			continue
+		}
+		l, err := s.load(c.workspace, c.meta.ID)
+		if err != nil {
+			s.complain(c.meta.ID, err)
+			continue
+		}
+		if f := l.of(d, paths); f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+// complain tells once that a capture cannot be read.
+func (s *server) complain(id store.ID, err error) {
+	s.mu.Lock()
+	said := s.complained[id]
+	s.complained[id] = true
+	s.mu.Unlock()
+	if !said {
+		s.log.Warn("a capture cannot be read", "capture", id, "error", err)
+		s.say(protocol.MessageTypeWarning, "Capture "+string(id)+" is not shown: "+err.Error())
+	}
+}
+
+// workspaceAt is the workspace with that root; nil if there is none.
+func (s *server) workspaceAt(root string) *workspace {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.workspaces {
+		if w.root == root {
+			return w
+		}
+	}
+	return nil
+}
