@@ -12,6 +12,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -139,18 +140,27 @@ func monotonic() uint64 {
 	return uint64(now.Nano())
 }
 
+// spin burns CPU time, not time: the machine may be busy.
+//
 //go:noinline
 func spin(d time.Duration) int {
 	n := 0
-	for end := time.Now().Add(d); time.Now().Before(end); {
+	for end := burnt() + d; burnt() < end; {
 		n += spinInner(n)
 	}
 	return n
 }
 
+// burnt is the CPU time of this process.
+func burnt() time.Duration {
+	var now unix.Timespec
+	unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &now)
+	return time.Duration(now.Nano())
+}
+
 //go:noinline
 func spinInner(n int) int {
-	for i := range 10000 {
+	for i := range 30000 {
 		n = n*31 + i
 	}
 	return n
@@ -215,4 +225,384 @@ func TestBusyLoop(t *testing.T) {
 	}
 }
 
-func namespaceRole() {}
+// A loop of system calls is mostly sampled in the kernel, with the loop on the user stack below.
+func TestKernelFrames(t *testing.T) {
+	s := newSampler(t, Options{})
+	samples := sampled(t, s, 200_000, func() { readZeros(t, 200*time.Millisecond) })
+	inKernel, named := 0, 0
+	for i, x := range samples {
+		for _, addr := range x.Kernel {
+			if addr>>63 == 0 {
+				t.Fatalf("sample %d: kernel address %#x is one of user space", i, addr)
+			}
+		}
+		for _, addr := range x.User {
+			if addr>>63 != 0 {
+				t.Fatalf("sample %d: user address %#x is one of the kernel", i, addr)
+			}
+		}
+		if len(x.Kernel) > 2 {
+			inKernel++
+			if strings.Contains(strings.Join(functions(&x), " "), "bpf.readZeros") {
+				named++
+			}
+		}
+	}
+	if len(samples) < 100 || inKernel < len(samples)/2 || named < inKernel*8/10 {
+		t.Errorf("of %d samples %d are of the kernel, and of these %d have the loop on their user stack", len(samples), inKernel, named)
+	}
+}
+
+//go:noinline
+func readZeros(t testing.TB, d time.Duration) {
+	f, err := os.Open("/dev/zero")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	buf := make([]byte, 1<<20)
+	for end := burnt() + d; burnt() < end; {
+		if _, err := f.Read(buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Children of children that are started after Attach are sampled, with the process numbers that
+// this process sees.
+func TestInherited(t *testing.T) {
+	s := newSampler(t, Options{})
+	cmd := self(nil, "burn")
+	samples := sampled(t, s, 1_000_000, func() {
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	of := map[uint32]int{}
+	for _, x := range samples {
+		of[x.PID]++
+	}
+	most := uint32(0)
+	for pid, n := range of {
+		if n > of[most] {
+			most = pid
+		}
+	}
+	if of[most] < 50 || int(most) == os.Getpid() || int(most) == cmd.Process.Pid {
+		t.Errorf("samples by process %v; this is %d and its child %d: want most, and 50 at least, of the child's child", of, os.Getpid(), cmd.Process.Pid)
+	}
+}
+
+func TestLost(t *testing.T) {
+	s := newSampler(t, Options{RingBytes: 1})
+	if got := s.objects.Ring.MaxEntries(); int(got) != os.Getpagesize() {
+		t.Errorf("ring of %d bytes, want a page", got)
+	}
+	samples := sampled(t, s, 1_000_000, func() { spin(200 * time.Millisecond) })
+	lost := s.Lost()
+	if len(samples) == 0 || lost == 0 || len(samples)+int(lost) < 20 {
+		t.Errorf("%d samples and %d lost in a ring of one page", len(samples), lost)
+	}
+	more := sampled(t, s, 1_000_000, func() { spin(5 * time.Millisecond) })
+	if len(more) == 0 {
+		t.Error("no samples after the ring was full once")
+	}
+	lost = s.Lost()
+	s.Close()
+	if got := s.Lost(); got != lost {
+		t.Errorf("%d lost after Close, %d before", got, lost)
+	}
+}
+
+//go:noinline
+func recurse(n int, leaf func()) int {
+	if n == 0 {
+		leaf()
+		return 0
+	}
+	return recurse(n-1, leaf) + 1
+}
+
+func TestDepth(t *testing.T) {
+	s := newSampler(t, Options{Depth: 10})
+	if s.Depth() != 10 {
+		t.Errorf("Depth is %d, want 10", s.Depth())
+	}
+	work := func() { recurse(50, func() { spin(50 * time.Millisecond) }) }
+	samples := sampled(t, s, 1_000_000, work)
+	cut := 0
+	for _, x := range samples {
+		if len(x.User) > 10 || len(x.Kernel) > 10 || x.UserCut != (len(x.User) == 10) || x.KernelCut != (len(x.Kernel) == 10) {
+			t.Fatalf("stacks of %d and %d addresses at a depth of 10, cut: %t %t", len(x.User), len(x.Kernel), x.UserCut, x.KernelCut)
+		}
+		if x.UserCut {
+			cut++
+		}
+	}
+	if cut < len(samples)/2 || cut == 0 {
+		t.Errorf("%d of %d stacks are cut", cut, len(samples))
+	}
+
+	whole := newSampler(t, Options{})
+	for _, x := range sampled(t, whole, 1_000_000, work) {
+		names := strings.Join(functions(&x), " ")
+		if n := strings.Count(names, "bpf.recurse"); n != 0 && (n < 50 || x.UserCut || !strings.HasSuffix(names, "runtime.goexit")) {
+			t.Errorf("%d of 50 levels, cut: %t: %s", n, x.UserCut, names)
+		}
+	}
+}
+
+// The verifier must accept the program for every depth that Options may ask of it.
+func TestVerifierAcceptsEveryDepth(t *testing.T) {
+	needRoot(t)
+	for _, depth := range []uint64{1, 127, MaxDepth - 1, MaxDepth, 1 << 40} {
+		spec, err := loadSampler()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := spec.Variables[samplerVarDepth].Set(depth); err != nil {
+			t.Fatal(err)
+		}
+		if err := spec.Variables[samplerVarPidNsIno].Set(uint64(1)); err != nil {
+			t.Fatal(err)
+		}
+		var o samplerObjects
+		if err := spec.LoadAndAssign(&o, nil); err != nil {
+			t.Errorf("depth %d: %+v", depth, err)
+			continue
+		}
+		o.Close()
+	}
+}
+
+// A reader that only waits is woken when the ring fills.
+func TestWokenWhenFilling(t *testing.T) {
+	s := newSampler(t, Options{RingBytes: 64 << 10})
+	deadline := time.Now().Add(20 * time.Second)
+	s.SetDeadline(deadline)
+	type answer struct {
+		err error
+		at  time.Time
+	}
+	first := make(chan answer)
+	go func() {
+		var x Sample
+		err := s.ReadInto(&x)
+		first <- answer{err, time.Now()}
+	}()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	fd := openClock(t, 0, -1, 100_000)
+	if err := s.Attach(fd); err != nil {
+		t.Fatal(err)
+	}
+	control(t, fd, unix.PERF_EVENT_IOC_ENABLE)
+	for {
+		select {
+		case a := <-first:
+			if a.err != nil || a.at.After(deadline) {
+				t.Errorf("%v at %v; deadline %v", a.err, a.at, deadline)
+			}
+			return
+		default:
+			spin(time.Millisecond)
+		}
+	}
+}
+
+func TestFlush(t *testing.T) {
+	s := newSampler(t, Options{})
+	sampled(t, s, 1_000_000, func() { spin(5 * time.Millisecond) })
+	s.SetDeadline(time.Time{})
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	var x Sample
+	if err := s.ReadInto(&x); !errors.Is(err, ErrFlushed) {
+		t.Errorf("after Flush of an empty ring: %v", err)
+	}
+}
+
+func TestCloseEndsRead(t *testing.T) {
+	s := newSampler(t, Options{})
+	done := make(chan error)
+	go func() {
+		var x Sample
+		done <- s.ReadInto(&x)
+	}()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; !errors.Is(err, os.ErrClosed) {
+		t.Errorf("ReadInto of a closed sampler: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("second Close: %v", err)
+	}
+	if err := s.Attach(0); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("Attach after Close: %v", err)
+	}
+}
+
+func TestAttachRefused(t *testing.T) {
+	s := newSampler(t, Options{})
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if err := s.Attach(int(null.Fd())); err == nil || !strings.Contains(err.Error(), "attach the BPF sampler to perf event") {
+		t.Errorf("attached to /dev/null: %v", err)
+	}
+	fd := openClock(t, 0, -1, 1_000_000)
+	if err := s.Attach(fd); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Attach(fd); !errors.Is(err, unix.EEXIST) {
+		t.Errorf("second Attach: %v", err)
+	}
+}
+
+var nobody = &syscall.Credential{Uid: 65534, Gid: 65534, NoSetGroups: false}
+
+// ask runs a role and returns what it printed.
+func ask(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+func TestOrdinaryUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to become another user")
+	}
+	for _, test := range []struct {
+		name    string
+		ambient []uintptr
+		want    []string
+	}{
+		{"none", nil, []string{"permission=true unsupported=false", "load the BPF sampler: this process lacks CAP_BPF and CAP_PERFMON; sudo setcap cap_bpf,cap_perfmon,cap_syslog=ep /"}},
+		{"bpf", []uintptr{unix.CAP_BPF}, []string{"permission=true", "this process lacks CAP_PERFMON; sudo setcap"}},
+		{"perfmon", []uintptr{unix.CAP_PERFMON}, []string{"permission=true", "this process lacks CAP_BPF; sudo setcap"}},
+		{"both", []uintptr{unix.CAP_BPF, unix.CAP_PERFMON}, []string{"loaded"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cmd := self(nobody, "new")
+			cmd.SysProcAttr.AmbientCaps = test.ambient
+			got := ask(t, cmd)
+			for _, want := range test.want {
+				if !strings.Contains(got, want) {
+					t.Errorf("got  %s\nwant %s", got, want)
+				}
+			}
+		})
+	}
+	t.Run("user namespace", func(t *testing.T) {
+		cmd := self(nil, "new")
+		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: 65534, Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: 65534, Size: 1}}
+		if got := ask(t, cmd); !strings.Contains(got, "user namespace (a container without root)") {
+			t.Errorf("got %s", got)
+		}
+	})
+}
+
+// In a PID namespace of its own a reader sees its own numbers, and of tasks elsewhere that they are
+// elsewhere.
+func TestPIDNamespace(t *testing.T) {
+	needRoot(t)
+	cmd := self(nil, "namespace")
+	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID
+	if got := ask(t, cmd); got != "inside 1, outside seen\n" {
+		t.Errorf("in a new PID namespace: %s", got)
+	}
+}
+
+func namespaceRole() {
+	t := &roleTB{}
+	s, err := NewSampler(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range sampled(t, s, 1_000_000, func() { spin(50 * time.Millisecond) }) {
+		if int(x.PID) != os.Getpid() || x.TID == 0 || x.TID > 100 || x.Outside {
+			t.Fatalf("own sample: process %d, thread %d, outside %t; this is %d", x.PID, x.TID, x.Outside, os.Getpid())
+		}
+	}
+	s.Close()
+
+	s, err = NewSampler(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := self(nil, "spin")
+	child.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID
+	outside := 0
+	for _, x := range sampled(t, s, 1_000_000, func() { child.Run() }) {
+		if x.Outside {
+			outside++
+			if x.PID != 0 || x.TID != 0 {
+				t.Fatalf("outside, but with numbers %d and %d", x.PID, x.TID)
+			}
+		}
+	}
+	if outside < 50 {
+		t.Fatalf("%d samples of a process in a namespace below", outside)
+	}
+	fmt.Printf("inside %d, outside seen\n", os.Getpid())
+}
+
+// roleTB lets roles use the tests' functions: a failure ends the process.
+type roleTB struct{ testing.TB }
+
+func (*roleTB) Helper()        {}
+func (*roleTB) Cleanup(func()) {}
+func (*roleTB) Fatal(args ...any) {
+	fmt.Println(args...)
+	os.Exit(1)
+}
+func (r *roleTB) Fatalf(format string, args ...any) { r.Fatal(fmt.Sprintf(format, args...)) }
+
+// The question: what does a sample cost the sampled program, and what its reader?
+func BenchmarkSample(b *testing.B) {
+	stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
+	if err != nil {
+		b.Skip("needs CAP_SYS_ADMIN to have the kernel take the program's time: ", err)
+	}
+	defer stats.Close()
+	s := newSampler(b, Options{RingBytes: 16 << 20})
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	fd := openClock(b, 0, -1, 100_000)
+	if err := s.Attach(fd); err != nil {
+		b.Fatal(err)
+	}
+	s.SetDeadline(time.Unix(1, 0))
+	var x Sample
+	records, bytes := 0, 0
+	var reading time.Duration
+	for b.Loop() {
+		control(b, fd, unix.PERF_EVENT_IOC_ENABLE)
+		recurse(20, func() { spin(100 * time.Millisecond) })
+		control(b, fd, unix.PERF_EVENT_IOC_DISABLE)
+		start := time.Now()
+		for s.ReadInto(&x) == nil {
+			records++
+			bytes += len(s.record.RawSample)
+		}
+		reading += time.Since(start)
+	}
+	b.ReportMetric(0, "ns/op") // of filling the ring: no answer
+	b.ReportMetric(float64(reading.Nanoseconds())/float64(records), "reader-ns/sample")
+	b.ReportMetric(float64(bytes)/float64(records), "B/sample")
+	run, err := s.objects.OnSample.Stats()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(run.Runtime.Nanoseconds())/float64(run.RunCount), "kernel-ns/sample")
+}

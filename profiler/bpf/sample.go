@@ -40,11 +40,11 @@ const headerSize = 32
 
 // decode reads a record of the ring, all of it:
 //
-//	 0       8       16    20    24   26    28      30      32
-//	 +-------+-------+-----+-----+----+-----+-------+-------+---------+--------+
-//	 | time  |period | pid | tid |cpu |flags|kernel | user  | kernel  | user   |
-//	 |       |       |     |     |    |     | depth | depth | stack   | stack  |
-//	 +-------+-------+-----+-----+----+-----+-------+-------+---------+--------+
+//	0       8       16    20    24   26    28      30      32
+//	+-------+-------+-----+-----+----+-----+-------+-------+---------+--------+
+//	| time  |period | pid | tid |cpu |flags|kernel | user  | kernel  | user   |
+//	|       |       |     |     |    |     | depth | depth | stack   | stack  |
+//	+-------+-------+-----+-----+----+-----+-------+-------+---------+--------+
 //
 // in the order of bytes that amd64 and arm64 have. It fills every field of s and reuses its slices.
 // Where it fails, s is as it was.

@@ -15,8 +15,14 @@
 // object are compiled on one machine, which has only its own <asm/ptrace.h>.
 #if defined(__TARGET_ARCH_x86)
 #define REGISTERS 21 // struct pt_regs, arch/x86/include/uapi/asm/ptrace.h
+#define MODE      17 // its cs
+#define MODE_MASK 3  // 0 in the kernel
+#define IN_KERNEL(mode) ((mode & MODE_MASK) == 0)
 #elif defined(__TARGET_ARCH_arm64)
 #define REGISTERS 34 // struct user_pt_regs, arch/arm64/include/uapi/asm/ptrace.h
+#define MODE      33  // its pstate
+#define MODE_MASK 0xf // PSR_MODE_MASK without PSR_MODE32_BIT; 0 in user space
+#define IN_KERNEL(mode) ((mode & MODE_MASK) != 0)
 #else
 #error "give the number of words in this architecture's bpf_user_pt_regs_t"
 #endif
@@ -84,8 +90,9 @@ struct {
 	__type(value, __u64);
 } lost SEC(".maps");
 
-// addresses_of turns what bpf_get_stack returned into a number of addresses. Kernels before 5.12
-// answer -EFAULT where there is no such stack, and later ones 0; neither is a fault.
+// addresses_of turns what bpf_get_stack returned into a number of addresses. Where there is no such
+// stack, kernels up to "bpf: Adjust BPF stack helper functions to accommodate skip > 0" answer
+// -EFAULT and later ones 0 (__bpf_get_stack, kernel/bpf/stackmap.c); neither is a fault.
 static __always_inline __u64 addresses_of(long bytes)
 {
 	if (bytes <= 0)
@@ -123,7 +130,12 @@ int on_sample(struct event_context *ctx)
 	__u64 limit = depth;
 	if (limit > MAX_DEPTH)
 		limit = MAX_DEPTH;
-	__u64 kernel = addresses_of(bpf_get_stack(ctx, s->addresses, limit * sizeof(__u64), 0));
+	// Where user code was interrupted there is no kernel stack, but asking for it would take a sixth
+	// of the program's time. The verifier allows whole registers only, hence volatile.
+	__u64 kernel = 0;
+	__u64 mode = *(volatile __u64 *)&ctx->registers[MODE];
+	if (IN_KERNEL(mode))
+		kernel = addresses_of(bpf_get_stack(ctx, s->addresses, limit * sizeof(__u64), 0));
 	__u64 user = addresses_of(bpf_get_stack(ctx, &s->addresses[kernel], limit * sizeof(__u64), BPF_F_USER_STACK));
 	if (kernel >= limit)
 		flags |= KERNEL_CUT;
@@ -133,8 +145,8 @@ int on_sample(struct event_context *ctx)
 	s->head.kernel_depth = kernel;
 	s->head.user_depth = user;
 
-	// A wakeup is an interrupt and a switch to the reader, which reads on a timer anyway: it is
-	// only woken where waiting for the timer could fill the ring.
+	// A wakeup is an interrupt and a switch to the reader, which reads on a timer anyway, so it is
+	// woken only where waiting for the timer could fill the ring.
 	__u64 wake = BPF_RB_NO_WAKEUP;
 	if (bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= wake_at)
 		wake = BPF_RB_FORCE_WAKEUP;

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 )
@@ -88,6 +89,16 @@ func NewSampler(opts Options) (*Sampler, error) {
 		return nil, explain("map the BPF sampler's ring buffer", err)
 	}
 	return s, nil
+}
+
+// TryRing makes a ring buffer and throws it away: the error is as NewSampler's. That needs CAP_BPF
+// alone, so it tells which of the two capabilities is missing.
+func TryRing() error {
+	ring, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.RingBuf, MaxEntries: uint32(os.Getpagesize())})
+	if err != nil {
+		return explain("create a BPF ring buffer", err)
+	}
+	return ring.Close()
 }
 
 // Depth is how many addresses of each stack are copied at most.
@@ -230,10 +241,9 @@ func pidNamespace() (dev, ino uint64, err error) {
 // not used because it changes the limit at the start of every process that merely links it.
 func liftMemlock() bool {
 	var old unix.Rlimit
-	if newerThan(5, 11) || unix.Getrlimit(unix.RLIMIT_MEMLOCK, &old) != nil || old.Cur == unix.RLIM_INFINITY {
+	if atLeast(release(), 5, 11) || unix.Getrlimit(unix.RLIMIT_MEMLOCK, &old) != nil || old.Cur == unix.RLIM_INFINITY {
 		return false
 	}
 	return unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}) == nil ||
 		old.Cur < old.Max && unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: old.Max, Max: old.Max}) == nil
 }
-

@@ -1,0 +1,185 @@
+package bpf
+
+import (
+	"bytes"
+	"encoding/binary"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/google/go-cmp/cmp"
+)
+
+// encode is decode's reverse, by way of the struct that was generated from the C.
+func encode(t testing.TB, s *Sample) []byte {
+	t.Helper()
+	head := samplerSampleHeader{
+		Time: s.Time, Period: s.Period, Pid: s.PID, Tid: s.TID, Cpu: uint16(s.CPU),
+		KernelDepth: uint16(len(s.Kernel)), UserDepth: uint16(len(s.User)),
+	}
+	for flag, set := range map[uint16]bool{flagOutside: s.Outside, flagKernelCut: s.KernelCut, flagUserCut: s.UserCut} {
+		if set {
+			head.Flags |= flag
+		}
+	}
+	var b bytes.Buffer
+	for _, part := range []any{head, s.Kernel, s.User} {
+		if err := binary.Write(&b, binary.LittleEndian, part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+var examples = []Sample{
+	{},
+	{Time: 1, Period: 2, PID: 3, TID: 4, CPU: 5, Kernel: []uint64{6, 7}, User: []uint64{8, 9, 10}},
+	{Time: 1 << 63, Period: 1<<64 - 1, PID: 1<<32 - 1, TID: 1 << 31, CPU: 65535, User: []uint64{1<<64 - 1}, UserCut: true},
+	{Kernel: slices.Repeat([]uint64{0xffffffff81000000}, MaxDepth), KernelCut: true, Outside: true},
+}
+
+func TestDecode(t *testing.T) {
+	reused := Sample{PID: 99, Outside: true, KernelCut: true, UserCut: true, Kernel: []uint64{1, 2, 3, 4}, User: []uint64{5}}
+	for i, want := range examples {
+		if err := decode(encode(t, &want), &reused); err != nil {
+			t.Errorf("example %d: %v", i, err)
+		}
+		got := reused
+		got.Kernel, got.User = slices.Clone(got.Kernel), slices.Clone(got.User)
+		if len(got.Kernel) == 0 {
+			got.Kernel = nil
+		}
+		if len(got.User) == 0 {
+			got.User = nil
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("example %d (-want +got):\n%s", i, diff)
+		}
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	whole := encode(t, &examples[1])
+	for n := range len(whole) {
+		s := Sample{PID: 99}
+		if err := decode(whole[:n], &s); err == nil {
+			t.Errorf("decoded %d of %d bytes", n, len(whole))
+		} else if s.PID != 99 {
+			t.Errorf("%d bytes: changed the sample in spite of %v", n, err)
+		}
+	}
+	if err := decode(append(whole, 0), new(Sample)); err == nil || !strings.Contains(err.Error(), "BPF sample of 73 bytes: its header, 2 kernel and 3 user addresses have 72") {
+		t.Errorf("a byte too many: %v", err)
+	}
+}
+
+func TestDecodeDoesNotAllocate(t *testing.T) {
+	raw := encode(t, &examples[1])
+	s := Sample{Kernel: make([]uint64, 8), User: make([]uint64, 8)}
+	if n := testing.AllocsPerRun(100, func() { _ = decode(raw, &s) }); n != 0 {
+		t.Errorf("%v allocations per record", n)
+	}
+}
+
+// Whatever the bytes: an error, or a sample that is these very bytes.
+func FuzzDecode(f *testing.F) {
+	for i := range examples {
+		f.Add(encode(f, &examples[i]))
+	}
+	f.Add([]byte{})
+	f.Add(bytes.Repeat([]byte{0xff}, headerSize))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var s Sample
+		if err := decode(raw, &s); err != nil {
+			return
+		}
+		raw = slices.Clone(raw)
+		raw[26] &= flagOutside | flagKernelCut | flagUserCut // the other flags mean nothing yet
+		raw[27] = 0
+		if diff := cmp.Diff(raw, encode(t, &s)); diff != "" {
+			t.Errorf("encoded again (-raw +encoded):\n%s", diff)
+		}
+	})
+}
+
+// The objects of both architectures are what the Go code takes them for. Only the one of this
+// machine can be loaded here.
+func TestObjects(t *testing.T) {
+	if n := unsafe.Sizeof(samplerSampleHeader{}); n != headerSize {
+		t.Errorf("struct sample_header of the generated Go has %d bytes, decode reads %d", n, headerSize)
+	}
+	for arch, registers := range map[string]uint32{
+		"x86":   21 * 8, // sizeof(struct pt_regs)
+		"arm64": 34 * 8, // sizeof(struct user_pt_regs)
+	} {
+		file := "sampler_" + arch + "_bpfel.o"
+		spec, err := ebpf.LoadCollectionSpec(file)
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		program := spec.Programs[samplerProgOnSample]
+		if program.Type != ebpf.PerfEvent || program.License != "Dual MIT/GPL" || program.ByteOrder != binary.LittleEndian {
+			t.Errorf("%s: program of type %v, licence %q, %v", file, program.Type, program.License, program.ByteOrder)
+		}
+		if got := spec.Maps[samplerMapScratch].ValueSize; got != headerSize+2*8*MaxDepth {
+			t.Errorf("%s: scratch of %d bytes does not hold two stacks of %d", file, got, MaxDepth)
+		}
+		var header *btf.Struct
+		if err := spec.Types.TypeByName("sample_header", &header); err != nil || header.Size != headerSize {
+			t.Errorf("%s: sample_header %v, %v", file, header, err)
+		}
+		var context *btf.Struct
+		if err := spec.Types.TypeByName("event_context", &context); err != nil || context.Members[1].Name != "sample_period" ||
+			context.Members[1].Offset.Bytes() != registers {
+			t.Errorf("%s: event_context %v, %v: want sample_period at %d", file, context, err, registers)
+		}
+		for _, name := range []string{samplerVarDepth, samplerVarWakeAt, samplerVarPidNsDev, samplerVarPidNsIno} {
+			if v := spec.Variables[name]; v == nil || v.Size() != 8 {
+				t.Errorf("%s: no variable %s of 8 bytes", file, name)
+			}
+		}
+		// Whatever ends in the object from the machine that made it would make it differ elsewhere.
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, path := range []string{"/home/", "/root/", "/tmp/", "/work", "clang version"} {
+			if bytes.Contains(raw, []byte(path)) {
+				t.Errorf("%s contains %q", file, path)
+			}
+		}
+	}
+}
+
+func TestRingBytes(t *testing.T) {
+	for _, test := range []struct{ want, cpus, page, bytes int }{
+		{0, 1, 4096, 1 << 20},
+		{0, 2, 4096, 1 << 20},
+		{0, 12, 4096, 4 << 20},
+		{0, 1024, 4096, 64 << 20},
+		{1, 2, 4096, 4096},
+		{1, 2, 65536, 65536},
+		{4097, 2, 4096, 8192},
+		{1 << 20, 2, 4096, 1 << 20},
+		{1 << 40, 2, 4096, 1 << 30},
+		{-1, 2, 4096, 1 << 20},
+	} {
+		if got := ringBytes(test.want, test.cpus, test.page); got != test.bytes {
+			t.Errorf("ringBytes(%d, %d CPUs, page of %d) = %d, want %d", test.want, test.cpus, test.page, got, test.bytes)
+		}
+	}
+}
+
+func TestStackDepth(t *testing.T) {
+	if got := stackDepth(3); got != 3 {
+		t.Errorf("stackDepth(3) = %d", got)
+	}
+	if all, got := stackDepth(0), stackDepth(1<<20); got != all || got > MaxDepth || got < 1 {
+		t.Errorf("stackDepth(1<<20) = %d, stackDepth(0) = %d", got, all)
+	}
+}
