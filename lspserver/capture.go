@@ -30,6 +30,7 @@ type loaded struct {
 	warnings  []profile.Warning
 	cut       bool // the recorder did not come to its end
 	profile   *profile.Profile
+	sums      *view.Sums
 	total     profile.Measure
 	broken    float64 // share of weight on broken stacks
 	functions int     // how many have a cost of their own
@@ -72,10 +73,10 @@ func load(key captureKey, c *profile.Capture, source func(path string) []byte) (
 	}
 	l := &loaded{
 		key: key, target: c.Target, start: c.Start, length: c.Length, warnings: c.Warnings, cut: c.Interrupted,
-		profile: p, total: p.Total(), broken: p.Broken(), byBase: map[string][]*file{},
+		profile: p, sums: view.NewSums(p), total: p.Total(), broken: p.Broken(), byBase: map[string][]*file{},
 	}
 	byPath := map[string]*file{}
-	for _, fl := range view.Lines(p) {
+	for _, fl := range l.sums.Lines() {
 		f := &file{capture: l, path: fl.File, lines: fl.Lines}
 		f.baseline = sync.OnceValues(func() ([]byte, bool) {
 			if text := source(f.path); text != nil {
@@ -96,11 +97,11 @@ func load(key captureKey, c *profile.Capture, source func(path string) []byte) (
 			f.local, f.note = src.Local, src.Note
 		}
 	}
-	for i, row := range view.ByName(p) {
+	for _, row := range l.sums.ByName() {
 		fn := function{Row: row}
-		if row.Self.Weight > 0 {
-			fn.rank = i + 1
+		if row.Self.Weight > 0 && !row.Pseudo() {
 			l.functions++
+			fn.rank = l.functions
 		}
 		if f := byPath[row.File]; f != nil && row.Line > 0 {
 			f.functions = append(f.functions, fn)
@@ -118,7 +119,7 @@ func load(key captureKey, c *profile.Capture, source func(path string) []byte) (
 
 // bytes is about how much memory the capture holds.
 func (l *loaded) bytes() int64 {
-	n := int64(l.profile.Samples.Len())*24 + int64(l.profile.Stacks.Len())*24 + int64(len(l.profile.Frames))*160
+	n := int64(l.profile.Samples.Len())*24 + int64(l.profile.Stacks.Len())*80 + int64(len(l.profile.Frames))*160
 	for _, f := range l.files {
 		n += int64(len(f.lines))*40 + 300
 	}

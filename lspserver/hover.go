@@ -73,7 +73,7 @@ const pageRows = 5 // callers, callees and threads that a page lists
 
 // linePage is the breakdown of a recorded line.
 func (s *server) linePage(f *file, line int) *page {
-	detail := view.DetailOf(f.capture.profile, f.path, line)
+	detail := f.capture.sums.DetailOf(f.path, line)
 	return detailPage(fmt.Sprintf("%s:%d", filepath.Base(f.path), line), f.capture, detail)
 }
 
@@ -83,7 +83,7 @@ func (s *server) functionPage(f *file, fn function) *page {
 	if fn.rank > 0 {
 		title += fmt.Sprintf(" · #%d of %s", fn.rank, plural(int64(f.capture.functions), "function"))
 	}
-	return detailPage(title, f.capture, view.FunctionDetail(f.capture.profile, fn.Name))
+	return detailPage(title, f.capture, f.capture.sums.FunctionDetail(fn.Name, fn.Module))
 }
 
 func detailPage(title string, l *loaded, d view.LineDetail) *page {
