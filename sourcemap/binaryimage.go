@@ -31,6 +31,14 @@ type byteOrder interface {
 	binary.AppendByteOrder
 }
 
+// headerOrder is the order of bytes that an ELF header's EI_DATA stands for.
+func headerOrder(data byte) byteOrder {
+	if elf.Data(data) == elf.ELFDATA2MSB {
+		return binary.BigEndian
+	}
+	return binary.LittleEndian
+}
+
 // A load is that part of a segment that has bytes in the file.
 type load struct {
 	addr, off, size uint64
@@ -42,10 +50,7 @@ type load struct {
 const chunkSize = 64 << 10
 
 func newImage(r io.ReaderAt, f *elf.File) *image {
-	im := &image{r: r, order: binary.LittleEndian, ptr: 8}
-	if f.Data == elf.ELFDATA2MSB {
-		im.order = binary.BigEndian
-	}
+	im := &image{r: r, order: headerOrder(byte(f.Data)), ptr: 8}
 	if f.Class == elf.ELFCLASS32 {
 		im.ptr = 4
 	}

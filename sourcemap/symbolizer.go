@@ -1,0 +1,299 @@
+package sourcemap
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sightline-dev/sightline/profiler/profile"
+)
+
+// An Opener gives the bytes of a mapping: the very file that ran, or the vdso's bytes. The reader is
+// borrowed and used until the Symbolizer is dropped. One call at a time is made.
+type Opener func(profile.MappingID) (io.ReaderAt, error)
+
+// Config says what a Symbolizer uses. The zero value works.
+type Config struct {
+	// Paths leads to the sources. Default: they are where the build says.
+	Paths *Paths
+	// Kallsyms opens the list of the kernel's symbols. Default: /proc/kallsyms.
+	Kallsyms func() (io.ReadCloser, error)
+}
+
+// A Symbolizer turns the locations of one recording into frames. It remembers what it has named, so
+// that naming a view that has grown costs only what is new, and views share their frames.
+//
+// Any goroutine may call it; calls wait for one another.
+type Symbolizer struct {
+	config Config
+
+	mu       sync.Mutex // guards all below
+	frames   []profile.Frame
+	ids      map[profile.Frame]profile.FrameID
+	of       [][]profile.FrameID
+	binaries map[profile.MappingID]*binaryTable // nil where it cannot be read
+	kernel   table
+	kernelOK bool              // kernel was opened, or cannot be
+	warnings []profile.Warning // of all captures so far
+	sources  map[string]profile.Source
+}
+
+// NewSymbolizer makes the symbolizer of one recording.
+func NewSymbolizer(config Config) *Symbolizer {
+	if config.Paths == nil {
+		config.Paths = &Paths{}
+	}
+	if config.Kallsyms == nil {
+		config.Kallsyms = func() (io.ReadCloser, error) { return os.Open("/proc/kallsyms") }
+	}
+	return &Symbolizer{
+		config:   config,
+		frames:   make([]profile.Frame, 1),
+		ids:      map[profile.Frame]profile.FrameID{},
+		of:       make([][]profile.FrameID, 1),
+		binaries: map[profile.MappingID]*binaryTable{},
+		sources:  map[string]profile.Source{},
+	}
+}
+
+// Symbolize names every location of c, which is the recording's capture or a view of it, and sets
+// c.Symbols.Frames and c.Symbols.Of. Each location gets at least one frame:
+//
+//   - code of a binary: what its tables say, with the binary's path as Module; Unknown, also with
+//     Module, where they do not know the address or the binary cannot be read, for which c gets a
+//     warning per binary;
+//   - kernel code: the kernel's symbols; Kernel where they may not be read, with a warning;
+//   - code made at run time, and addresses in nothing known: Unknown.
+//
+// It fails only with ctx's error, and then c is as it was.
+func (s *Symbolizer) Symbolize(ctx context.Context, c *profile.Capture, open Opener) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	work := s.sort(c)
+	for _, w := range work {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s.open(w, c, open)
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, w := range work {
+		group.Go(func() error { return w.name(groupCtx) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	s.intern(c, work)
+	for _, w := range work {
+		for _, note := range w.notes() {
+			s.warn(note)
+		}
+	}
+	for _, w := range s.warnings {
+		c.Warn(w.Kind, w.Count, w.Text)
+	}
+	n := len(c.Locations)
+	c.Symbols.Frames = s.frames[:len(s.frames):len(s.frames)]
+	c.Symbols.Of = s.of[:n:n]
+	return nil
+}
+
+// A batch is the new locations of one mapping.
+type batch struct {
+	mapping profile.MappingID
+	module  string
+	table   table        // nil where none can be had
+	binary  *binaryTable // the same, where it is a binary's
+	offsets bool         // locations are file offsets
+	unnamed profile.Frame
+	asks    []ask
+	// The answers: location asks[i] has frames[asks[i].from:asks[i].to].
+	frames []profile.Frame
+}
+
+type ask struct {
+	addr     uint64 // as Location.Lookup gives it
+	location profile.LocationID
+	from, to int32
+}
+
+// sort puts the locations that have no frames yet into batches. The addresses of each are in order:
+// tables are fastest when the next address is near.
+func (s *Symbolizer) sort(c *profile.Capture) []*batch {
+	byMapping := make([]*batch, len(c.Mappings))
+	var work []*batch
+	for i := len(s.of); i < len(c.Locations); i++ {
+		l := c.Locations[i]
+		w := byMapping[l.Mapping]
+		if w == nil {
+			w = &batch{mapping: l.Mapping}
+			byMapping[l.Mapping] = w
+			work = append(work, w)
+		}
+		w.asks = append(w.asks, ask{addr: l.Lookup(), location: profile.LocationID(i)})
+	}
+	for _, w := range work {
+		slices.SortFunc(w.asks, func(a, b ask) int { return cmp.Compare(a.addr, b.addr) })
+	}
+	return work
+}
+
+// open finds the batch's table.
+func (s *Symbolizer) open(w *batch, c *profile.Capture, open Opener) {
+	m := c.Mappings[w.mapping]
+	w.unnamed.Func = profile.Unknown
+	switch m.Kind {
+	case profile.KernelCode:
+		w.module, w.unnamed.Func = profile.Kernel, profile.Kernel
+		if !s.kernelOK {
+			s.kernelOK = true
+			s.kernel = s.openKernel()
+		}
+		w.table = s.kernel
+		return
+	case profile.FileCode:
+		w.module = m.Path
+	case profile.VDSO:
+		w.module = "[vdso]"
+	default:
+		return
+	}
+	w.unnamed.Module = w.module
+	w.offsets = m.Offsets
+	b, known := s.binaries[w.mapping]
+	if !known {
+		var err error
+		var r io.ReaderAt
+		if r, err = open(w.mapping); err == nil {
+			b, err = openBinary(r)
+		}
+		if err != nil {
+			s.warn(fmt.Sprintf("the symbols of %s cannot be read: %v", w.module, err))
+		}
+		s.binaries[w.mapping] = b
+	}
+	if b != nil {
+		w.binary, w.table = b, b
+	}
+}
+
+// openKernel opens the kernel's table; nil where its names may not be read.
+func (s *Symbolizer) openKernel() table {
+	r, err := s.config.Kallsyms()
+	if err == nil {
+		defer r.Close()
+		var t table
+		if t, err = openKallsyms(r); err == nil {
+			return t
+		}
+	}
+	s.warn(fmt.Sprintf("kernel functions have no names: %v", err))
+	return nil
+}
+
+// warn remembers a warning for this capture and those to come.
+func (s *Symbolizer) warn(text string) {
+	w := profile.Warning{Kind: profile.WarnUnreadable, Text: text}
+	if !slices.Contains(s.warnings, w) {
+		s.warnings = append(s.warnings, w)
+	}
+}
+
+// name finds the frames of the batch.
+func (w *batch) name(ctx context.Context) error {
+	var last uint64
+	w.frames = make([]profile.Frame, 0, 2*len(w.asks))
+	for i := range w.asks {
+		if i%256 == 0 {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+		}
+		a := &w.asks[i]
+		if i > 0 && a.addr == last {
+			a.from, a.to = w.asks[i-1].from, w.asks[i-1].to // a call and what follows it
+			continue
+		}
+		last = a.addr
+		a.from = int32(len(w.frames))
+		known := false
+		if addr, ok := w.address(a.addr); ok {
+			w.frames, known = w.table.frames(addr, w.frames)
+		}
+		if !known {
+			w.frames = append(w.frames[:a.from], w.unnamed)
+		} else {
+			for j := range w.frames[a.from:] {
+				if f := &w.frames[int(a.from)+j]; f.Module == "" {
+					f.Module = w.module
+				}
+			}
+		}
+		a.to = int32(len(w.frames))
+	}
+	return nil
+}
+
+// address is what the batch's table is to be asked about, with false where it cannot be.
+func (w *batch) address(addr uint64) (uint64, bool) {
+	if w.table == nil {
+		return 0, false
+	}
+	if w.offsets && w.binary != nil {
+		return w.binary.addressOf(addr)
+	}
+	return addr, true
+}
+
+// notes are what was found wrong with the batch's binary, as sentences.
+func (w *batch) notes() []string {
+	if w.binary == nil {
+		return nil
+	}
+	var out []string
+	for _, note := range w.binary.notes {
+		out = append(out, w.module+": "+note)
+	}
+	return out
+}
+
+// intern gives ids to the frames that were found, in the order of locations, so that the same
+// capture gives the same ids.
+func (s *Symbolizer) intern(c *profile.Capture, work []*batch) {
+	first := len(s.of)
+	type place struct {
+		batch *batch
+		ask   int
+	}
+	places := make([]place, len(c.Locations)-min(first, len(c.Locations)))
+	n := 0
+	for _, w := range work {
+		for i, a := range w.asks {
+			places[int(a.location)-first] = place{w, i}
+			n += int(a.to - a.from)
+		}
+	}
+	all := make([]profile.FrameID, 0, n)
+	for _, p := range places {
+		a := p.batch.asks[p.ask]
+		from := len(all)
+		for _, f := range p.batch.frames[a.from:a.to] {
+			id, ok := s.ids[f]
+			if !ok {
+				id = profile.FrameID(len(s.frames))
+				s.frames = append(s.frames, f)
+				s.ids[f] = id
+			}
+			all = append(all, id)
+		}
+		s.of = append(s.of, all[from:len(all):len(all)])
+	}
+}
