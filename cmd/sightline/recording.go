@@ -1,0 +1,414 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sightline-dev/sightline/lspserver"
+	"github.com/sightline-dev/sightline/profiler"
+	"github.com/sightline-dev/sightline/profiler/profile"
+	"github.com/sightline-dev/sightline/profiler/store"
+	"github.com/sightline-dev/sightline/sourcemap"
+)
+
+// FlushEvery is how often what was recorded goes to the store: a crash loses at most that much.
+const flushEvery = time.Second
+
+// A recorder starts recordings: from the kernel through symbols into the store. It is what both
+// the command line and the language server record with (lspserver.Recorder).
+type recorder struct {
+	open func(dir string) (*store.Store, error) // the store of dir's workspace
+	// Live has every update carry the symbolized capture so far, for an editor that shows numbers
+	// while the program runs.
+	live bool
+	// Streams are given to a recorded command as they are; where out is nil its output comes as
+	// updates. A test's output always does.
+	streams streams
+}
+
+// Defaults of a test's repetition: enough samples that a line of 10 % is known to a tenth of itself.
+const (
+	defaultSamples = 1000
+	defaultMax     = 30 * time.Second
+)
+
+var _ lspserver.Recorder = (*recorder)(nil)
+
+// Start begins one recording. It ends by itself with its target, when Stop or Discard is called,
+// or when ctx is cancelled, which keeps what was recorded as Stop does.
+func (r *recorder) Start(ctx context.Context, req lspserver.Request) (lspserver.Recording, error) {
+	s := &session{
+		recorder: r,
+		req:      req,
+		updates:  make(chan lspserver.Update, 16),
+		stop:     make(chan struct{}),
+		done:     make(chan struct{}),
+	}
+	// The recording outlives ctx by the time it takes to keep it.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stopWatch := context.AfterFunc(ctx, s.Stop)
+	go func() {
+		defer close(s.done)
+		defer close(s.updates)
+		defer cancel()
+		defer stopWatch()
+		s.result, s.err = s.run(work)
+	}()
+	return s, nil
+}
+
+// A session is one recording on its way from the kernel to the store.
+type session struct {
+	recorder *recorder
+	req      lspserver.Request
+	updates  chan lspserver.Update
+
+	stopOnce sync.Once
+	stop     chan struct{} // closed by Stop
+	discard  atomic.Bool
+	done     chan struct{} // closed when result and err are set
+
+	result lspserver.Result
+	err    error
+
+	begun time.Time
+	phase atomic.Pointer[string]
+}
+
+func (s *session) Updates() <-chan lspserver.Update { return s.updates }
+
+func (s *session) Stop() { s.stopOnce.Do(func() { close(s.stop) }) }
+
+func (s *session) Discard() {
+	s.discard.Store(true)
+	s.Stop()
+}
+
+func (s *session) Wait() (lspserver.Result, error) {
+	<-s.done
+	return s.result, s.err
+}
+
+func (s *session) stopped() bool {
+	select {
+	case <-s.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// Tell passes an update on. Nobody needs to listen: a full channel drops what the next update says
+// anyway, but never a program's output.
+func (s *session) tell(u lspserver.Update) {
+	if !s.begun.IsZero() {
+		u.Elapsed = time.Since(s.begun)
+	}
+	if u.Output != nil {
+		s.updates <- u
+		return
+	}
+	select {
+	case s.updates <- u:
+	default:
+	}
+}
+
+// Write makes a session the standard output of its target.
+func (s *session) Write(p []byte) (int, error) {
+	s.tell(lspserver.Update{Phase: lspserver.PhaseRecording, Output: append([]byte(nil), p...)})
+	return len(p), nil
+}
+
+// Folder is where the recording belongs: it decides the store and how paths are found.
+func (s *session) folder() string { return cmp.Or(s.req.Workspace, s.req.Dir, ".") }
+
+// ErrNothingSeen says that a target ended before one sample fell into it.
+var errNothingSeen = errors.New("no sample was taken")
+
+func (s *session) run(ctx context.Context) (lspserver.Result, error) {
+	st, err := s.recorder.open(s.folder())
+	if err != nil {
+		return lspserver.Result{}, err
+	}
+	var test *goTest
+	if t := s.req.Test; t != nil {
+		s.tell(lspserver.Update{Phase: lspserver.PhaseBuilding})
+		build, cancel := context.WithCancel(ctx)
+		go func() {
+			select {
+			case <-s.stop:
+				cancel()
+			case <-build.Done():
+			}
+		}()
+		test, err = buildTest(build, s.req.Dir, t.Package, t.Run, t.Bench, t.Args)
+		cancel()
+		if err != nil {
+			return lspserver.Result{}, err
+		}
+		defer test.Close()
+	}
+	target, options, err := s.target(test)
+	if err != nil {
+		return lspserver.Result{}, err
+	}
+	s.begun = time.Now()
+	rec, err := profiler.Start(ctx, target, options)
+	if err != nil {
+		return lspserver.Result{}, err
+	}
+	defer rec.Close()
+	keep, err := beginKeeping(st, rec)
+	if err != nil {
+		rec.Stop()
+		return lspserver.Result{}, err
+	}
+	var ending sync.WaitGroup
+	recordingOver := make(chan struct{})
+	ending.Go(func() { s.follow(ctx, keep, recordingOver) })
+
+	outcome := s.drive(test, target, rec)
+
+	close(recordingOver)
+	ending.Wait()
+	capture, err := rec.Stop()
+	if err != nil {
+		keep.writer.Discard()
+		return lspserver.Result{}, err
+	}
+	return s.finish(ctx, keep, capture, outcome)
+}
+
+// Target turns the request into what the profiler records.
+func (s *session) target(test *goTest) (profiler.Target, profiler.Options, error) {
+	options := profiler.Options{Freq: s.req.Freq, Engine: profiler.Engine(s.req.Engine)}
+	switch {
+	case test != nil:
+		options.Describe = test.target()
+		return profiler.Target{Command: test.command(1, s)}, options, nil
+	case len(s.req.Command) > 0:
+		cmd := exec.Command(s.req.Command[0], s.req.Command[1:]...)
+		cmd.Dir = s.req.Dir
+		cmd.Stdout, cmd.Stderr = s, s
+		if s.recorder.streams.out != nil {
+			cmd.Stdin, cmd.Stdout, cmd.Stderr = s.recorder.streams.in, s.recorder.streams.out, s.recorder.streams.err
+		}
+		options.Describe = profile.Target{Command: s.req.Command, Dir: s.req.Dir}
+		return profiler.Target{Command: cmd}, options, nil
+	case s.req.PID != 0:
+		return profiler.Target{PID: s.req.PID}, options, nil
+	case s.req.Machine:
+		return profiler.Target{Machine: true}, options, nil
+	}
+	return profiler.Target{}, options, errors.New("nothing to record; name a test, a command, a process or the machine")
+}
+
+// An outcome is how a recording's target fared.
+type outcome struct {
+	failed bool
+	text   string // "ok, 5 runs", "exit status 1"
+}
+
+// Drive waits for the target, repeats a test until it has samples enough, and says how it ended.
+func (s *session) drive(test *goTest, target profiler.Target, rec *profiler.Recording) outcome {
+	ended := make(chan error, 1)
+	wait := func() (stopped bool) {
+		go func() { ended <- rec.Wait() }()
+		var timeUp <-chan time.Time
+		if s.req.For > 0 {
+			t := time.NewTimer(s.req.For)
+			defer t.Stop()
+			timeUp = t.C
+		}
+		select {
+		case <-ended:
+			return false
+		case <-s.stop:
+		case <-timeUp:
+		}
+		// A command is asked to end; its last output still comes. A process goes on.
+		rec.Stop()
+		<-ended
+		return true
+	}
+	stopped := wait()
+	if test != nil {
+		return s.repeat(test, target.Command, rec, stopped, wait)
+	}
+	if cmd := target.Command; cmd != nil && cmd.ProcessState != nil && !cmd.ProcessState.Success() && !stopped {
+		return outcome{failed: true, text: cmd.ProcessState.String()}
+	}
+	return outcome{}
+}
+
+// Repeat runs a test again until the recording has the samples wanted or its time is up. Within one
+// process where that works, as -count does; a test that fails only then goes on in fresh processes.
+func (s *session) repeat(test *goTest, cmd *exec.Cmd, rec *profiler.Recording, stopped bool, wait func() bool) outcome {
+	want, limit := s.req.Test.Samples, s.req.Test.Max
+	if want == 0 {
+		want = defaultSamples
+	}
+	if limit == 0 {
+		limit = defaultMax
+	}
+	runs, count, before := 1, 1, 0
+	started := s.begun // of the latest run
+	fresh := false     // repeat in processes of their own
+	for {
+		if stopped {
+			return outcome{text: plural(runs, "run") + ", stopped"}
+		}
+		if cmd.ProcessState != nil && !cmd.ProcessState.Success() {
+			if runs == 1 {
+				return outcome{failed: true, text: cmd.ProcessState.String()}
+			}
+			if !fresh && count > 1 {
+				fresh = true // it passed alone; its failure is one of repetition in one process
+			} else {
+				return outcome{failed: true, text: fmt.Sprintf("%s in run %d", cmd.ProcessState, runs)}
+			}
+		}
+		have, spent := sampleCount(rec.View()), time.Since(s.begun)
+		if have >= want || spent >= limit {
+			return outcome{text: plural(runs, "run")}
+		}
+		next := nextCount(want-have, have-before, count, time.Since(started), limit-spent)
+		if fresh {
+			next = 1
+		}
+		before, count = have, next
+		cmd = test.command(count, io.Discard)
+		started = time.Now()
+		if err := rec.Run(cmd); err != nil {
+			return outcome{text: plural(runs, "run")}
+		}
+		runs += count
+		stopped = wait()
+	}
+}
+
+// NextCount is how often a test is to run in the next process, given what the last one of count
+// runs brought and took: enough for the samples missing, no more than the time left allows.
+func nextCount(missing, brought, count int, took, left time.Duration) int {
+	n := count * 10
+	if brought > 0 {
+		n = missing*count/brought + 1
+	}
+	if each := took / time.Duration(count); each > 0 {
+		n = min(n, int(left/each)+1)
+	}
+	return max(1, n)
+}
+
+// A keeper takes one recording into the store: chunk by chunk while it runs, whole at its end.
+// One goroutine uses it at a time.
+type keeper struct {
+	writer  *store.Writer
+	rec     *profiler.Recording
+	symbols *sourcemap.Symbolizer
+	flushed error // the first flush that failed; the recording is ended by it
+}
+
+func beginKeeping(st *store.Store, rec *profiler.Recording) (*keeper, error) {
+	writer, err := st.Begin(rec.View())
+	if err != nil {
+		return nil, err
+	}
+	return &keeper{writer: writer, rec: rec}, nil
+}
+
+// Follow flushes and reports until over is closed.
+func (s *session) follow(ctx context.Context, k *keeper, over <-chan struct{}) {
+	report := time.NewTicker(100 * time.Millisecond)
+	defer report.Stop()
+	lastFlush := time.Now()
+	for {
+		select {
+		case <-over:
+			return
+		case <-report.C:
+		}
+		view := k.rec.View()
+		u := lspserver.Update{Phase: lspserver.PhaseRecording, Samples: sampleCount(view)}
+		if time.Since(lastFlush) >= flushEvery {
+			lastFlush = time.Now()
+			if err := k.writer.Flush(view); err != nil && k.flushed == nil {
+				k.flushed = err
+				s.Stop()
+			}
+			if s.recorder.live {
+				if err := s.symbolize(ctx, k, view); err == nil {
+					u.Capture = view
+				}
+			}
+		}
+		s.tell(u)
+	}
+}
+
+// Symbolize names what is new in a view or the finished capture and reads its sources.
+func (s *session) symbolize(ctx context.Context, k *keeper, c *profile.Capture) error {
+	if k.symbols == nil {
+		// An error is a tool that did not answer; the paths found without it are good.
+		paths, _ := sourcemap.FindPaths(ctx, []string{workspaceOf(s.folder())})
+		paths.Prefixes = append(paths.Prefixes, s.req.Prefixes...)
+		k.symbols = sourcemap.NewSymbolizer(sourcemap.Config{Paths: paths})
+	}
+	if err := k.symbols.Symbolize(ctx, c, k.rec.Binary); err != nil {
+		return err
+	}
+	return k.symbols.Sources(ctx, c)
+}
+
+// Finish names the capture's locations and stores it whole, or drops it.
+func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o outcome) (lspserver.Result, error) {
+	if s.discard.Load() {
+		return lspserver.Result{Message: "discarded"}, k.writer.Discard()
+	}
+	if sampleCount(c) == 0 {
+		if err := k.writer.Discard(); err != nil {
+			return lspserver.Result{}, err
+		}
+		return lspserver.Result{Failed: o.failed}, fmt.Errorf("%s: %w in %s; record something that computes for longer, or raise --freq",
+			c.Target, errNothingSeen, c.Length.Round(time.Millisecond))
+	}
+	s.tell(lspserver.Update{Phase: lspserver.PhaseSymbolizing, Samples: sampleCount(c)})
+	if err := s.symbolize(ctx, k, c); err != nil {
+		c.Warn(profile.WarnUnreadable, 0, "symbols: "+err.Error())
+	}
+	if k.flushed != nil {
+		c.Warn(profile.WarnInterrupted, 0, "recording was stopped because it could not be stored: "+k.flushed.Error())
+	}
+	if o.failed {
+		c.Warn(profile.WarnTarget, 0, "the target failed: "+o.text)
+	}
+	s.tell(lspserver.Update{Phase: lspserver.PhaseStoring, Samples: sampleCount(c)})
+	meta, err := k.writer.Finish(c)
+	if err != nil {
+		return lspserver.Result{}, err
+	}
+	return lspserver.Result{ID: meta.ID, Failed: o.failed, Message: o.text}, nil
+}
+
+func sampleCount(c *profile.Capture) int {
+	n := 0
+	for i := range c.Series {
+		n += c.Series[i].Samples.Len()
+	}
+	return n
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}

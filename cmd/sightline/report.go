@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sightline-dev/sightline/lspserver"
+	"github.com/sightline-dev/sightline/profiler/profile"
+	"github.com/sightline-dev/sightline/profiler/store"
+)
+
+// An outcomeJSON is what test and record print with --json.
+type outcomeJSON struct {
+	Capture  store.ID          `json:"capture"`
+	Target   string            `json:"target"`
+	Failed   bool              `json:"failed"`
+	Message  string            `json:"message,omitempty"`
+	Engine   string            `json:"engine"`
+	Kind     profile.Kind      `json:"kind"`
+	Unit     profile.Unit      `json:"unit"`
+	Samples  int64             `json:"samples"`
+	Total    int64             `json:"total"`
+	Length   int64             `json:"length"`
+	Broken   float64           `json:"broken"`
+	Warnings []profile.Warning `json:"warnings,omitempty"`
+	Lines    []hotLine         `json:"lines"`
+}
+
+func (o *opened) outcome(workspace string, top int, result lspserver.Result) outcomeJSON {
+	total := o.profile.Total()
+	lines := o.ownLines(workspace)
+	return outcomeJSON{
+		Capture: o.meta.ID, Target: o.capture.Target.String(), Failed: result.Failed, Message: result.Message,
+		Engine: o.capture.Engine, Kind: o.profile.Kind, Unit: o.profile.Unit,
+		Samples: total.Count, Total: total.Weight, Length: int64(o.capture.Length), Broken: o.profile.Broken(),
+		Warnings: o.capture.Warnings, Lines: lines[:min(top, len(lines))],
+	}
+}
+
+// Summary prints what a capture is and what is missing from it.
+func (o *opened) summary(out io.Writer, message string) {
+	p := paletteFor(out)
+	head := p.bold(o.capture.Target.String())
+	if message != "" {
+		head += " · " + message
+	}
+	fmt.Fprintln(out, head)
+	total := o.profile.Total()
+	facts := []string{
+		lspserver.Samples(total.Count),
+		lspserver.Weight(total.Weight, o.profile.Unit) + " " + kindWords(o.profile.Kind),
+		lspserver.Duration(o.capture.Length) + " long",
+	}
+	if o.capture.Engine != "" {
+		facts = append(facts, o.capture.Engine+" engine")
+	}
+	if b := o.profile.Broken(); b >= 0.0005 {
+		facts = append(facts, fmt.Sprintf("%.1f%% broken stacks", 100*b))
+	}
+	facts = append(facts, "capture "+string(o.meta.ID))
+	fmt.Fprintln(out, p.dim(strings.Join(facts, " · ")))
+	for _, w := range o.capture.Warnings {
+		text := w.Text
+		if w.Count > 0 && w.Kind == profile.WarnLost {
+			text = fmt.Sprintf("%s (%s)", text, lspserver.Count(w.Count))
+		}
+		fmt.Fprintln(out, p.dim("note: "+text))
+	}
+}
+
+func kindWords(k profile.Kind) string {
+	switch k {
+	case profile.CPU:
+		return "on the CPU"
+	case profile.Blocked:
+		return "blocked"
+	case profile.Alloc:
+		return "allocated"
+	}
+	return string(k)
+}
+
+// HotLines prints the workspace's costliest lines, each with how exactly its total is known.
+func (o *opened) hotLines(out io.Writer, workspace string, top int) {
+	lines := o.ownLines(workspace)
+	whole := o.profile.Total().Weight
+	for len(lines) > 0 && lines[len(lines)-1].Total*200 < whole { // less than half a percent
+		lines = lines[:len(lines)-1]
+	}
+	lines = lines[:min(top, len(lines))]
+	if len(lines) == 0 {
+		fmt.Fprintln(out, "\nNo line of this workspace was seen. `sightline stacks "+string(o.meta.ID)+"` shows where the time went.")
+		return
+	}
+	p := paletteFor(out)
+	place := make([]string, len(lines))
+	longest := 0
+	for i, l := range lines {
+		place[i] = fmt.Sprintf("%s:%d", shortPath(workspace, l.local), l.Line)
+		longest = max(longest, len(place[i]))
+	}
+	room := width(out) - longest - 30
+	fmt.Fprintln(out)
+	fmt.Fprintln(out, p.dim(fmt.Sprintf("%7s %7s %8s  %-*s  %s", "total", "self", "error", longest, "line", "")))
+	for i, l := range lines {
+		fmt.Fprintf(out, "%s %7s %8s  %-*s  %s\n",
+			p.heat(fmt.Sprintf("%7s", lspserver.Percent(l.Total, whole)), l.Total, whole),
+			blankZero(lspserver.Percent(l.Self, whole), l.Self),
+			lspserver.Margin(l.Count),
+			longest, place[i],
+			cut(strings.TrimSpace(expand(l.Text)), room))
+	}
+}
+
+func blankZero(text string, n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return text
+}
+
+// ShortPath is a file as a person in the workspace would name it.
+func shortPath(workspace, file string) string {
+	if rel, err := filepath.Rel(canonical(workspace), canonical(file)); err == nil && !strings.HasPrefix(rel, "../") {
+		return rel
+	}
+	return file
+}
+
+func age(t time.Time) string { return lspserver.Age(time.Since(t)) }

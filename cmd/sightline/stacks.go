@@ -1,0 +1,176 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sightline-dev/sightline/lspserver"
+	"github.com/sightline-dev/sightline/profiler/view"
+)
+
+// A rowJSON is a function's cost, weights in the capture's unit.
+type rowJSON struct {
+	Name       string    `json:"name"`
+	Module     string    `json:"module,omitempty"`
+	File       string    `json:"file,omitempty"`
+	Line       int       `json:"line,omitempty"` // on which the function begins
+	Self       int64     `json:"self"`
+	Total      int64     `json:"total"`
+	SelfCount  int64     `json:"selfCount"`
+	TotalCount int64     `json:"totalCount"`
+	Children   []rowJSON `json:"children,omitempty"`
+}
+
+func rowToJSON(r view.Row) rowJSON {
+	return rowJSON{
+		Name: r.Name, Module: r.Module, File: r.File, Line: r.Line,
+		Self: r.Self.Weight, Total: r.Total.Weight, SelfCount: r.Self.Count, TotalCount: r.Total.Count,
+	}
+}
+
+func nodeToJSON(n *view.Node) rowJSON {
+	r := rowToJSON(n.Row)
+	for _, c := range n.Children {
+		r.Children = append(r.Children, nodeToJSON(c))
+	}
+	return r
+}
+
+func newStacks(io streams) *cobra.Command {
+	var (
+		which  string
+		asJSON bool
+		top    int
+		least  float64
+	)
+	cmd := &cobra.Command{
+		Use:   "stacks [CAPTURE]",
+		Short: "Show where the weight is, by function or as a call tree",
+		Example: `  sightline stacks                           the newest capture by function
+  sightline stacks @2 --view call-tree       the one before as a call tree
+  sightline stacks --top 0 --json            every function, for another program`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if which != "by-name" && which != "call-tree" {
+				return fmt.Errorf("there is no view %s; use by-name or call-tree", which)
+			}
+			st, id, err := oneCapture(cmd, args)
+			if err != nil {
+				return err
+			}
+			o, err := openCapture(st, id)
+			if err != nil {
+				return err
+			}
+			if which == "call-tree" {
+				tree := view.CallTree(o.profile)
+				if asJSON {
+					return writeJSON(io.out, nodeToJSON(tree))
+				}
+				o.summary(io.out, age(o.meta.Start))
+				printTree(io.out, tree, least)
+				return nil
+			}
+			rows := view.ByName(o.profile)
+			if top > 0 && !(asJSON && !cmd.Flags().Changed("top")) {
+				rows = rows[:min(top, len(rows))]
+			}
+			if asJSON {
+				out := make([]rowJSON, len(rows))
+				for i, r := range rows {
+					out[i] = rowToJSON(r)
+				}
+				return writeJSON(io.out, out)
+			}
+			o.summary(io.out, age(o.meta.Start))
+			printRows(io.out, rows, o)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&which, "view", "by-name", "by-name or call-tree")
+	f.IntVar(&top, "top", 30, "show this many rows by name; 0 is all")
+	f.Float64Var(&least, "min", 1, "leave out branches of the call tree below this many percent")
+	f.BoolVar(&asJSON, "json", false, "print JSON: every row, weights in the capture's unit")
+	return cmd
+}
+
+func printRows(out io.Writer, rows []view.Row, o *opened) {
+	p := paletteFor(out)
+	whole := o.profile.Total().Weight
+	var most int64
+	for _, r := range rows {
+		most = max(most, r.Total.Weight)
+	}
+	scale := lspserver.ScaleFor(most, o.profile.Unit)
+	room := width(out) - 44
+	fmt.Fprintln(out)
+	fmt.Fprintln(out, p.dim(fmt.Sprintf("%17s  %17s  %s", "self", "total", "function")))
+	for _, r := range rows {
+		fmt.Fprintf(out, "%s  %s  %s\n",
+			p.heat(fmt.Sprintf("%7s %9s", lspserver.Percent(r.Self.Weight, whole), scale.Format(r.Self.Weight)), r.Self.Weight, whole),
+			fmt.Sprintf("%7s %9s", lspserver.Percent(r.Total.Weight, whole), scale.Format(r.Total.Weight)),
+			nameAndPlace(p, r, room))
+	}
+}
+
+// NameAndPlace is a row's function and, where room is left, where it is.
+func nameAndPlace(p palette, r view.Row, room int) string {
+	name := cut(expand(r.Name), room)
+	place := baseName(r.Module)
+	if r.File != "" {
+		place = fmt.Sprintf("%s:%d", baseName(r.File), r.Line)
+	}
+	if place == "" || len([]rune(name))+len([]rune(place))+2 > room {
+		return name
+	}
+	return name + "  " + p.dim(place)
+}
+
+func baseName(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
+
+// PrintTree draws a call tree. A run of calls with one way to go on stays in one column, so that
+// depth on the screen is depth of decision; below least percent nothing is drawn.
+func printTree(out io.Writer, root *view.Node, least float64) {
+	p := paletteFor(out)
+	whole := root.Total.Weight
+	if whole == 0 {
+		return
+	}
+	room := width(out) - 20
+	fmt.Fprintln(out)
+	fmt.Fprintln(out, p.dim(fmt.Sprintf("%7s %7s  %s", "total", "self", "call")))
+	var walk func(n *view.Node, indent string, mark string)
+	walk = func(n *view.Node, indent, mark string) {
+		fmt.Fprintf(out, "%s %7s  %s%s\n",
+			p.heat(fmt.Sprintf("%7s", lspserver.Percent(n.Total.Weight, whole)), n.Total.Weight, whole),
+			blankZero(lspserver.Percent(n.Self.Weight, whole), n.Self.Weight),
+			p.dim(indent+mark), nameAndPlace(p, n.Row, room-len([]rune(indent+mark))))
+		var kept []*view.Node
+		for _, c := range n.Children {
+			if 100*float64(c.Total.Weight) >= least*float64(whole) {
+				kept = append(kept, c)
+			}
+		}
+		switch mark {
+		case "├ ":
+			indent += "│ "
+		case "└ ":
+			indent += "  "
+		}
+		for i, c := range kept {
+			switch {
+			case len(kept) == 1:
+				walk(c, indent, "")
+			case i == len(kept)-1:
+				walk(c, indent, "└ ")
+			default:
+				walk(c, indent, "├ ")
+			}
+		}
+	}
+	walk(root, "", "")
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sightline-dev/sightline/lspserver"
+	"github.com/sightline-dev/sightline/profiler/store"
+)
+
+func newTest(io streams) *cobra.Command {
+	var (
+		req  lspserver.Request
+		test = lspserver.TestRequest{Samples: defaultSamples, Max: defaultMax}
+		opts recordFlags
+	)
+	cmd := &cobra.Command{
+		Use:   "test [PKG] [-run RE | -bench RE] [-- go test flags]",
+		Short: "Profile a Go test or benchmark",
+		Long: `Builds the test of one package, runs it in the package's folder, repeats it until enough
+samples were taken, and shows the hot lines. The profile is kept, that of a failing test too.`,
+		Example: `  sightline test                             every test of this folder's package
+  sightline test ./parser -run TestParse     one test
+  sightline test ./parser -run 'TestParse$/^long_input$'
+  sightline test ./parser -bench Parse       a benchmark
+  sightline test ./parser -- -race -tags e2e flags of go test`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			test.Package = "."
+			pkgs, flags := args, []string(nil)
+			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+				pkgs, flags = args[:dash], args[dash:]
+			}
+			switch {
+			case len(pkgs) > 1:
+				return fmt.Errorf("test takes one package, not %d; flags of go test come after --", len(pkgs))
+			case len(pkgs) == 1:
+				test.Package = pkgs[0]
+			}
+			if test.Run != "" && test.Bench != "" {
+				return fmt.Errorf("-run and -bench exclude each other; give one")
+			}
+			if test.Samples < 1 {
+				return fmt.Errorf("--samples %d: a profile needs at least 1", test.Samples)
+			}
+			test.Args = flags
+			req.Test = &test
+			return opts.record(cmd, io, req)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&test.Run, "run", "", "run the tests that match this `regexp`, as go test does")
+	f.StringVar(&test.Bench, "bench", "", "run the benchmarks that match this `regexp`, and no test")
+	f.IntVar(&test.Samples, "samples", defaultSamples, "repeat the test until it has this many samples …")
+	f.DurationVar(&test.Max, "max", defaultMax, "… or took this long")
+	opts.register(cmd)
+	return cmd
+}
+
+// RecordFlags are what test and record have in common.
+type recordFlags struct {
+	freq   int
+	engine string
+	top    int
+	json   bool
+}
+
+func (o *recordFlags) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.IntVar(&o.freq, "freq", 999, "samples per second of each thread")
+	f.StringVar(&o.engine, "engine", "", "how to record: bpf or perf (default: the best that works here)")
+	f.IntVar(&o.top, "top", 10, "show this many hot lines")
+	f.BoolVar(&o.json, "json", false, "print the outcome as JSON")
+}
+
+// Record carries out a request with progress on a terminal and prints what came of it.
+func (o *recordFlags) record(cmd *cobra.Command, io streams, req lspserver.Request) error {
+	if o.freq < 1 || o.freq > 100_000 {
+		return fmt.Errorf("--freq %d is not between 1 and 100000", o.freq)
+	}
+	if o.engine != "" && o.engine != "bpf" && o.engine != "perf" {
+		return fmt.Errorf("--engine %s does not exist; use bpf or perf", o.engine)
+	}
+	dir, err := workspaceFlag(cmd)
+	if err != nil {
+		return err
+	}
+	st, err := storeOf(cmd)
+	if err != nil {
+		return err
+	}
+	req.Dir, req.Freq, req.Engine = dir, o.freq, o.engine
+	rec := &recorder{open: func(string) (*store.Store, error) { return st, nil }}
+	if req.Test == nil {
+		rec.streams = io
+		if o.json {
+			rec.streams.out = io.err // standard output is for the JSON
+		}
+	}
+	running, err := rec.Start(cmd.Context(), req)
+	if err != nil {
+		return err
+	}
+	showProgress(io, req, o.json, running.Updates())
+	result, err := running.Wait()
+	if err != nil {
+		return err
+	}
+	if err := o.report(io, st, dir, result); err != nil {
+		return err
+	}
+	if result.Failed {
+		return failure{}
+	}
+	return nil
+}
+
+func newRecord(io streams) *cobra.Command {
+	var (
+		req  lspserver.Request
+		opts recordFlags
+		kind string
+	)
+	cmd := &cobra.Command{
+		Use:   "record [-p PID | -a | -- CMD ARG…]",
+		Short: "Record a command, a process or the whole machine",
+		Long: `Records where time on the CPU goes: of a command from its first instruction with all its
+threads and children, of a running process with its later children, or of the whole machine.
+Ctrl-C ends the recording and keeps it.`,
+		Example: `  sightline record -- ./server -addr :8080   a command, until it ends
+  sightline record -p 4711 --for 10s         a running process, for ten seconds
+  sightline record -a --for 5s               everything on this machine`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if kind != "cpu" {
+				return fmt.Errorf("--kind %s cannot be recorded; use cpu", kind)
+			}
+			req.Command = args
+			given := 0
+			for _, is := range []bool{len(args) > 0, cmd.Flags().Changed("pid"), req.Machine} {
+				if is {
+					given++
+				}
+			}
+			switch {
+			case given == 0:
+				return fmt.Errorf("nothing to record; give a command after --, a process with -p, or -a for the machine")
+			case given > 1:
+				return fmt.Errorf("give one of: a command, -p, -a")
+			case cmd.Flags().Changed("pid") && req.PID < 1:
+				return fmt.Errorf("-p %d is not a process id", req.PID)
+			case req.For < 0:
+				return fmt.Errorf("--for %s is not a time to record for", req.For)
+			}
+			return opts.record(cmd, io, req)
+		},
+	}
+	f := cmd.Flags()
+	f.IntVarP(&req.PID, "pid", "p", 0, "record the running process with this `id`, and its later children")
+	f.BoolVarP(&req.Machine, "all", "a", false, "record every process of the machine")
+	f.DurationVar(&req.For, "for", 0, "stop after this long, such as 10s")
+	f.StringVar(&kind, "kind", "cpu", "what to record")
+	opts.register(cmd)
+	return cmd
+}
+
+// Report prints what a recording brought: the summary, then the hot lines.
+func (o *recordFlags) report(io streams, st *store.Store, dir string, result lspserver.Result) error {
+	c, err := openCapture(st, result.ID)
+	if err != nil {
+		return err
+	}
+	workspace := workspaceOf(dir)
+	if o.json {
+		return writeJSON(io.out, c.outcome(workspace, o.top, result))
+	}
+	fmt.Fprintln(io.out)
+	c.summary(io.out, result.Message)
+	c.hotLines(io.out, workspace, o.top)
+	return nil
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sightline-dev/sightline/profiler/store"
+)
+
+// WorkspaceOf is the folder whose captures belong together with dir's: the repository dir lies in,
+// else its Go workspace or module, else dir. An editor and a terminal come to the same answer
+// wherever in the repository each was opened.
+func workspaceOf(dir string) string {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return dir
+	}
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	for _, mark := range []string{".git", "go.work", "go.mod"} {
+		for at := dir; ; {
+			if _, err := os.Stat(filepath.Join(at, mark)); err == nil {
+				return at
+			}
+			up := filepath.Dir(at)
+			if up == at {
+				break
+			}
+			at = up
+		}
+	}
+	return dir
+}
+
+// OpenStore opens the store of the workspace that dir lies in.
+func openStore(dir string) (*store.Store, error) {
+	return store.OpenWorkspace(workspaceOf(dir), store.Options{})
+}
+
+// StoreOf opens the store that a command's flags mean.
+func storeOf(cmd *cobra.Command) (*store.Store, error) {
+	if path, _ := cmd.Flags().GetString("store"); path != "" {
+		return store.Open(path, store.Options{})
+	}
+	dir, err := workspaceFlag(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return openStore(dir)
+}
+
+// WorkspaceFlag is the folder given by --workspace, else the current folder.
+func workspaceFlag(cmd *cobra.Command) (string, error) {
+	if dir, _ := cmd.Flags().GetString("workspace"); dir != "" {
+		if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+			return "", fmt.Errorf("workspace %s is not a folder; give the folder of your project", dir)
+		}
+		return dir, nil
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("current folder: %w; give one with --workspace", err)
+	}
+	return dir, nil
+}
