@@ -1,6 +1,7 @@
 package sourcemap
 
 import (
+	"bytes"
 	"cmp"
 	"debug/elf"
 	"encoding/binary"
@@ -36,6 +37,7 @@ type symbol struct {
 	name       uint32 // offset in names
 	rank       uint8  // of two at one address, the higher one names it
 	loose      bool   // not a function by its type: names only what no function covers
+	label      bool   // loose and local: ends no function before it that has no size
 	plt        bool   // a procedure linkage table's slot: the name gets the suffix @plt
 	literal    string // the name itself, where there is no string table
 }
@@ -126,10 +128,8 @@ func cstring(table []byte, off uint64) string {
 		return ""
 	}
 	b := table[off:]
-	for i, c := range b {
-		if c == 0 {
-			return string(b[:i])
-		}
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		b = b[:i]
 	}
 	return string(b)
 }
@@ -199,6 +199,7 @@ func appendSymbols(syms []symbol, f *elf.File, section *elf.Section) ([]symbol, 
 		if v := elf.ST_VISIBILITY(other); v == elf.STV_HIDDEN || v == elf.STV_INTERNAL {
 			s.rank = rankLocal
 		}
+		s.label = s.loose && s.rank == rankLocal
 		s.names = names
 		syms = append(syms, s)
 	}
@@ -261,7 +262,7 @@ func spansOf(f *elf.File, syms []symbol) []span {
 	for i, id := range slices.Backward(order) {
 		s := &syms[id]
 		limits[i] = code.after(s.addr)
-		if s.loose {
+		if s.label {
 			limits[i] = min(limits[i], next)
 		} else {
 			limits[i] = min(limits[i], nextFirm)
@@ -412,43 +413,14 @@ func (t *symtabTable) nameEntry(f *elf.File) {
 // appendPLT appends the slots of the procedure linkage table, through which a program calls shared
 // libraries; their samples belong to the call, and without a name would be unknown. Only x86-64 is
 // known: there each slot jumps through its entry of the global offset table ("jmp *rel(%rip)",
-// ff 25), and a relocation names the function that the entry holds.
+// ff 25), and a relocation names the function that the entry holds, or the resolver that chooses it.
 func appendPLT(syms []symbol, f *elf.File) []symbol {
 	if f.Machine != elf.EM_X86_64 || f.Class != elf.ELFCLASS64 || f.ByteOrder != binary.LittleEndian {
 		return syms
 	}
 	le := binary.LittleEndian
-	var dynsym, dynstr []byte
-	targets := map[uint64]uint32{} // address in the global offset table → offset in dynstr
-	for _, s := range f.Sections {
-		if s.Type != elf.SHT_RELA || int(s.Link) >= len(f.Sections) || f.Sections[s.Link].Type != elf.SHT_DYNSYM {
-			continue
-		}
-		if dynsym == nil {
-			section := f.Sections[s.Link]
-			var err error
-			if dynsym, err = sectionData(section); err != nil || int(section.Link) >= len(f.Sections) {
-				return syms
-			}
-			if dynstr, err = sectionData(f.Sections[section.Link]); err != nil {
-				return syms
-			}
-		}
-		data, err := sectionData(s)
-		if err != nil {
-			continue
-		}
-		for ; len(data) >= 24; data = data[24:] { // Elf64_Rela: offset, info, addend
-			info := le.Uint64(data[8:])
-			if t := elf.R_X86_64(info & 0xffffffff); t != elf.R_X86_64_JMP_SLOT && t != elf.R_X86_64_GLOB_DAT {
-				continue
-			}
-			if at := (info >> 32) * 24; at+24 <= uint64(len(dynsym)) {
-				targets[le.Uint64(data)] = le.Uint32(dynsym[at:])
-			}
-		}
-	}
-	if len(targets) == 0 {
+	entries := pltTargets(syms, f)
+	if len(entries) == 0 {
 		return syms
 	}
 	for _, s := range f.Sections {
@@ -470,12 +442,63 @@ func appendPLT(syms []symbol, f *elf.File) []symbol {
 					continue
 				}
 				next := s.Addr + at + uint64(i) + 6
-				if name, ok := targets[next+uint64(int64(int32(le.Uint32(slot[i+2:]))))]; ok {
-					syms = append(syms, symbol{addr: s.Addr + at, size: size, names: dynstr, name: name, rank: rankLocal, plt: true})
+				if target, ok := entries[next+uint64(int64(int32(le.Uint32(slot[i+2:]))))]; ok {
+					target.addr, target.size, target.rank, target.plt = s.Addr+at, size, rankLocal, true
+					target.loose, target.label = false, false
+					syms = append(syms, target)
 				}
 				break
 			}
 		}
 	}
 	return syms
+}
+
+// pltTargets are the functions that the entries of the global offset table hold, by the entry's
+// address.
+func pltTargets(syms []symbol, f *elf.File) map[uint64]symbol {
+	le := binary.LittleEndian
+	targets := map[uint64]symbol{}
+	resolvers := map[uint64][]uint64{} // address of a resolver → entries
+	for _, s := range f.Sections {
+		if s.Type != elf.SHT_RELA || s.Flags&elf.SHF_ALLOC == 0 {
+			continue
+		}
+		data, err := sectionData(s)
+		if err != nil {
+			continue
+		}
+		var dynsym, dynstr []byte
+		if int(s.Link) < len(f.Sections) && f.Sections[s.Link].Type == elf.SHT_DYNSYM {
+			section := f.Sections[s.Link]
+			if int(section.Link) < len(f.Sections) {
+				// Without the two, entries have no names.
+				dynsym, _ = sectionData(section)
+				dynstr, _ = sectionData(f.Sections[section.Link])
+			}
+		}
+		for ; len(data) >= 24; data = data[24:] { // Elf64_Rela: offset, info, addend
+			entry, info := le.Uint64(data), le.Uint64(data[8:])
+			switch elf.R_X86_64(info & 0xffffffff) {
+			case elf.R_X86_64_JMP_SLOT, elf.R_X86_64_GLOB_DAT:
+				if at := info >> 32 * 24; at+24 <= uint64(len(dynsym)) {
+					targets[entry] = symbol{names: dynstr, name: le.Uint32(dynsym[at:])}
+				}
+			case elf.R_X86_64_IRELATIVE:
+				resolver := le.Uint64(data[16:])
+				resolvers[resolver] = append(resolvers[resolver], entry)
+			}
+		}
+	}
+	if len(resolvers) > 0 { // symbols of type STT_GNU_IFUNC have their resolver's address
+		for i := range syms {
+			s := &syms[i]
+			for _, entry := range resolvers[s.addr] {
+				if known, ok := targets[entry]; !ok || s.compare(&known) < 0 {
+					targets[entry] = *s
+				}
+			}
+		}
+	}
+	return targets
 }
