@@ -1,7 +1,8 @@
 package bpf
 
-// The compiler's version decides the object's bytes: setup-toolchain.sh installs the one that
-// check-generated.sh compares with. The -I are where Debian keeps <asm/types.h>; the host's own is
-// used for both targets, and nothing that differs between architectures is taken from it.
+// The compiler's version decides the object's bytes, so it is named: setup-toolchain.sh installs it,
+// and check-generated.sh compares what it makes with what is committed. The -I are where Debian
+// keeps <asm/types.h>; the host's own serves both targets, for nothing is taken from it that differs
+// between architectures.
 //
-//go:generate go tool bpf2go -tags linux -target amd64,arm64 -no-global-types -type sample_header sampler sampler.bpf.c -- -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu
+//go:generate go tool bpf2go -cc clang-14 -tags linux -target amd64,arm64 -no-global-types -type sample_header sampler sampler.bpf.c -- -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu -I/usr/include/aarch64-linux-gnu

@@ -115,7 +115,7 @@ func TestRefusal(t *testing.T) {
 		{"old, no capabilities", create, none, "5.4.0", "x: Linux 5.4.0 has no BPF ring buffer, which needs 5.8; record with the perf engine", os.ErrPermission},
 		{"old", unix.EINVAL, capable, "5.4.0", "x: Linux 5.4.0 has no BPF ring buffer, which needs 5.8; record with the perf engine", errors.ErrUnsupported},
 		{"no bpf", unix.ENOSYS, capable, "6.18.44", "x: the bpf system call is missing: a kernel without CONFIG_BPF_SYSCALL, or a seccomp filter; record with the perf engine", errors.ErrUnsupported},
-		{"verifier", &ebpf.VerifierError{Label: "load program", Cause: unix.EACCES, Log: []string{"invalid bpf_context access"}}, capable, "6.18.44", "x: the verifier of Linux 6.18.44 rejects the program: load program: permission denied: invalid bpf_context access; record with the perf engine", errors.ErrUnsupported},
+		{"verifier", &ebpf.VerifierError{Cause: unix.EACCES, Log: []string{"invalid bpf_context access"}}, capable, "6.18.44", "x: the verifier of Linux 6.18.44 rejects the program: : permission denied: invalid bpf_context access; record with the perf engine", errors.ErrUnsupported},
 		{"memory", unix.ENOMEM, capable, "6.18.44", "x: cannot allocate memory", unix.ENOMEM},
 	} {
 		t.Run(test.name, func(t *testing.T) {

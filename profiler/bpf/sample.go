@@ -73,9 +73,18 @@ func decode(raw []byte, s *Sample) error {
 	return nil
 }
 
+// contextMarks is the least value that is no address but a mark between the parts of a call chain:
+// PERF_CONTEXT_MAX of include/uapi/linux/perf_event.h, -4095.
+const contextMarks = 1<<64 - 4095
+
+// appendAddresses leaves marks out. bpf_get_stack gives one with each stack where the event's
+// sample type has PERF_SAMPLE_CALLCHAIN: it then takes its part of the kernel's chain
+// (bpf_get_stack_pe, kernel/bpf/stackmap.c).
 func appendAddresses(to []uint64, raw []byte) []uint64 {
 	for ; len(raw) >= 8; raw = raw[8:] {
-		to = append(to, binary.LittleEndian.Uint64(raw))
+		if addr := binary.LittleEndian.Uint64(raw); addr < contextMarks {
+			to = append(to, addr)
+		}
 	}
 	return to
 }

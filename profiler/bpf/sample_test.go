@@ -38,7 +38,7 @@ func encode(t testing.TB, s *Sample) []byte {
 var examples = []Sample{
 	{},
 	{Time: 1, Period: 2, PID: 3, TID: 4, CPU: 5, Kernel: []uint64{6, 7}, User: []uint64{8, 9, 10}},
-	{Time: 1 << 63, Period: 1<<64 - 1, PID: 1<<32 - 1, TID: 1 << 31, CPU: 65535, User: []uint64{1<<64 - 1}, UserCut: true},
+	{Time: 1 << 63, Period: 1<<64 - 1, PID: 1<<32 - 1, TID: 1 << 31, CPU: 65535, User: []uint64{contextMarks - 1}, UserCut: true},
 	{Kernel: slices.Repeat([]uint64{0xffffffff81000000}, MaxDepth), KernelCut: true, Outside: true},
 }
 
@@ -77,6 +77,17 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+func TestDecodeLeavesMarksOut(t *testing.T) {
+	raw := encode(t, &Sample{Kernel: []uint64{1<<64 - 128, 1, 2}, User: []uint64{1<<64 - 512, contextMarks, 3}})
+	var s Sample
+	if err := decode(raw, &s); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(s.Kernel, []uint64{1, 2}) || !slices.Equal(s.User, []uint64{3}) {
+		t.Errorf("kernel %x, user %x", s.Kernel, s.User)
+	}
+}
+
 func TestDecodeDoesNotAllocate(t *testing.T) {
 	raw := encode(t, &examples[1])
 	s := Sample{Kernel: make([]uint64, 8), User: make([]uint64, 8)}
@@ -85,7 +96,8 @@ func TestDecodeDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// Whatever the bytes: an error, or a sample that is these very bytes.
+// Whatever the bytes: an error, or a sample that is these very bytes, but for marks and for flags
+// that mean nothing.
 func FuzzDecode(f *testing.F) {
 	for i := range examples {
 		f.Add(encode(f, &examples[i]))
@@ -98,8 +110,21 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		raw = slices.Clone(raw)
-		raw[26] &= flagOutside | flagKernelCut | flagUserCut // the other flags mean nothing yet
+		raw[26] &= flagOutside | flagKernelCut | flagUserCut
 		raw[27] = 0
+		kernel := int(binary.LittleEndian.Uint16(raw[28:]))
+		for i := (len(raw) - headerSize) / 8; i > 0; i-- {
+			at := headerSize + 8*(i-1)
+			if binary.LittleEndian.Uint64(raw[at:]) < contextMarks {
+				continue
+			}
+			raw = slices.Delete(raw, at, at+8)
+			count := 30
+			if i <= kernel {
+				count = 28
+			}
+			binary.LittleEndian.PutUint16(raw[count:], binary.LittleEndian.Uint16(raw[count:])-1)
+		}
 		if diff := cmp.Diff(raw, encode(t, &s)); diff != "" {
 			t.Errorf("encoded again (-raw +encoded):\n%s", diff)
 		}

@@ -109,9 +109,12 @@ func (s *Sampler) Depth() int { return s.depth }
 // children that inherit the event (perf_event_attr.inherit) must be started after Attach; the
 // kernel gives them the program of their parent's event (perf_event_alloc, kernel/events/core.c).
 //
-// The event needs no ring of its own, so an event that is inherited may have cpu -1, which could
-// not be mapped. Where perf_event_attr.precise_ip is set, its sample type must have
-// PERF_SAMPLE_CALLCHAIN, or the kernel answers EPROTO.
+// The event needs no ring of its own, so one that is inherited may have cpu -1, which could not be
+// mapped. Its sample type is best 0, or what the other records of the event are to carry: the kernel
+// prepares what it names before it calls the program, for nobody. With PERF_SAMPLE_CALLCHAIN in it
+// the two stacks are the two parts of one chain, which is cut at kernel.perf_event_max_stack as a
+// whole, and KernelCut and UserCut do not tell. Only events with perf_event_attr.precise_ip must
+// have it (else EPROTO).
 //
 // A BPF link (Linux 5.15) would do the same at the price of a second file descriptor for every
 // event, of which there is one per thread or CPU. All that it gives is detaching, and the recorder
