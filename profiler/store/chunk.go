@@ -20,7 +20,7 @@ const chunkSamples = 4 << 20
 const (
 	sampleSize   = 4 + 4 + 8 + 8 + 8
 	stackSize    = 4 + 4 + 8
-	locationSize = 24
+	locationSize = 24 + 4*remembered
 	taskSize     = 48
 	mappingSize  = 48
 	seriesSize   = 160
@@ -84,8 +84,8 @@ func (m marks) shrunk(c *profile.Capture) error {
 // encodeChunk is the record of c's tables from one mark to another. changed are the mappings below
 // from.mappings that are not what has been stored. sizes, where not nil, is told how many bytes
 // each part took.
-func encodeChunk(c *profile.Capture, from, to marks, changed []profile.MappingID, best bool, sizes map[string]int) []byte {
-	e := &encoder{best: best}
+func encodeChunk(c *profile.Capture, from, to marks, changed []profile.MappingID, sizes map[string]int) []byte {
+	e := &encoder{}
 	at := 0
 	part := func(name string) {
 		if sizes != nil {
@@ -118,7 +118,7 @@ func encodeChunk(c *profile.Capture, from, to marks, changed []profile.MappingID
 
 	e.uint(uint64(from.stacks))
 	e.count(to.stacks-from.stacks, stackSize)
-	e.stacks(c.Stacks, from.stacks, to.stacks)
+	e.stacks(c.Stacks, from.stacks, to.stacks, to.locations)
 	part("stacks")
 
 	e.uint(uint64(len(from.samples)))
@@ -181,25 +181,58 @@ func (e *encoder) locations(locations []profile.Location) {
 	e.column(addr)
 }
 
-// stacks: a new stack's nodes follow each other, so a parent is mostly the node before (0); and a
-// location that was not met before is the next one (0).
-func (e *encoder) stacks(s *profile.Stacks[profile.LocationID], from, to int) {
+// callees remembers which locations followed on a location in the stacks before: the latest first.
+// A stack's next location is nearly always one of those, since a call instruction mostly calls one
+// function, and that has few places that are hot.
+type callees [remembered]profile.LocationID
+
+const (
+	remembered = 8
+	// The symbols of a stack's location: below remembered its place in the callees of its parent's
+	// location; or
+	leafNew   = remembered     // the one after the largest there was
+	leafOther = remembered + 1 // one that is named in a column of its own
+)
+
+// touch moves entry i to the front, or puts l there.
+func (c *callees) touch(i int, l profile.LocationID) {
+	copy(c[1:], c[:min(i, remembered-1)])
+	c[0] = l
+}
+
+// stacks: a new stack's nodes follow each other, so a parent is mostly the node before (0).
+func (e *encoder) stacks(s *profile.Stacks[profile.LocationID], from, to, locations int) {
+	if from == to {
+		return
+	}
 	parents, leaves := s.Columns()
 	p := make([]uint64, to-from)
-	l := make([]uint64, to-from)
+	symbols := make([]uint64, to-from)
+	var others []uint64
+	after := make([]callees, locations)
 	next := nextLocation(leaves[:from])
 	for i := range p {
 		id := from + i
-		p[i] = uint64(id) - 1 - uint64(parents[id])
 		leaf := leaves[id]
-		if leaf == next {
-			next++
-		} else {
-			l[i] = uint64(leaf) + 1
+		p[i] = uint64(id) - 1 - uint64(parents[id])
+		c := &after[leaves[parents[id]]]
+		at := slices.Index(c[:], leaf)
+		switch {
+		case at >= 0:
+			symbols[i] = uint64(at)
+		case leaf == next:
+			symbols[i], at = leafNew, remembered
+		default:
+			symbols[i], at = leafOther, remembered
+			others = append(others, uint64(leaf))
 		}
+		next = max(next, leaf+1)
+		c.touch(at, leaf)
 	}
 	e.column(p)
-	e.column(l)
+	e.column(symbols)
+	e.uint(uint64(len(others)))
+	e.column(others)
 }
 
 // nextLocation is one above the largest location that leaves name.
@@ -216,12 +249,12 @@ func (e *encoder) samples(s profile.Samples, period int64, part func(string)) {
 	for i, t := range s.Task {
 		v[i] = uint64(t)
 	}
-	e.column(v)
+	e.ids(v)
 	part("sample.task")
 	for i, id := range s.Stack {
 		v[i] = uint64(id)
 	}
-	e.column(v)
+	e.ids(v)
 	part("sample.stack")
 	for i, w := range s.Weight {
 		v[i] = zigzag(w)
@@ -277,7 +310,7 @@ func decodeChunk(c *profile.Capture, at *marks, record []byte) error {
 
 	d.begins("stacks", at.stacks)
 	n = d.count(stackSize)
-	c.Stacks = d.stacks(c.Stacks, n, &scratch)
+	c.Stacks = d.stacks(c.Stacks, n, at.locations, &scratch)
 	at.stacks += n
 
 	d.begins("series", len(at.samples))
@@ -372,34 +405,59 @@ func (d *decoder) locations(locations []profile.Location, n int, scratch *[]uint
 	return locations
 }
 
-func (d *decoder) stacks(s *profile.Stacks[profile.LocationID], n int, scratch *[]uint64) *profile.Stacks[profile.LocationID] {
+func (d *decoder) stacks(s *profile.Stacks[profile.LocationID], n, locations int, scratch *[]uint64) *profile.Stacks[profile.LocationID] {
 	if d.err != nil || n == 0 {
 		return s
 	}
 	*scratch = grow(*scratch, 2*n)
-	p, l := (*scratch)[:n], (*scratch)[n:2*n]
+	p, symbols := (*scratch)[:n], (*scratch)[n:2*n]
 	d.column(p)
-	d.column(l)
+	d.column(symbols)
+	others := d.uint()
+	if others > uint64(n) {
+		d.fail("%d of %d stacks have other locations", others, n)
+	}
+	if d.err != nil {
+		return s
+	}
+	other := make([]uint64, others)
+	d.column(other)
 	if d.err != nil {
 		return s
 	}
 	parents, leaves := s.Columns()
 	parents, leaves = slices.Grow(parents, n), slices.Grow(leaves, n)
+	after := make([]callees, locations)
 	next := uint64(nextLocation(leaves))
 	for i := range n {
 		id := uint64(len(parents))
-		leaf := l[i] - 1
-		if l[i] == 0 {
-			leaf = next
-			next++
+		if p[i] >= id {
+			d.fail("stack %d has no parent", id)
+			return s
 		}
-		if p[i] >= id || leaf > 1<<32-1 {
-			d.fail("stack %d has no parent or no location", id)
+		parent := id - 1 - p[i]
+		c := &after[leaves[parent]]
+		at, leaf := remembered, uint64(0)
+		switch x := symbols[i]; {
+		case x < remembered:
+			at = int(x)
+			leaf = uint64(c[at])
+		case x == leafNew:
+			leaf = next
+		case x == leafOther && len(other) > 0:
+			leaf, other = other[0], other[1:]
+		}
+		if leaf == 0 || leaf >= uint64(locations) {
+			d.fail("stack %d has location %d of %d", id, leaf, locations)
 			return s
 		}
 		next = max(next, leaf+1)
-		parents = append(parents, profile.StackID(id-1-p[i]))
+		c.touch(at, profile.LocationID(leaf))
+		parents = append(parents, profile.StackID(parent))
 		leaves = append(leaves, profile.LocationID(leaf))
+	}
+	if len(other) > 0 {
+		d.fail("%d locations belong to no stack", len(other))
 	}
 	return profile.StacksOf(parents, leaves)
 }

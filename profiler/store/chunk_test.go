@@ -26,7 +26,7 @@ func TestSizes(t *testing.T) {
 		}
 		sizes := map[string]int{}
 		to, _ := marksOf(c, start(), 1<<30)
-		rec := encodeChunk(c, start(), to, nil, true, sizes)
+		rec := encodeChunk(c, start(), to, nil, sizes)
 		t.Logf("%d samples, %d distinct, %d stacks, %d locations: %d bytes, %.2f/sample", sh.samples, len(distinct), c.Stacks.Len(), len(c.Locations), len(rec), float64(len(rec))/float64(sh.samples))
 		for _, k := range slices.Sorted(maps.Keys(sizes)) {
 			t.Logf("   %-14s %8d %.2f", k, sizes[k], float64(sizes[k])/float64(sh.samples))

@@ -1,8 +1,10 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
+	"math"
 	"slices"
 )
 
@@ -29,7 +31,12 @@ const (
 const rankedMax = 255 // the symbol that means "among the others"
 
 // column writes v.
-func (e *encoder) column(v []uint64) {
+func (e *encoder) column(v []uint64) { e.columnOf(v, false) }
+
+// ids writes v, which names entries of a table: some of them far more often than others.
+func (e *encoder) ids(v []uint64) { e.columnOf(v, true) }
+
+func (e *encoder) columnOf(v []uint64, ranked bool) {
 	if len(v) == 0 {
 		return
 	}
@@ -38,24 +45,107 @@ func (e *encoder) column(v []uint64) {
 		e.uint(v[0])
 		return
 	}
-	e.smallest(v, true)
-}
-
-func (e *encoder) smallest(v []uint64, ranked bool) {
-	var best []byte
-	try := func(encode func(*encoder)) {
-		t := encoder{best: e.best}
-		encode(&t)
-		if best == nil || len(t.b) < len(best) {
-			best = t.b
+	// What slots and ranks will take can be told by counting. What repeats only the compressor
+	// finds, so varints are tried: on a part first, since noise costs it most time.
+	begin := len(e.b)
+	r := ranking{cost: math.Inf(1)}
+	if ranked {
+		r = rank(v)
+	}
+	if r.cost < slotsCost(v) {
+		e.ranked(v, r)
+	} else {
+		e.slots(v)
+	}
+	if e.varintsMayWin(v, len(e.b)-begin) {
+		t := encoder{level: e.level}
+		t.varints(v)
+		if len(t.b) < len(e.b)-begin {
+			e.b = append(e.b[:begin], t.b...)
 		}
 	}
-	try(func(t *encoder) { t.slots(v) })
-	try(func(t *encoder) { t.varints(v) })
-	if ranked && len(v) >= 64 {
-		try(func(t *encoder) { t.ranked(v) })
+}
+
+// varintsMayWin tells whether v as varints may take less than size bytes.
+func (e *encoder) varintsMayWin(v []uint64, size int) bool {
+	const part = 4096
+	if len(v) < 2*part {
+		return true
 	}
-	e.b = append(e.b, best...)
+	var t encoder
+	t.varints(v[len(v)/2:][:part])
+	return float64(len(t.b)) < 1.25*float64(size)*part/float64(len(v))
+}
+
+// slotsCost is about how many bits the method slots takes for v.
+func slotsCost(v []uint64) float64 {
+	var counts [256]int
+	bits := 0
+	for _, x := range v {
+		slot, low := slotOf(x)
+		counts[slot]++
+		bits += low
+	}
+	return float64(bits) + entropy(counts[:])
+}
+
+// entropy is how many bits a sequence takes whose symbols have these counts, if each is coded by
+// itself.
+func entropy(counts []int) float64 {
+	n, sum := 0, 0.0
+	for _, c := range counts {
+		if c > 0 {
+			n += c
+			sum -= float64(c) * math.Log2(float64(c))
+		}
+	}
+	if n == 0 {
+		return 0
+	}
+	return sum + float64(n)*math.Log2(float64(n))
+}
+
+// A ranking is the most frequent numbers of a column.
+type ranking struct {
+	hot    []uint64 // ascending, at most rankedMax
+	symbol []byte   // of each number: its place in hot, or rankedMax
+	cost   float64  // about how many bits the column will take
+}
+
+// rank finds v's most frequent numbers, if its numbers are dense enough to be counted in a table.
+// Otherwise the cost is infinite.
+func rank(v []uint64) ranking {
+	top := slices.Max(v)
+	if top >= 4*uint64(len(v))+1<<12 {
+		return ranking{cost: math.Inf(1)}
+	}
+	counts := make([]int32, top+1)
+	for _, x := range v {
+		counts[x]++
+	}
+	var all []uint64
+	for x, n := range counts {
+		if n > 1 {
+			all = append(all, uint64(x))
+		}
+	}
+	slices.SortFunc(all, func(a, b uint64) int { return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b)) })
+	r := ranking{hot: all[:min(len(all), rankedMax)], symbol: bytes.Repeat([]byte{rankedMax}, len(counts))}
+	slices.Sort(r.hot)
+	symbols := make([]int, 0, len(r.hot)+1)
+	for i, x := range r.hot {
+		r.symbol[x] = byte(i)
+		symbols = append(symbols, int(counts[x]))
+	}
+	var others []uint64
+	for _, x := range v {
+		if r.symbol[x] == rankedMax {
+			others = append(others, x)
+		}
+	}
+	const dictionary = 10 // bits for each
+	r.cost = entropy(append(symbols, len(others))) + slotsCost(others) + dictionary*float64(len(r.hot))
+	return r
 }
 
 func (e *encoder) varints(v []uint64) {
@@ -91,47 +181,24 @@ func (e *encoder) slots(v []uint64) {
 	e.b = append(e.b, tail...)
 }
 
-func (e *encoder) ranked(v []uint64) {
-	counts := make(map[uint64]int)
-	for _, x := range v {
-		counts[x]++
-	}
-	type hot struct {
-		v uint64
-		n int
-	}
-	all := make([]hot, 0, len(counts))
-	for x, n := range counts {
-		if n > 1 {
-			all = append(all, hot{x, n})
-		}
-	}
-	slices.SortFunc(all, func(a, b hot) int { return cmp.Or(cmp.Compare(b.n, a.n), cmp.Compare(a.v, b.v)) })
-	all = all[:min(len(all), rankedMax)]
-	slices.SortFunc(all, func(a, b hot) int { return cmp.Compare(a.v, b.v) })
-	symbol := make(map[uint64]byte, len(all))
+func (e *encoder) ranked(v []uint64, r ranking) {
 	e.byte(columnRanked)
-	e.uint(uint64(len(all)))
+	e.uint(uint64(len(r.hot)))
 	last := uint64(0)
-	for i, h := range all {
-		symbol[h.v] = byte(i)
-		e.uint(h.v - last)
-		last = h.v
+	for _, x := range r.hot {
+		e.uint(x - last)
+		last = x
 	}
 	symbols := make([]byte, len(v))
 	var others []uint64
 	for i, x := range v {
-		s, ok := symbol[x]
-		if !ok {
-			s = rankedMax
+		symbols[i] = r.symbol[x]
+		if symbols[i] == rankedMax {
 			others = append(others, x)
 		}
-		symbols[i] = s
 	}
 	e.packed(symbols)
-	if len(others) > 0 {
-		e.smallest(others, false)
-	}
+	e.column(others)
 }
 
 // column fills v.

@@ -83,11 +83,9 @@ func unseal(kind byte, r []byte) (*decoder, error) {
 
 // An encoder gathers a record's payload. The zero encoder is ready.
 type encoder struct {
-	b    []byte
-	cost int // what decoding will charge to decoder.budget
-	// best spends more time on smaller columns.
-	best    bool
-	scratch []uint64
+	b     []byte
+	cost  int               // what decoding will charge to decoder.budget
+	level zstd.EncoderLevel // 0 is SpeedDefault
 }
 
 func (e *encoder) uint(v uint64) { e.b = binary.AppendUvarint(e.b, v) }
@@ -122,7 +120,7 @@ func (e *encoder) bytes(b []byte) {
 // packed writes b compressed, or as it is where that is smaller. The reader has to know len(b).
 func (e *encoder) packed(b []byte) {
 	if len(b) >= 16 {
-		if z := compress(b, e.best); len(z) < len(b) {
+		if z := compress(b, e.level); len(z) < len(b) {
 			e.uint(uint64(len(z))<<1 | 1)
 			e.b = append(e.b, z...)
 			return
@@ -256,9 +254,9 @@ func (d *decoder) packed(n int) []byte {
 
 // The compressors are shared: both are safe for concurrent EncodeAll, and cost megabytes each.
 var (
-	fastZstd = sync.OnceValue(func() *zstd.Encoder { return newZstd(zstd.SpeedDefault) })
-	bestZstd = sync.OnceValue(func() *zstd.Encoder { return newZstd(zstd.SpeedBetterCompression) })
-	unZstd   = sync.OnceValue(func() *zstd.Decoder {
+	fastZstd    = sync.OnceValue(func() *zstd.Encoder { return newZstd(zstd.SpeedFastest) })
+	defaultZstd = sync.OnceValue(func() *zstd.Encoder { return newZstd(zstd.SpeedDefault) })
+	unZstd      = sync.OnceValue(func() *zstd.Decoder {
 		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecodeAllCapLimit(true))
 		if err != nil {
 			panic(err) // the options are constants
@@ -276,11 +274,11 @@ func newZstd(level zstd.EncoderLevel) *zstd.Encoder {
 	return e
 }
 
-func compress(b []byte, best bool) []byte {
-	if best {
-		return bestZstd().EncodeAll(b, nil)
+func compress(b []byte, level zstd.EncoderLevel) []byte {
+	if level == zstd.SpeedFastest {
+		return fastZstd().EncodeAll(b, nil)
 	}
-	return fastZstd().EncodeAll(b, nil)
+	return defaultZstd().EncodeAll(b, nil)
 }
 
 // decompress expects exactly n bytes, and allocates no more.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 
+	"github.com/klauspost/compress/zstd"
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/sightline-dev/sightline/profiler/profile"
@@ -50,8 +51,10 @@ func decodeSource(record []byte) (source, error) {
 	return x, d.done()
 }
 
+// encodeText is quick, since a recording's end waits for it, and a first one brings megabytes: three
+// times as fast as the default level, for 6 percent more bytes of Go sources.
 func encodeText(text []byte) []byte {
-	e := &encoder{}
+	e := &encoder{level: zstd.SpeedFastest}
 	e.bytes(text)
 	return e.seal(recordText)
 }

@@ -16,7 +16,7 @@ const (
 
 // encodeSymbols is the record of frames and chains.
 func encodeSymbols(s *profile.Symbols) []byte {
-	e := &encoder{best: true}
+	e := &encoder{}
 	frames := s.Frames
 	if len(frames) > 0 {
 		frames = frames[1:] // frame 0 is the zero frame

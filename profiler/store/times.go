@@ -6,8 +6,8 @@ import "time"
 // timer, which fires every period and a little jitter; a capture is the merge of those. Neither a
 // sample's processor nor the number of processors is in the capture, so the encoder finds lanes by
 // itself: a time belongs to the lane whose last time, plus the period, comes closest. What is
-// stored is which lane (counted from the one that has waited longest: nearly always 0) and how far
-// off the guess was.
+// stored is which lane, counted from the one that was last (on N busy processors nearly always
+// N-1), and how far off the guess was.
 //
 // A lane that stays away is not closed; its next guess is only a bad one.
 
@@ -18,36 +18,38 @@ const maxLanes = 64
 // lanes guesses times; the encoder and the decoder drive it alike.
 type lanes struct {
 	period uint64
-	last   []uint64 // last time of each lane, the one that has waited longest first
+	last   []uint64 // last time of each lane, in order of those times' places in the column
 }
 
-// guess is what the next time in lane i would be, if it came on time. i may be len(last): a
-// lane that begins, guessed at the newest time of all.
+// guess is what the next time would be if it came on time in the lane that is i lanes before the
+// last one. i may be len(last): a lane that begins, guessed at the newest time of all.
 func (l *lanes) guess(i int) uint64 {
+	n := len(l.last)
 	switch {
-	case i < len(l.last):
-		return l.last[i] + l.period
-	case len(l.last) > 0:
-		return l.last[len(l.last)-1]
+	case i < n:
+		return l.last[n-1-i] + l.period
+	case n > 0:
+		return l.last[n-1]
 	}
 	return 0
 }
 
-// see moves lane i to the end, with time t.
+// see makes lane i the last one, with time t.
 func (l *lanes) see(i int, t uint64) {
-	if i == len(l.last) {
+	n := len(l.last)
+	if i == n {
 		l.last = append(l.last, t)
 		return
 	}
-	copy(l.last[i:], l.last[i+1:])
-	l.last[len(l.last)-1] = t
+	copy(l.last[n-1-i:], l.last[n-i:])
+	l.last[n-1] = t
 }
 
-// times writes a column of times with at most limit lanes.
-func (e *encoder) timesIn(times []time.Duration, period uint64, limit int) {
+// lanesOf is times told by at most limit lanes: which lane each is in, and how far off the guess was.
+func lanesOf(times []time.Duration, period uint64, limit int) (which, off []uint64) {
 	l := lanes{period: period}
-	which := make([]uint64, len(times))
-	off := make([]uint64, len(times))
+	which = make([]uint64, len(times))
+	off = make([]uint64, len(times))
 	for i, d := range times {
 		t := uint64(d)
 		best, bestOff := 0, ^uint64(0)
@@ -56,38 +58,50 @@ func (e *encoder) timesIn(times []time.Duration, period uint64, limit int) {
 			if o < bestOff {
 				best, bestOff = j, o
 			}
-		}
-		if n := len(l.last); n < limit {
-			// Half a period is the worst guess for a lane that ticks; more is another lane.
-			if n == 0 || bestOff > period {
-				best, bestOff = n, zigzag(int64(t-l.guess(n)))
+			if o < period/4 { // an eighth: the timer's, and only late
+				break
 			}
+		}
+		// Half a period is the worst guess for a lane that ticks; more is another lane.
+		if n := len(l.last); n == 0 || n < limit && bestOff > period {
+			best, bestOff = n, zigzag(int64(t-l.guess(n)))
 		}
 		which[i], off[i] = uint64(best), bestOff
 		l.see(best, t)
 	}
+	return which, off
+}
+
+// times writes times, which are in order, by lanes with the period of the timer, or where that
+// takes more, as differences: one lane without a period.
+func (e *encoder) times(times []time.Duration, period int64) {
+	limit := 1
+	which, off := lanesOf(times, 0, 1)
+	if period > 0 && len(times) > 1 {
+		w, o := lanesOf(times, uint64(period), maxLanes)
+		if changesCost(w)+slotsCost(o) < slotsCost(off) {
+			which, off, limit = w, o, maxLanes
+		}
+	}
+	if limit == 1 {
+		period = 0
+	}
 	e.uint(uint64(limit))
-	e.uint(period)
+	e.uint(uint64(period))
 	e.column(which)
 	e.column(off)
 }
 
-// times writes times, which are in order, by the period that fits them best: 0 is the plain
-// difference to the time before.
-func (e *encoder) times(times []time.Duration, period int64) {
-	var best *encoder
-	try := func(period uint64, limit int) {
-		t := &encoder{best: e.best}
-		t.timesIn(times, period, limit)
-		if best == nil || len(t.b) < len(best.b) {
-			best = t
+// changesCost is about how many bits v takes if it mostly goes on as it was.
+func changesCost(v []uint64) float64 {
+	changes := 0
+	for i := 1; i < len(v); i++ {
+		if v[i] != v[i-1] {
+			changes++
 		}
 	}
-	try(0, 1)
-	if period > 0 && len(times) > 1 {
-		try(uint64(period), maxLanes)
-	}
-	e.b = append(e.b, best.b...)
+	const value = 6 // bits to say what it changes to
+	return entropy([]int{changes, len(v) - changes}) + value*float64(changes)
 }
 
 // times fills out. Whether the times are in order is for Capture.Check to say.

@@ -93,7 +93,7 @@ func (w *Writer) next(c *profile.Capture) (growth, error) {
 		}
 	}
 	if len(changed) > 0 || !g.at.equal(w.at) {
-		g.chunk = encodeChunk(c, w.at, g.at, changed, false, nil)
+		g.chunk = encodeChunk(c, w.at, g.at, changed, nil)
 		g.meta.Bytes += int64(len(g.chunk))
 	}
 	m := &g.meta
@@ -275,7 +275,7 @@ func (s *Store) replace(id ID, c *profile.Capture) (Meta, error) {
 	for at, all := start(), false; !all; {
 		var to marks
 		to, all = marksOf(c, at, chunkSamples)
-		chunks = append(chunks, encodeChunk(c, at, to, nil, true, nil))
+		chunks = append(chunks, encodeChunk(c, at, to, nil, nil))
 		at = to
 	}
 	wait.Wait()
