@@ -87,9 +87,9 @@ func (s *Sums) detail(focus func(*profile.Frame) bool) LineDetail {
 	}
 	return LineDetail{
 		Self: all.self, Total: all.total,
-		Functions: fs.rowsOf(functions, byTotal),
-		Callers:   fs.rowsOf(callers, byTotal),
-		Callees:   fs.rowsOf(callees, byTotal),
+		Functions: fs.byTotalOf(functions),
+		Callers:   fs.byTotalOf(callers),
+		Callees:   fs.byTotalOf(callees),
 		Threads:   s.threads(in, below),
 	}
 }

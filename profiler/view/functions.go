@@ -99,8 +99,8 @@ func (fs *functions) row(fn uint32, t *tally) Row {
 	return r
 }
 
-// rowsOf are the rows of functions that occur, given their tallies by function.
-func (fs *functions) rowsOf(tallies []tally, order func(a, b *Row) int) []Row {
+// rowsOf are the rows of functions that occur, given their tallies by function, in no order.
+func (fs *functions) rowsOf(tallies []tally) []Row {
 	n := 0
 	for fn := range tallies {
 		if tallies[fn].hit {
@@ -113,7 +113,13 @@ func (fs *functions) rowsOf(tallies []tally, order func(a, b *Row) int) []Row {
 			rows = append(rows, fs.row(uint32(fn), t))
 		}
 	}
-	slices.SortFunc(rows, func(a, b Row) int { return order(&a, &b) })
+	return rows
+}
+
+// byTotalOf are the same, ordered by total.
+func (fs *functions) byTotalOf(tallies []tally) []Row {
+	rows := fs.rowsOf(tallies)
+	slices.SortFunc(rows, func(a, b Row) int { return byTotal(&a, &b) })
 	return rows
 }
 
@@ -140,7 +146,9 @@ func (s *Sums) ByName() []Row {
 	for i := 1; i < len(s.frame); i++ {
 		tallies[fs.of[s.frame[i]]].count(s, i)
 	}
-	return fs.rowsOf(tallies, bySelf)
+	rows := fs.rowsOf(tallies)
+	slices.SortFunc(rows, func(a, b Row) int { return bySelf(&a, &b) })
+	return rows
 }
 
 // A Rank is a function's place among all functions, 1 for the most costly. Functions of equal weight
