@@ -42,6 +42,7 @@ func newOpener(t Target, o Options) (*opener, error) {
 		switch {
 		case err == nil:
 			op.source = s
+			op.clock.NoChain = true
 		case o.Engine == BPFEngine:
 			return nil, op.refuse(err, nil)
 		default:
@@ -110,6 +111,7 @@ func (o *opener) usePerf(why error) {
 	o.closeEvents()
 	o.source.Close()
 	o.source, o.why = nil, why
+	o.clock.NoChain = false
 }
 
 func (o *opener) any() bool {

@@ -25,7 +25,7 @@ import (
 
 // sampleType is what every event of this package puts into its samples, and, but for the last two,
 // what sample_id_all puts at the end of every other record. Events that share a ring must agree on
-// it, because a record's layout depends on it and IDENTIFIER comes with a record, not before it.
+// it, because a record's layout depends on it. The call chain, which is last, may be missing.
 const sampleType = unix.PERF_SAMPLE_IDENTIFIER | unix.PERF_SAMPLE_TID | unix.PERF_SAMPLE_TIME |
 	unix.PERF_SAMPLE_CPU | unix.PERF_SAMPLE_PERIOD | unix.PERF_SAMPLE_CALLCHAIN
 
@@ -46,6 +46,10 @@ type Clock struct {
 	Inherit bool
 	// Disabled opens the event without starting it: no samples, and none of the task's records.
 	Disabled bool
+	// NoChain has samples without Record.Chain: for an event whose samples a BPF program takes,
+	// which would otherwise be given a copy of the chain with the markers in it
+	// (bpf_get_stack_pe, kernel/bpf/stackmap.c).
+	NoChain bool
 	// EnableOnExec starts a disabled event, or one inherited from it, when its task calls exec.
 	EnableOnExec bool
 }
@@ -74,6 +78,9 @@ func (c Clock) attr(features uint32) *unix.PerfEventAttr {
 	}
 	if c.ExcludeKernel {
 		a.Bits |= unix.PerfBitExcludeKernel | unix.PerfBitExcludeCallchainKernel
+	}
+	if c.NoChain {
+		a.Sample_type &^= unix.PERF_SAMPLE_CALLCHAIN
 	}
 	if c.Inherit {
 		a.Bits |= unix.PerfBitInherit

@@ -75,7 +75,7 @@ const (
 // decode reads one record, header included, whose layout is that of sampleType. b is aligned to 8
 // bytes and as long as its header says.
 //
-//	SAMPLE   id u64 · pid, tid u32 · time u64 · cpu, 0 u32 · period u64 · n u64 · chain [n]u64
+//	SAMPLE   id u64 · pid, tid u32 · time u64 · cpu, 0 u32 · period u64 [· n u64 · chain [n]u64]
 //	others   body · pid, tid u32 · time u64 · cpu, 0 u32 · id u64
 func decode(b []byte, r *Record) error {
 	*r = Record{}
@@ -153,7 +153,7 @@ var bodySize = map[Type]int{
 }
 
 func (r *Record) decodeSample(body []byte) error {
-	const fixed = 48
+	const fixed = 40
 	if len(body) < fixed {
 		return fmt.Errorf("perf sample of %d bytes, which is less than %d", headerSize+len(body), headerSize+fixed)
 	}
@@ -162,8 +162,11 @@ func (r *Record) decodeSample(body []byte) error {
 	r.Time = u64(body, 16)
 	r.CPU = u32(body, 24)
 	r.Period = u64(body, 32)
-	n := u64(body, 40)
-	chain := body[fixed:]
+	if len(body) == fixed {
+		return nil // Clock.NoChain
+	}
+	n := u64(body, fixed)
+	chain := body[fixed+8:]
 	if n > uint64(len(chain)/8) {
 		return fmt.Errorf("perf sample of %d bytes: no room for a chain of %d addresses", headerSize+len(body), n)
 	}
