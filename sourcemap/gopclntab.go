@@ -44,13 +44,14 @@ func openGoTable(im *image, f *elf.File) (*goTable, error) {
 // nameOff, args, deferreturn, pcsp, pcfile, pcln, npcdata, cuOffset, startLine (since Go 1.20), the
 // four bytes funcID, flag, padding and nfuncdata; then npcdata and nfuncdata offsets.
 type goFunc struct {
-	entry, end  uint64 // file addresses; end is exclusive
-	nameOff     uint32 // into names
-	files       uint32 // offset into pcs of the table of file numbers; 0 for none
-	lines       uint32 // … of the table of lines
-	inlineIndex uint32 // … of the table of indices into the inline tree
-	inlineTree  uint64 // address; 0 for none
-	cu          uint32 // index into cus of file number 0
+	entry, end  uint64   // file addresses; end is exclusive
+	nameOff     uint32   // into names
+	files       pcValues // file numbers
+	lines       pcValues
+	inlineIndex pcValues // indices into the inline tree
+	depth       pcValues // bytes from the stack pointer to the return address
+	inlineTree  uint64   // address; 0 for none
+	cu          uint32   // index into cus of file number 0
 	startLine   int
 	id          byte // funcID: which special function, or wrapper; 0 for any other
 }
@@ -73,7 +74,7 @@ func (t *goTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, boo
 	fn := &t.fn
 	if fn.inlineTree != 0 {
 		for range maxInlined {
-			i := t.value(fn.inlineIndex, addr)
+			i := fn.inlineIndex.at(addr)
 			if i < 0 {
 				break
 			}
@@ -119,65 +120,46 @@ func (t *goTable) find(addr uint64) bool {
 	if !ok {
 		return false
 	}
-	fn := goFunc{entry: t.text + uint64(t.entryOf(i-1)), end: t.text + uint64(t.entryOf(i))}
 	var record [11]uint32
 	size := uint64(len(record))
 	if t.magic == magic118 {
 		size-- // no startLine
 	}
-	for i := range record[:size] {
-		if record[i], ok = t.im.u32(at + 4*uint64(i)); !ok {
+	for k := range record[:size] {
+		if record[k], ok = t.im.u32(at + 4*uint64(k)); !ok {
 			return false
 		}
 	}
-	fn.nameOff, fn.files, fn.lines, fn.cu = record[1], record[5], record[6], record[8]
+	var last [4]byte // funcID, flag, padding, nfuncdata
+	t.im.read(at+4*(size-1), last[:])
+	pcdata, funcdata := uint64(record[7]), last[3]
+
+	fn := &t.fn
+	fn.entry, fn.end = t.text+uint64(t.entryOf(i-1)), t.text+uint64(t.entryOf(i))
+	fn.nameOff, fn.cu, fn.id = record[1], record[8], last[0]
+	fn.startLine = 0
 	if t.magic != magic118 {
 		fn.startLine = int(record[9])
 	}
-	pcdata := uint64(record[7])
-	var counts [4]byte // funcID, flag, padding, nfuncdata
-	t.im.read(at+4*(size-1), counts[:])
-	fn.id = counts[0]
-	if t.inline != 0 && pcdata > pcdataInlTreeIndex && counts[3] > funcdataInlTree {
-		index, _ := t.im.u32(at + 4*(size+pcdataInlTreeIndex))
-		tree, ok := t.im.u32(at + 4*(size+pcdata+funcdataInlTree))
+	var index, tree uint32
+	fn.inlineTree = 0
+	if t.inline != 0 && pcdata > pcdataInlTreeIndex && funcdata > funcdataInlTree {
+		index, _ = t.im.u32(at + 4*(size+pcdataInlTreeIndex))
+		tree, ok = t.im.u32(at + 4*(size+pcdata+funcdataInlTree))
 		if ok && tree != 1<<32-1 {
-			fn.inlineIndex, fn.inlineTree = index, t.inline+uint64(tree)
+			fn.inlineTree = t.inline + uint64(tree)
 		}
 	}
-	t.fn = fn
+	fn.depth.open(t.goCode, record[4], fn)
+	fn.files.open(t.goCode, record[5], fn)
+	fn.lines.open(t.goCode, record[6], fn)
+	fn.inlineIndex.open(t.goCode, index, fn)
 	return true
-}
-
-// value is the number that a table of t.fn, at offset off in pcs, has for addr, or -1.
-//
-// A table is a sequence of pairs: a difference to the value before (at first -1; zigzag), and the
-// length in quanta of the code it holds for. It ends with a zero difference that is not the first
-// (golang.org/s/go12symtab, runtime/symtab.go pcvalue).
-func (t *goTable) value(off uint32, addr uint64) int32 {
-	if off == 0 || uint64(off) >= t.pcsSize {
-		return -1
-	}
-	c := t.im.cursor(t.pcs + uint64(off))
-	val, pc := int32(-1), t.fn.entry
-	for first := true; pc <= addr; first = false {
-		diff, ok := c.varint()
-		if !ok || diff == 0 && !first {
-			return -1
-		}
-		val += int32(-(diff & 1) ^ diff>>1)
-		length, ok := c.varint()
-		if !ok || length == 0 && !first {
-			return -1
-		}
-		pc += uint64(length) * t.quantum
-	}
-	return val
 }
 
 // position is the file and line of the instruction at addr, within t.fn.
 func (t *goTable) position(addr uint64) (string, int) {
-	file, line := t.value(t.fn.files, addr), t.value(t.fn.lines, addr)
+	file, line := t.fn.files.at(addr), t.fn.lines.at(addr)
 	if file < 0 || line < 0 {
 		return "", 0
 	}

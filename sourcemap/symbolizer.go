@@ -281,6 +281,10 @@ func (s *Symbolizer) intern(c *profile.Capture, work []*batch) {
 			n += int(a.to - a.from)
 		}
 	}
+	if len(s.ids) == 0 {
+		s.ids = make(map[profile.Frame]profile.FrameID, n)
+		s.frames = slices.Grow(s.frames, n)
+	}
 	all := make([]profile.FrameID, 0, n)
 	for _, p := range places {
 		a := p.batch.asks[p.ask]
