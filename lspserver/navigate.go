@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"time"
 
 	"go.lsp.dev/protocol"
 	"go.lsp.dev/uri"
@@ -13,9 +12,6 @@ import (
 	"github.com/sightline-dev/sightline/lspserver/rpc"
 	"github.com/sightline-dev/sightline/sourcemap"
 )
-
-// showDeadline bounds how long a client may take to show a document: some never answer.
-const showDeadline = 3 * time.Second
 
 // A destination is where a navigating command leads, and whether the client went there.
 type destination struct {
@@ -242,7 +238,7 @@ func (s *server) show(ctx context.Context, to *destination) {
 	if !s.can.showDocument {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, showDeadline)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.ShowTimeout)
 	defer cancel()
 	focus := true
 	at := protocol.Range{Start: to.Range.Start, End: to.Range.Start}

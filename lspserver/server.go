@@ -32,6 +32,8 @@ type Config struct {
 	Log       *slog.Logger     // nil: nothing is logged
 	Now       func() time.Time // nil: time.Now
 	Poll      time.Duration    // how often stores are looked at for what other processes stored; 0: 1 s
+	// ShowTimeout bounds how long a client may take to show a document, as some never answer. 0: 3 s.
+	ShowTimeout time.Duration
 	// FindPaths learns where sources lie; it may take long and is called again when folders change.
 	// nil: sourcemap.FindPaths, which asks the go command.
 	FindPaths func(ctx context.Context, workspace []string) (*sourcemap.Paths, error)
@@ -50,6 +52,9 @@ func New(client rpc.Client, cfg Config) rpc.Server {
 	}
 	if cfg.Poll <= 0 {
 		cfg.Poll = time.Second
+	}
+	if cfg.ShowTimeout <= 0 {
+		cfg.ShowTimeout = 3 * time.Second
 	}
 	if cfg.FindPaths == nil {
 		cfg.FindPaths = sourcemap.FindPaths
