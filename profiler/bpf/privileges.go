@@ -125,8 +125,8 @@ func (p Privileges) Missing(needed ...int) (why, remedy string) {
 		return why + "; " + p.Executable + " is on a file system mounted nosuid, so capabilities of the file are ignored",
 			"sudo install " + shellWord(p.Executable) + " /usr/local/bin/ && sudo setcap " + capabilityList(needed) + "=ep /usr/local/bin/sightline"
 	}
-	if p.Capabilities {
-		why += ", though the program's file has capabilities: others, or it was started under a debugger"
+	if p.Capabilities && p.Effective == 0 {
+		why += ", though the program's file has capabilities: it was started under a debugger or tracer, or the file system does not carry them"
 	}
 	file := `"$(command -v sightline)"`
 	if p.Executable != "" {

@@ -65,7 +65,11 @@ func TestMissing(t *testing.T) {
 			`sudo setcap cap_bpf,cap_perfmon,cap_syslog,cap_sys_ptrace=ep '/o'\''pt/s l'`,
 		}, {
 			"file has capabilities", Privileges{Bounding: all, Executable: "/s", Capabilities: true}, []int{unix.CAP_BPF},
-			"this process lacks CAP_BPF, though the program's file has capabilities: others, or it was started under a debugger",
+			"this process lacks CAP_BPF, though the program's file has capabilities: it was started under a debugger or tracer, or the file system does not carry them",
+			"sudo setcap cap_bpf,cap_perfmon,cap_syslog=ep /s",
+		}, {
+			"file has others", Privileges{Bounding: all, Executable: "/s", Capabilities: true, Effective: 1 << unix.CAP_BPF}, []int{unix.CAP_BPF, unix.CAP_PERFMON},
+			"this process lacks CAP_PERFMON",
 			"sudo setcap cap_bpf,cap_perfmon,cap_syslog=ep /s",
 		}, {
 			"sandbox", Privileges{Bounding: all, NoNewPrivs: true}, []int{unix.CAP_BPF},

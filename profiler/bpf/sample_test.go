@@ -3,9 +3,9 @@ package bpf
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"testing"
 	"unsafe"
 
@@ -20,6 +20,7 @@ func encode(t testing.TB, s *Sample) []byte {
 	head := samplerSampleHeader{
 		Time: s.Time, Period: s.Period, Pid: s.PID, Tid: s.TID, Cpu: uint16(s.CPU),
 		KernelDepth: uint16(len(s.Kernel)), UserDepth: uint16(len(s.User)),
+		Sp: s.SP, Fp: s.FP, Link: s.Link, Top: s.Top,
 	}
 	for flag, set := range map[uint16]bool{flagOutside: s.Outside, flagKernelCut: s.KernelCut, flagUserCut: s.UserCut} {
 		if set {
@@ -37,7 +38,7 @@ func encode(t testing.TB, s *Sample) []byte {
 
 var examples = []Sample{
 	{},
-	{Time: 1, Period: 2, PID: 3, TID: 4, CPU: 5, Kernel: []uint64{6, 7}, User: []uint64{8, 9, 10}},
+	{Time: 1, Period: 2, PID: 3, TID: 4, CPU: 5, Kernel: []uint64{6, 7}, User: []uint64{8, 9, 10}, SP: 11, FP: 12, Link: 13, Top: [4]uint64{14, 15, 16, 17}},
 	{Time: 1 << 63, Period: 1<<64 - 1, PID: 1<<32 - 1, TID: 1 << 31, CPU: 65535, User: []uint64{contextMarks - 1}, UserCut: true},
 	{Kernel: slices.Repeat([]uint64{0xffffffff81000000}, MaxDepth), KernelCut: true, Outside: true},
 }
@@ -72,7 +73,7 @@ func TestDecodeRefuses(t *testing.T) {
 			t.Errorf("%d bytes: changed the sample in spite of %v", n, err)
 		}
 	}
-	if err := decode(append(whole, 0), new(Sample)); err == nil || !strings.Contains(err.Error(), "BPF sample of 73 bytes: its header, 2 kernel and 3 user addresses have 72") {
+	if err := decode(append(whole, 0), new(Sample)); err == nil || !strings.Contains(err.Error(), "BPF sample of 129 bytes: its header, 2 kernel and 3 user addresses have 128") {
 		t.Errorf("a byte too many: %v", err)
 	}
 }
