@@ -17,11 +17,8 @@ const (
 // encodeSymbols is the record of frames and chains.
 func encodeSymbols(s *profile.Symbols) []byte {
 	e := &encoder{}
-	frames := s.Frames
-	if len(frames) > 0 {
-		frames = frames[1:] // frame 0 is the zero frame
-	}
-	e.count(len(frames), frameSize)
+	e.count(len(s.Frames), frameSize)
+	frames := s.Frames[min(1, len(s.Frames)):] // frame 0 is the zero frame
 	putStrings(e, frames, func(f profile.Frame) string { return f.Func })
 	putStrings(e, frames, func(f profile.Frame) string { return f.File })
 	putStrings(e, frames, func(f profile.Frame) string { return f.Module })
@@ -85,8 +82,11 @@ func decodeSymbols(record []byte) (profile.Symbols, error) {
 		return s, err
 	}
 	n := d.count(frameSize)
-	s.Frames = make([]profile.Frame, n+1)
-	frames := s.Frames[1:]
+	if n > 0 {
+		s.Frames = make([]profile.Frame, n)
+		n--
+	}
+	frames := s.Frames[min(1, len(s.Frames)):]
 	for i, x := range d.strings(n) {
 		frames[i].Func = x
 	}
