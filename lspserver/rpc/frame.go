@@ -69,8 +69,11 @@ func (f *frameReader) next() (body []byte, err error) {
 // reject says that the body which next returned is no JSON. Its length may have been wrong: if
 // another frame begins within it, the following one is that.
 func (f *frameReader) reject() {
-	if at, _ := findLength(f.buf[f.r : f.r+f.last]); at >= 0 {
+	switch at, keep := findLength(f.buf[f.r : f.r+f.last]); {
+	case at >= 0:
 		f.last = at
+	case keep < f.last: // one may begin in it and end behind it
+		f.last, f.lost = keep, true
 	}
 }
 

@@ -21,21 +21,19 @@ type Text struct {
 // NewText cuts a text into lines.
 func NewText(text string) *Text {
 	starts := make([]int, 1, 16+len(text)/32)
+	returns := strings.IndexByte(text, '\r') >= 0
 	for at := 0; ; {
 		n := strings.IndexByte(text[at:], '\n')
-		end := at + n
+		end := at + n // of the line, at its "\n"
 		if n < 0 {
 			end = len(text)
 		}
-		for { // lone carriage returns within text[at:end]
+		for returns { // those within text[at:end]
 			r := strings.IndexByte(text[at:end], '\r')
-			if r < 0 {
+			if r < 0 || n >= 0 && at+r+1 == end { // none, or that of "\r\n"
 				break
 			}
 			at += r + 1
-			if at == end && n >= 0 {
-				break // the terminator "\r\n"
-			}
 			starts = append(starts, at)
 		}
 		if n < 0 {
