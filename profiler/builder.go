@@ -34,6 +34,8 @@ type builder struct {
 	standing  []profile.Warning
 
 	stackUser, stackKernel []uint64 // reused
+
+	frames *leafFrames // nil: leaves are taken as the kernel walked them
 }
 
 func newBuilder(target profile.Target, sys system, start time.Time, zero uint64, period int64) *builder {
@@ -79,7 +81,7 @@ func (b *builder) record(r *perfevent.Record) {
 		if len(b.stackUser)+len(b.stackKernel) >= b.depth {
 			b.cut++
 		}
-		b.sample(pid, tid, r.Time, int64(r.Period), b.stackKernel, b.stackUser)
+		b.sample(pid, tid, r.Time, int64(r.Period), b.stackKernel, b.stackUser, &registers{r.SP, r.FP, r.Link, r.Top})
 	case perfevent.Mmap2:
 		m := mappedBy(r)
 		t.mapped(pid, &m)
@@ -135,7 +137,9 @@ func (b *builder) chain(chain []uint64) {
 // right for the system call only, and for a fault at a function's first instruction it would name
 // another function; taken as it is, both are in the right function, and on the right line but where
 // a system call ends its line.
-func (b *builder) sample(pid, tid int, at uint64, weight int64, kernel, user []uint64) {
+//
+// What user lacks where the innermost function has no frame is added with the help of the registers.
+func (b *builder) sample(pid, tid int, at uint64, weight int64, kernel, user []uint64, regs *registers) {
 	var stack profile.StackID
 	var task profile.TaskID
 	for len(user) > 0 && user[len(user)-1] == 0 {
@@ -144,8 +148,14 @@ func (b *builder) sample(pid, tid int, at uint64, weight int64, kernel, user []u
 	if pid > 0 {
 		p := b.tracker.process(pid)
 		task = b.task(p, tid)
-		for i := len(user) - 1; i >= 0; i-- {
-			stack = b.c.Stacks.Intern(stack, b.user(p, user[i], i > 0))
+		for i := len(user) - 1; i > 0; i-- {
+			stack = b.c.Stacks.Intern(stack, b.user(p, user[i], true))
+		}
+		if len(user) > 0 {
+			if caller, ok := b.frames.caller(b.tracker, p, user[0], regs); ok {
+				stack = b.c.Stacks.Intern(stack, b.user(p, caller, true))
+			}
+			stack = b.c.Stacks.Intern(stack, b.user(p, user[0], false))
 		}
 	}
 	for i := len(kernel) - 1; i >= 0; i-- {

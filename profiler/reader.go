@@ -137,6 +137,7 @@ type queuedStack struct {
 	cut          bool
 	at           int // of the kernel's addresses, with the user's behind them
 	kernel, user int // how many
+	registers    registers
 }
 
 // maxQueued bounds the addresses held. What is beyond waits in the BPF ring.
@@ -164,6 +165,7 @@ func (q *stackQueue) fill() (full bool) {
 			time: s.Time, period: s.Period, pid: int(s.PID), tid: int(s.TID),
 			cut: s.KernelCut || s.UserCut,
 			at:  len(q.addresses), kernel: len(s.Kernel), user: len(s.User),
+			registers: registers{s.SP, s.FP, s.Link, s.Top},
 		}
 		q.addresses = append(append(q.addresses, s.Kernel...), s.User...)
 		q.queue = append(q.queue, x)
@@ -252,7 +254,7 @@ func (r *Recording) take(limit uint64) {
 		if q.cut {
 			r.b.cut++
 		}
-		r.b.sample(q.pid, q.tid, q.time, int64(q.period), kernel, user)
+		r.b.sample(q.pid, q.tid, q.time, int64(q.period), kernel, user, &q.registers)
 	})
 }
 

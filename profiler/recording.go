@@ -17,9 +17,9 @@ import (
 
 // A Recording is a capture in the making. Its methods may be called by any goroutine.
 //
-// Goroutines: read takes records from the kernel, from Start to Stop. For a command, one goroutine
-// has the thread that starts it, from Start to Close, and one waits for each command. One waits for
-// the context, from Start to Stop. Stop starts one that closes the events.
+// Goroutines: read takes records from the kernel, from Start to Stop. One waits for the context, from
+// Start to Stop. Each command has one on a thread of its own that starts it and waits for its end.
+// Stop starts one that closes the events.
 type Recording struct {
 	options Options
 	target  Target
@@ -32,7 +32,6 @@ type Recording struct {
 	pidfd   int           // of a recorded process; -1 otherwise
 	wake    int           // eventfd that ends read
 
-	launcher    *launcher     // nil but for a command
 	processDone chan struct{} // closed when the recorded process has ended
 	stopping    chan struct{} // closed by Stop
 	readDone    chan struct{} // closed when read has returned
@@ -121,13 +120,10 @@ func (r *Recording) open() (err error) {
 		rings[i] = r.rings[i]
 	}
 
-	if r.target.Command != nil {
-		r.launcher = startLauncher()
-	}
 	attach := func() (*owners, error) {
 		switch {
 		case r.target.Command != nil:
-			return nil, r.launcher.open(r.opener)
+			return nil, r.opener.try()
 		case r.target.Machine:
 			return nil, r.opener.machine()
 		}
@@ -156,6 +152,7 @@ func (r *Recording) open() (err error) {
 	r.b.c.Engine = string(r.opener.engine())
 	r.b.c.Machine = describeMachine()
 	r.b.tracker.owners = owners
+	r.b.frames = newLeafFrames(r.options.FrameTable, r.files.reader)
 	r.warn()
 	r.merger = newMerger(rings, r.opener.source)
 	r.every = pace(period, r.rings, r.b.depth)
@@ -187,9 +184,6 @@ func (r *Recording) warn() {
 
 // abandon frees what open had opened before it failed.
 func (r *Recording) abandon() {
-	if r.launcher != nil {
-		r.launcher.end()
-	}
 	if r.opener != nil {
 		r.opener.close()
 	}
@@ -315,9 +309,8 @@ func (r *Recording) Close() error {
 	r.Stop()
 	var err error
 	r.close.Do(func() {
-		if r.launcher != nil {
+		if r.target.Command != nil {
 			r.Wait()
-			r.launcher.end()
 		}
 		r.files.close()
 		unix.Close(r.wake)
@@ -331,7 +324,7 @@ func (r *Recording) Close() error {
 // Run records one more command in the same capture, after the one before it has ended: a test that
 // is repeated. Only a recording that began with a command can.
 func (r *Recording) Run(cmd *exec.Cmd) error {
-	if r.launcher == nil {
+	if r.target.Command == nil {
 		return fmt.Errorf("record %s as well: this is a recording of %s", cmd.Path, r.target)
 	}
 	if err := checkCommand(cmd); err != nil {
@@ -353,15 +346,17 @@ func (r *Recording) Run(cmd *exec.Cmd) error {
 	}
 	r.files.release()
 	r.files.hold(cmd.Path)
-	c, err := r.launcher.start(cmd)
-	if err != nil {
-		return err
-	}
-	r.now = c
-	go c.wait(func(text string) {
+	c, err := r.opener.launch(cmd, func(text string) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.b.warn(profile.WarnTarget, text)
 	})
+	if start := new(startError); errors.As(err, &start) {
+		return start.error
+	}
+	if err != nil {
+		return r.opener.refuse(r.opener.why, err)
+	}
+	r.now = c
 	return nil
 }

@@ -10,6 +10,7 @@ package profiler
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"time"
 
@@ -43,9 +44,22 @@ type Options struct {
 	// Describe is Capture.Target. Where it is the zero Target, the recorder fills in the command
 	// with its folder, or the process, or the machine.
 	Describe profile.Target
+	// FrameTable reads, from a binary that was mapped, where its functions keep their return
+	// addresses. nil: callers of functions without a frame of their own are missing from stacks.
+	FrameTable func(io.ReaderAt) (FrameTable, error)
 	// Grace is how long a command that was sent SIGTERM may take to end before it is sent SIGKILL.
 	// 0: 5 s.
 	Grace time.Duration
+}
+
+// A FrameTable tells where a function that is running has its return address. The walk by frame
+// pointers, which finds all others, cannot: the innermost function may have no frame or not have
+// made it yet, and then its caller's frame is taken for its own.
+type FrameTable interface {
+	// Depth is how many bytes above the stack pointer the return address is when the instruction at
+	// addr, a file address, is about to run (on arm64: how large the frame is); false where that is
+	// not known.
+	Depth(addr uint64) (uint64, bool)
 }
 
 const (

@@ -27,7 +27,7 @@ type captureJSON struct {
 	Interrupted bool              `json:"interrupted"`
 	Note        string            `json:"note,omitempty"`
 	Warnings    []profile.Warning `json:"warnings,omitempty"`
-	Mappings    []profile.Mapping `json:"mappings,omitempty"`
+	Mappings    []mappingJSON     `json:"mappings,omitempty"`
 	Files       []string          `json:"files,omitempty"`
 }
 
@@ -36,6 +36,13 @@ type kindJSON struct {
 	Unit    profile.Unit `json:"unit"`
 	Samples int64        `json:"samples"`
 	Total   int64        `json:"total"`
+}
+
+type mappingJSON struct {
+	Kind    string `json:"kind"`
+	Path    string `json:"path"`
+	BuildID string `json:"buildID,omitempty"`
+	Deleted bool   `json:"deleted,omitempty"`
 }
 
 func captureToJSON(m store.Meta) captureJSON {
@@ -140,7 +147,9 @@ func newShow(io streams) *cobra.Command {
 			}
 			if asJSON {
 				j := captureToJSON(o.meta)
-				j.Mappings = o.capture.Mappings[1:]
+				for _, m := range o.capture.Mappings[1:] {
+					j.Mappings = append(j.Mappings, mappingJSON{m.Kind.String(), m.Path, m.BuildID, m.Deleted})
+				}
 				for _, s := range o.capture.Symbols.Sources {
 					j.Files = append(j.Files, s.Path)
 				}

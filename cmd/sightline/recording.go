@@ -189,7 +189,7 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 
 // Target turns the request into what the profiler records.
 func (s *session) target(test *goTest) (profiler.Target, profiler.Options, error) {
-	options := profiler.Options{Freq: s.req.Freq, Engine: profiler.Engine(s.req.Engine)}
+	options := profiler.Options{Freq: s.req.Freq, Engine: profiler.Engine(s.req.Engine), FrameTable: frameTable}
 	switch {
 	case test != nil:
 		options.Describe = test.target()
@@ -209,6 +209,15 @@ func (s *session) target(test *goTest) (profiler.Target, profiler.Options, error
 		return profiler.Target{Machine: true}, options, nil
 	}
 	return profiler.Target{}, options, errors.New("nothing to record; name a test, a command, a process or the machine")
+}
+
+// FrameTable lets the recorder ask Go's own tables for the callers of functions without a frame.
+func frameTable(r io.ReaderAt) (profiler.FrameTable, error) {
+	t, err := sourcemap.OpenFrameTable(r)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // An outcome is how a recording's target fared.

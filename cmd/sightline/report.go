@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -122,10 +123,19 @@ func blankZero(text string, n int64) string {
 	return text
 }
 
-// ShortPath is a file as a person in the workspace would name it.
+// ShortPath is a file as a person who stands in the current folder would name it: relative to it
+// where it lies in it or near it in the workspace, else in full.
 func shortPath(workspace, file string) string {
-	if rel, err := filepath.Rel(canonical(workspace), canonical(file)); err == nil && !strings.HasPrefix(rel, "../") {
-		return rel
+	file = canonical(file)
+	dir, err := os.Getwd()
+	if err != nil {
+		return file
+	}
+	dir = canonical(dir)
+	if inside(dir, file) || inside(canonical(workspace), file) && inside(canonical(workspace), dir) {
+		if rel, err := filepath.Rel(dir, file); err == nil {
+			return rel
+		}
 	}
 	return file
 }

@@ -268,6 +268,39 @@ func readZeros(t testing.TB, d time.Duration) {
 	}
 }
 
+// The user's registers come with samples of user code and of kernel code, and the words at the stack
+// pointer with them.
+func TestRegisters(t *testing.T) {
+	s := newSampler(t, Options{})
+	samples := sampled(t, s, 200_000, func() {
+		spin(20 * time.Millisecond)
+		readZeros(t, 20*time.Millisecond)
+	})
+	var user, kernel int
+	for i, x := range samples {
+		if len(x.User) == 0 {
+			continue
+		}
+		if len(x.Kernel) == 0 {
+			user++
+		} else {
+			kernel++
+		}
+		// Go code keeps frame pointers: in a frame of the same stack, above the stack pointer.
+		if x.SP == 0 || x.SP%8 != 0 || x.FP < x.SP || x.FP > x.SP+1<<20 || x.Top == [4]uint64{} {
+			t.Errorf("sample %d, %d kernel addresses: stack pointer %#x, frame pointer %#x, top %#x", i, len(x.Kernel), x.SP, x.FP, x.Top)
+		}
+		// Where a frame is near enough, its words are those that the kernel walked: the caller's
+		// frame pointer, and the return address.
+		if at := (x.FP - x.SP) / 8; at+1 < uint64(len(x.Top)) && len(x.User) > 1 && x.Top[at+1] != x.User[1] {
+			t.Errorf("sample %d: return address %#x at the frame pointer, %#x on the stack", i, x.Top[at+1], x.User[1])
+		}
+	}
+	if user < 20 || kernel < 20 {
+		t.Errorf("%d samples of user code and %d of kernel code", user, kernel)
+	}
+}
+
 // Children of children that are started after Attach are sampled, with the process numbers that
 // this process sees.
 func TestInherited(t *testing.T) {

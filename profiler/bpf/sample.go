@@ -24,6 +24,12 @@ type Sample struct {
 	// (Sampler.Depth), so that its outermost callers are most likely missing.
 	KernelCut bool
 	UserCut   bool
+	// SP, FP and Link are the user's stack pointer, frame pointer and (arm64) link register where its
+	// code was interrupted or called the kernel, and Top is the words at SP, in ascending order of
+	// address. They are 0 where there is no user stack, and in samples of kernel code before Linux
+	// 5.15. Top is 0 also where it could not be read.
+	SP, FP, Link uint64
+	Top          [4]uint64
 	// Outside says that the task does not live in the reader's PID namespace: PID and TID are 0.
 	Outside bool
 }
@@ -36,15 +42,19 @@ const (
 )
 
 // headerSize is that of struct sample_header of sampler.bpf.c.
-const headerSize = 32
+const headerSize = 88
 
 // decode reads a record of the ring, all of it:
 //
-//	0       8       16    20    24   26    28      30      32
-//	+-------+-------+-----+-----+----+-----+-------+-------+---------+--------+
-//	| time  |period | pid | tid |cpu |flags|kernel | user  | kernel  | user   |
-//	|       |       |     |     |    |     | depth | depth | stack   | stack  |
-//	+-------+-------+-----+-----+----+-----+-------+-------+---------+--------+
+//	0       8       16    20    24   26    28      30      32   40   48     56
+//	+-------+-------+-----+-----+----+-----+-------+-------+----+----+------+--------+
+//	| time  |period | pid | tid |cpu |flags|kernel | user  | sp | fp | link | top[4] |
+//	|       |       |     |     |    |     | depth | depth |    |    |      |        |
+//	+-------+-------+-----+-----+----+-----+-------+-------+----+----+------+--------+
+//	88
+//	+--------------+------------+
+//	| kernel stack | user stack |
+//	+--------------+------------+
 //
 // in the order of bytes that amd64 and arm64 have. It fills every field of s and reuses its slices.
 // Where it fails, s is as it was.
@@ -67,6 +77,12 @@ func decode(raw []byte, s *Sample) error {
 	s.Outside = flags&flagOutside != 0
 	s.KernelCut = flags&flagKernelCut != 0
 	s.UserCut = flags&flagUserCut != 0
+	s.SP = binary.LittleEndian.Uint64(raw[32:])
+	s.FP = binary.LittleEndian.Uint64(raw[40:])
+	s.Link = binary.LittleEndian.Uint64(raw[48:])
+	for i := range s.Top {
+		s.Top[i] = binary.LittleEndian.Uint64(raw[56+8*i:])
+	}
 	stacks := raw[headerSize:]
 	s.Kernel = appendAddresses(s.Kernel[:0], stacks[:8*kernel])
 	s.User = appendAddresses(s.User[:0], stacks[8*kernel:])

@@ -73,8 +73,9 @@ func TestDecodeRefuses(t *testing.T) {
 			t.Errorf("%d bytes: changed the sample in spite of %v", n, err)
 		}
 	}
-	if err := decode(append(whole, 0), new(Sample)); err == nil || !strings.Contains(err.Error(), "BPF sample of 129 bytes: its header, 2 kernel and 3 user addresses have 128") {
-		t.Errorf("a byte too many: %v", err)
+	want := fmt.Sprintf("BPF sample of %d bytes: its header, 2 kernel and 3 user addresses have %d", len(whole)+1, len(whole))
+	if err := decode(append(whole, 0), new(Sample)); err == nil || err.Error() != want {
+		t.Errorf("a byte too many: %v, want %s", err, want)
 	}
 }
 

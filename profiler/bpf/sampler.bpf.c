@@ -18,11 +18,16 @@
 #define MODE      17 // its cs
 #define MODE_MASK 3  // 0 in the kernel
 #define IN_KERNEL(mode) ((mode & MODE_MASK) == 0)
+#define FP        4
+#define SP        19
 #elif defined(__TARGET_ARCH_arm64)
 #define REGISTERS 34 // struct user_pt_regs, arch/arm64/include/uapi/asm/ptrace.h
 #define MODE      33  // its pstate
 #define MODE_MASK 0xf // PSR_MODE_MASK without PSR_MODE32_BIT; 0 in user space
 #define IN_KERNEL(mode) ((mode & MODE_MASK) != 0)
+#define FP        29
+#define LINK      30
+#define SP        31
 #else
 #error "give the number of words in this architecture's bpf_user_pt_regs_t"
 #endif
@@ -42,6 +47,10 @@ struct event_context {
 #define KERNEL_CUT 2 // the kernel stack has as many addresses as were asked for
 #define USER_CUT   4 // the user stack likewise
 
+// TOP is how many words of the user's stack are copied from its end: enough to find the return
+// address of a function that has no frame, or is just making one.
+#define TOP 4
+
 // What precedes a sample's addresses in the ring: kernel_depth of the kernel, leaf first, and then
 // user_depth of the user, leaf first.
 struct sample_header {
@@ -53,6 +62,10 @@ struct sample_header {
 	__u16 flags;
 	__u16 kernel_depth;
 	__u16 user_depth;
+	__u64 sp;   // the user's registers where its code was interrupted or called the kernel; 0 if
+	__u64 fp;   // they are not known
+	__u64 link; // 0 on amd64, which has no such register
+	__u64 top[TOP]; // words at sp, ascending; 0 where they could not be read
 };
 
 struct scratch {
@@ -65,6 +78,7 @@ volatile const __u64 depth = 127;     // addresses of each stack, at most MAX_DE
 volatile const __u64 wake_at = 1;     // bytes in the ring from which on each sample wakes the reader
 volatile const __u64 pid_ns_dev = 0;  // the reader's PID namespace as the kernel's dev_t and inode
 volatile const __u64 pid_ns_ino = 0;  // 0: the initial namespace, where every task has a number
+volatile const __u64 task_registers = 0; // whether the kernel has bpf_task_pt_regs (5.15, with BTF)
 
 // Samples go here.
 struct {
@@ -99,6 +113,34 @@ static __always_inline __u64 addresses_of(long bytes)
 		return 0;
 	__u64 n = (__u64)bytes / sizeof(__u64);
 	return n > MAX_DEPTH ? MAX_DEPTH : n;
+}
+
+// user_registers fills in what the walk by frame pointers did not see of the innermost function.
+static __always_inline void user_registers(struct event_context *ctx, struct sample_header *h, int in_kernel, __u64 user)
+{
+	__u64 sp = 0, fp = 0, link = 0;
+	if (!in_kernel) {
+		sp = *(volatile __u64 *)&ctx->registers[SP];
+		fp = *(volatile __u64 *)&ctx->registers[FP];
+#ifdef LINK
+		link = *(volatile __u64 *)&ctx->registers[LINK];
+#endif
+	} else if (user && task_registers) {
+		// The verifier prunes this where task_registers is 0, and then need not know the helpers.
+		// The kernel's struct pt_regs begins with the same words as the user's.
+		const __u64 *saved = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+		bpf_probe_read_kernel(&sp, sizeof(sp), saved + SP);
+		bpf_probe_read_kernel(&fp, sizeof(fp), saved + FP);
+#ifdef LINK
+		bpf_probe_read_kernel(&link, sizeof(link), saved + LINK);
+#endif
+	}
+	h->sp = sp;
+	h->fp = fp;
+	h->link = link;
+	// What cannot be read becomes 0 (bpf_probe_read_user_common, kernel/trace/bpf_trace.c), as
+	// does what is at address 0.
+	bpf_probe_read_user(h->top, sizeof(h->top), (const void *)sp);
 }
 
 SEC("perf_event")
@@ -144,6 +186,7 @@ int on_sample(struct event_context *ctx)
 	s->head.flags = flags;
 	s->head.kernel_depth = kernel;
 	s->head.user_depth = user;
+	user_registers(ctx, &s->head, IN_KERNEL(mode), user);
 
 	// A wakeup is an interrupt and a switch to the reader, which reads on a timer anyway, so it is
 	// woken only where waiting for the timer could fill the ring.

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 )
@@ -64,6 +66,14 @@ func NewSampler(opts Options) (*Sampler, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The kernel refuses the last of them in lockdown=confidentiality (bpf_tracing_func_proto,
+	// kernel/trace/bpf_trace.c).
+	registers := uint64(1)
+	for _, helper := range []asm.BuiltinFunc{asm.FnTaskPtRegs, asm.FnGetCurrentTaskBtf, asm.FnProbeReadKernel} {
+		if features.HaveProgramHelper(ebpf.PerfEvent, helper) != nil {
+			registers = 0
+		}
+	}
 	// An eighth: at the default size and rate the reader's timer is sooner by far, and a reader
 	// that is woken has seven eighths of the ring as time to come.
 	for name, value := range map[string]uint64{
@@ -71,6 +81,8 @@ func NewSampler(opts Options) (*Sampler, error) {
 		samplerVarWakeAt:   uint64(ring / 8),
 		samplerVarPidNsDev: dev,
 		samplerVarPidNsIno: ino,
+
+		samplerVarTaskRegisters: registers,
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("set %s in the BPF sampler: %w", name, err)

@@ -23,20 +23,25 @@ type samplerSampleHeader struct {
 	Flags       uint16
 	KernelDepth uint16
 	UserDepth   uint16
+	Sp          uint64
+	Fp          uint64
+	Link        uint64
+	Top         [4]uint64
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	samplerMapLost      = "lost"
-	samplerMapRing      = "ring"
-	samplerMapScratch   = "scratch"
-	samplerProgOnSample = "on_sample"
-	samplerVarDepth     = "depth"
-	samplerVarPidNsDev  = "pid_ns_dev"
-	samplerVarPidNsIno  = "pid_ns_ino"
-	samplerVarWakeAt    = "wake_at"
+	samplerMapLost          = "lost"
+	samplerMapRing          = "ring"
+	samplerMapScratch       = "scratch"
+	samplerProgOnSample     = "on_sample"
+	samplerVarDepth         = "depth"
+	samplerVarPidNsDev      = "pid_ns_dev"
+	samplerVarPidNsIno      = "pid_ns_ino"
+	samplerVarTaskRegisters = "task_registers"
+	samplerVarWakeAt        = "wake_at"
 )
 
 // loadSampler returns the embedded CollectionSpec for sampler.
@@ -97,10 +102,11 @@ type samplerMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type samplerVariableSpecs struct {
-	Depth    *ebpf.VariableSpec `ebpf:"depth"`
-	PidNsDev *ebpf.VariableSpec `ebpf:"pid_ns_dev"`
-	PidNsIno *ebpf.VariableSpec `ebpf:"pid_ns_ino"`
-	WakeAt   *ebpf.VariableSpec `ebpf:"wake_at"`
+	Depth         *ebpf.VariableSpec `ebpf:"depth"`
+	PidNsDev      *ebpf.VariableSpec `ebpf:"pid_ns_dev"`
+	PidNsIno      *ebpf.VariableSpec `ebpf:"pid_ns_ino"`
+	TaskRegisters *ebpf.VariableSpec `ebpf:"task_registers"`
+	WakeAt        *ebpf.VariableSpec `ebpf:"wake_at"`
 }
 
 // samplerObjects contains all objects after they have been loaded into the kernel.
@@ -140,10 +146,11 @@ func (m *samplerMaps) Close() error {
 //
 // It can be passed to loadSamplerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type samplerVariables struct {
-	Depth    *ebpf.Variable `ebpf:"depth"`
-	PidNsDev *ebpf.Variable `ebpf:"pid_ns_dev"`
-	PidNsIno *ebpf.Variable `ebpf:"pid_ns_ino"`
-	WakeAt   *ebpf.Variable `ebpf:"wake_at"`
+	Depth         *ebpf.Variable `ebpf:"depth"`
+	PidNsDev      *ebpf.Variable `ebpf:"pid_ns_dev"`
+	PidNsIno      *ebpf.Variable `ebpf:"pid_ns_ino"`
+	TaskRegisters *ebpf.Variable `ebpf:"task_registers"`
+	WakeAt        *ebpf.Variable `ebpf:"wake_at"`
 }
 
 // samplerPrograms contains all programs after they have been loaded into the kernel.

@@ -25,9 +25,12 @@ import (
 
 // sampleType is what every event of this package puts into its samples, and, but for the last two,
 // what sample_id_all puts at the end of every other record. Events that share a ring must agree on
-// it, because a record's layout depends on it. The call chain, which is last, may be missing.
-const sampleType = unix.PERF_SAMPLE_IDENTIFIER | unix.PERF_SAMPLE_TID | unix.PERF_SAMPLE_TIME |
-	unix.PERF_SAMPLE_CPU | unix.PERF_SAMPLE_PERIOD | unix.PERF_SAMPLE_CALLCHAIN
+// it, because a record's layout depends on it. The stack, which is last, may be missing.
+const (
+	sampleType = unix.PERF_SAMPLE_IDENTIFIER | unix.PERF_SAMPLE_TID | unix.PERF_SAMPLE_TIME |
+		unix.PERF_SAMPLE_CPU | unix.PERF_SAMPLE_PERIOD | sampleStack
+	sampleStack = unix.PERF_SAMPLE_CALLCHAIN | unix.PERF_SAMPLE_REGS_USER | unix.PERF_SAMPLE_STACK_USER
+)
 
 // Bits of perf_event_attr that golang.org/x/sys/unix has no names for.
 const bitBuildID = 1 << 34 // Linux 5.12: MMAP2 records carry the build ID where there is one
@@ -46,7 +49,7 @@ type Clock struct {
 	Inherit bool
 	// Disabled opens the event without starting it: no samples, and none of the task's records.
 	Disabled bool
-	// NoChain has samples without Record.Chain: for an event whose samples a BPF program takes,
+	// NoChain has samples without Record.Chain and the user's registers: for an event whose samples a BPF program takes,
 	// which would otherwise be given a copy of the chain with the markers in it
 	// (bpf_get_stack_pe, kernel/bpf/stackmap.c).
 	NoChain bool
@@ -80,7 +83,8 @@ func (c Clock) attr(features uint32) *unix.PerfEventAttr {
 		a.Bits |= unix.PerfBitExcludeKernel | unix.PerfBitExcludeCallchainKernel
 	}
 	if c.NoChain {
-		a.Sample_type &^= unix.PERF_SAMPLE_CALLCHAIN
+		a.Sample_type &^= sampleStack
+		a.Sample_regs_user, a.Sample_stack_user = 0, 0
 	}
 	if c.Inherit {
 		a.Bits |= unix.PerfBitInherit
@@ -101,8 +105,12 @@ func base() *unix.PerfEventAttr {
 		Type:        unix.PERF_TYPE_SOFTWARE,
 		Size:        uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
 		Sample_type: sampleType,
-		Bits:        unix.PerfBitUseClockID | unix.PerfBitSampleIDAll | unix.PerfBitWatermark,
-		Clockid:     unix.CLOCK_MONOTONIC,
+
+		Sample_regs_user:  sampleRegisters,
+		Sample_stack_user: uint32(unsafe.Sizeof(Record{}.Top)),
+
+		Bits:    unix.PerfBitUseClockID | unix.PerfBitSampleIDAll | unix.PerfBitWatermark,
+		Clockid: unix.CLOCK_MONOTONIC,
 	}
 }
 

@@ -48,6 +48,13 @@ type Record struct {
 	// (Sample).
 	Chain []uint64
 
+	// SP, FP and Link are the user's stack pointer, frame pointer and (arm64) link register where its
+	// code was interrupted or called the kernel, and Top is the words at SP, in ascending order of
+	// address. They are 0 where there is no user stack, and in samples of 32-bit code; Top is 0 also
+	// where it could not be read (Sample).
+	SP, FP, Link uint64
+	Top          [4]uint64
+
 	Name []byte // Comm: the new name. Mmap, Mmap2: the file's path as the process sees it, "//anon", "[vdso]"
 
 	// What was mapped where (Mmap, Mmap2).
@@ -75,7 +82,8 @@ const (
 // decode reads one record, header included, whose layout is that of sampleType. b is aligned to 8
 // bytes and as long as its header says.
 //
-//	SAMPLE   id u64 · pid, tid u32 · time u64 · cpu, 0 u32 · period u64 [· n u64 · chain [n]u64]
+//	SAMPLE   id u64 · pid, tid u32 · time u64 · cpu, 0 u32 · period u64 [· stack]
+//	stack    n u64 · chain [n]u64 · abi u64 [· registers, if abi is not 0] · size u64 [· top [size]byte · used u64, if size is not 0]
 //	others   body · pid, tid u32 · time u64 · cpu, 0 u32 · id u64
 func decode(b []byte, r *Record) error {
 	*r = Record{}
@@ -173,6 +181,44 @@ func (r *Record) decodeSample(body []byte) error {
 	if n > 0 {
 		// Records begin at multiples of 8 in the ring and in the buffer for wrapped ones.
 		r.Chain = unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(chain))), n)
+	}
+	return r.decodeRegisters(chain[8*n:])
+}
+
+// decodeRegisters reads what PERF_SAMPLE_REGS_USER and PERF_SAMPLE_STACK_USER add to a sample
+// (perf_output_sample and perf_output_sample_ustack).
+func (r *Record) decodeRegisters(b []byte) error {
+	const abi64 = 2 // PERF_SAMPLE_REGS_ABI_64; 0 is none: a kernel thread
+	short := fmt.Errorf("perf sample ends in the middle of its registers")
+	if len(b) < 8 {
+		return short
+	}
+	abi := u64(b, 0)
+	if b = b[8:]; abi != 0 {
+		if len(b) < 8*registerCount {
+			return short
+		}
+		if abi == abi64 {
+			r.FP, r.Link, r.SP = registersOf(b)
+		}
+		b = b[8*registerCount:]
+	}
+	if len(b) < 8 {
+		return short
+	}
+	size := u64(b, 0)
+	b = b[8:]
+	if size == 0 || r.SP == 0 {
+		return nil
+	}
+	if uint64(len(b)) < size || len(b)-int(size) < 8 {
+		return short
+	}
+	used := min(u64(b, int(size)), size) // how much of it could be read
+	for i := range r.Top {
+		if uint64(8*i+8) <= used {
+			r.Top[i] = u64(b, 8*i)
+		}
 	}
 	return nil
 }

@@ -42,6 +42,14 @@ func raw(typ Type, misc uint16, values ...any) []byte {
 // id is a sample_id of thread 12 of process 11, time 13, CPU 1, event 99.
 var id = [4]uint64{11 | 12<<32, 13, 1, 99}
 
+var someRegisters = [4]uint64{31, 32, 33, 34}
+
+// withRegisters is r as it has someRegisters.
+func withRegisters(r Record) Record {
+	r.FP, r.Link, r.SP = registersOf(aligned(words(someRegisters[:])))
+	return r
+}
+
 func records() map[string]struct {
 	bytes []byte
 	want  Record
@@ -52,11 +60,19 @@ func records() map[string]struct {
 		want  Record
 	}{
 		"sample": {
-			raw(Sample, unix.PERF_RECORD_MISC_USER, []uint64{99, 11 | 12<<32, 13, 1, 1001001, 3, ^uint64(511), 0x1000, 0x2000}),
+			raw(Sample, unix.PERF_RECORD_MISC_USER, []uint64{99, 11 | 12<<32, 13, 1, 1001001, 3, ^uint64(511), 0x1000, 0x2000, 0, 0}),
 			Record{Type: Sample, Misc: unix.PERF_RECORD_MISC_USER, ID: 99, PID: 11, TID: 12, Time: 13, CPU: 1, Period: 1001001, Chain: []uint64{^uint64(511), 0x1000, 0x2000}},
 		},
 		"sample without addresses": {
-			raw(Sample, 0, []uint64{99, 11 | 12<<32, 13, 1, 1001001, 0}),
+			raw(Sample, 0, []uint64{99, 11 | 12<<32, 13, 1, 1001001, 0, 0, 0}),
+			Record{Type: Sample, ID: 99, PID: 11, TID: 12, Time: 13, CPU: 1, Period: 1001001},
+		},
+		"sample with registers": {
+			raw(Sample, 0, []uint64{99, 11 | 12<<32, 13, 1, 1001001, 0, 2}, someRegisters[:registerCount], []uint64{32, 21, 22, 23, 24, 24}),
+			withRegisters(Record{Type: Sample, ID: 99, PID: 11, TID: 12, Time: 13, CPU: 1, Period: 1001001, Top: [4]uint64{21, 22, 23, 0}}),
+		},
+		"sample of 32-bit code": {
+			raw(Sample, 0, []uint64{99, 11 | 12<<32, 13, 1, 1001001, 0, 1}, someRegisters[:registerCount], []uint64{0}),
 			Record{Type: Sample, ID: 99, PID: 11, TID: 12, Time: 13, CPU: 1, Period: 1001001},
 		},
 		"sample without chain": {

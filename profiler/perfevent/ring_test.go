@@ -39,7 +39,7 @@ func sampleOf(n uint64, depth int) []byte {
 	for i := range depth {
 		values = append(values, n+uint64(i))
 	}
-	return raw(Sample, 0, values)
+	return raw(Sample, 0, append(values, 0, 0)) // no registers
 }
 
 // A ring gives what was written, in order and once, through wrap-around, in whatever portions it is
@@ -56,7 +56,7 @@ func TestRingGivesWhatWasWritten(t *testing.T) {
 		write := func() bool {
 			x := samples[rnd.IntN(len(samples))]
 			binary.NativeEndian.PutUint64(x[headerSize+16:], written)
-			for at := headerSize + 48; at < len(x); at += 8 {
+			for at := headerSize + 48; at < len(x)-16; at += 8 {
 				binary.NativeEndian.PutUint64(x[at:], written)
 			}
 			if !k.write(x) {

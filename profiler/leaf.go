@@ -1,0 +1,108 @@
+package profiler
+
+import (
+	"io"
+	"runtime"
+
+	"github.com/sightline-dev/sightline/profiler/profile"
+)
+
+// Registers are what a sample says of the user's innermost function beyond its address: the
+// registers of a frame, and the words at the stack pointer. All are 0 where they are not known.
+type registers struct {
+	sp, fp, link uint64
+	top          [4]uint64
+}
+
+// LeafFrames finds the callers that a walk by frame pointers misses. That walk reads the innermost
+// function's caller from the frame that the frame pointer names, which is the caller's own where the
+// innermost function has no frame: every small leaf function of Go, and those in assembly such as
+// memmove. It then goes on with the caller's caller.
+//
+// One goroutine uses it, under the recording's lock.
+type leafFrames struct {
+	open   func(io.ReaderAt) (FrameTable, error)
+	reader func(*codeFile) (io.ReaderAt, error)
+	tables map[*codeFile]FrameTable // nil for those that have none
+	depths map[depthKey]int64       // what was asked before; -1: not known
+}
+
+type depthKey struct {
+	file *codeFile
+	addr uint64
+}
+
+// maxDepths bounds what is remembered; leaves are far fewer than that, unless code is made at
+// run time, which has no table.
+const maxDepths = 1 << 18
+
+func newLeafFrames(open func(io.ReaderAt) (FrameTable, error), reader func(*codeFile) (io.ReaderAt, error)) *leafFrames {
+	if open == nil {
+		return nil
+	}
+	return &leafFrames{open: open, reader: reader, tables: make(map[*codeFile]FrameTable), depths: make(map[depthKey]int64)}
+}
+
+// caller is the return address of the function at leaf, a runtime address, where the frame that the
+// frame pointer names is not its own.
+func (l *leafFrames) caller(t *tracker, p *process, leaf uint64, r *registers) (uint64, bool) {
+	if l == nil || r.sp == 0 {
+		return 0, false
+	}
+	file, addr := t.locate(p, leaf)
+	if file == nil || file.kind != profile.FileCode {
+		return 0, false
+	}
+	depth := l.depth(file, addr)
+	if depth < 0 {
+		return 0, false
+	}
+	var ret uint64
+	switch runtime.GOARCH {
+	case "arm64":
+		// Where there is no frame the return address is in the link register; where there is one,
+		// the frame pointer was set with it.
+		if depth != 0 {
+			return 0, false
+		}
+		ret = r.link
+	default:
+		// The frame pointer is set once it points to where its old value was pushed, the word
+		// below the return address.
+		i := uint64(depth) / 8
+		if depth >= 8 && r.fp == r.sp+uint64(depth)-8 || depth%8 != 0 || i >= uint64(len(r.top)) {
+			return 0, false
+		}
+		ret = r.top[i]
+	}
+	// A return address is in code that has frames of its own; anything else is a misunderstanding.
+	if file, addr := t.locate(p, ret); file == nil || file.kind != profile.FileCode || l.depth(file, addr-1) < 0 {
+		return 0, false
+	}
+	return ret, true
+}
+
+func (l *leafFrames) depth(file *codeFile, addr uint64) int64 {
+	key := depthKey{file, addr}
+	if d, ok := l.depths[key]; ok {
+		return d
+	}
+	table, ok := l.tables[file]
+	if !ok {
+		if r, err := l.reader(file); err == nil {
+			table, _ = l.open(r) // without one, its leaves stay as they are
+		}
+		l.tables[file] = table
+	}
+	depth := int64(-1)
+	if table != nil {
+		if d, ok := table.Depth(addr); ok {
+			depth = int64(d)
+		}
+	}
+	if len(l.depths) >= maxDepths {
+		clear(l.depths)
+	}
+	l.depths[key] = depth
+	return depth
+}
