@@ -1,6 +1,7 @@
 package sourcemap
 
 import (
+	"strconv"
 	"strings"
 	"sync"
 
@@ -34,12 +35,50 @@ func demangle(name string) string {
 	if s, ok := demangled.names[name]; ok {
 		return s
 	}
-	s := mangled.Filter(name, mangled.MaxLength(16))
+	s := mangled.Filter(separated(name), mangled.MaxLength(16))
+	if strings.HasPrefix(name, "_R") && strings.Contains(s, "::") {
+		s = constructors.Replace(s)
+	}
 	if demangled.names == nil || len(demangled.names) >= maxDemangled {
 		demangled.names = make(map[string]string)
 	}
 	demangled.names[strings.Clone(name)] = s
 	return s
+}
+
+// constructors take the last "::" from Rust's constructors used as functions, whose own name is
+// empty ("map::<A, Option<A>::Some::>"), as rustc's demangler writes them.
+var constructors = strings.NewReplacer("::>", ">", "::,", ",", "::)", ")")
+
+// separated gives each identifier of a legacy Rust name that begins with an underscore another one.
+// The demangler takes the first to separate the identifier from its length, as it may in a v0 name
+// (legacy form: _ZN, identifiers with their lengths, the last of them a hash, and E).
+func separated(name string) string {
+	path, ok := strings.CutPrefix(name, "_ZN")
+	if !ok || len(path) < 20 || !strings.HasPrefix(path[len(path)-20:], "17h") || path[len(path)-1] != 'E' || !strings.Contains(path, "_") {
+		return name
+	}
+	var b strings.Builder
+	b.WriteString("_ZN")
+	for path != "E" {
+		digits := 0
+		for digits < len(path) && path[digits] >= '0' && path[digits] <= '9' {
+			digits++
+		}
+		n, err := strconv.Atoi(path[:digits])
+		if err != nil || n > len(path)-digits {
+			return name // it is C++ after all
+		}
+		id := path[digits:][:n]
+		path = path[digits+n:]
+		if strings.HasPrefix(id, "_") {
+			id = "_" + id
+		}
+		b.WriteString(strconv.Itoa(len(id)))
+		b.WriteString(id)
+	}
+	b.WriteByte('E')
+	return b.String()
 }
 
 // isMangled tells the prefixes that the two languages' ABIs reserve. They are _Z and _R; compilers

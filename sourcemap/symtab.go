@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"strings"
@@ -220,14 +221,21 @@ func sectionData(s *elf.Section) ([]byte, error) {
 	if s.Type == elf.SHT_NOBITS {
 		return nil, fmt.Errorf("read section %s: it has no content in this file, only in the one it was split from", s.Name)
 	}
+	r := s.Open() // sets the size of a section compressed in GNU's older form
 	if s.Size > maxSection {
 		return nil, fmt.Errorf("read section %s: it says it has %d bytes, more than the %d that are read", s.Name, s.Size, maxSection)
 	}
-	data, err := s.Data()
+	var data bytes.Buffer
+	// A size that lies is noticed before all its memory is used.
+	data.Grow(int(min(s.Size, 16<<20)) + bytes.MinRead)
+	_, err := data.ReadFrom(io.LimitReader(r, int64(s.Size)))
+	if err == nil && uint64(data.Len()) < s.Size {
+		err = io.ErrUnexpectedEOF
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read section %s: %w; the file is cut short or damaged", s.Name, err)
 	}
-	return data, nil
+	return data.Bytes(), nil
 }
 
 // spansOf turns symbols into spans. Where functions overlap, the one that begins last names the

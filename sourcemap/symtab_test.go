@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,27 +21,40 @@ import (
 )
 
 // compile writes source under a name that tells its language and makes a binary of it with the
-// command given, whose words OUT and SRC are the paths. It skips the test only where the compiler is
-// not installed.
+// command given, whose words OUT and SRC stand for the two. It skips the test only where the compiler
+// is not installed.
 func compile(t testing.TB, name, source string, command ...string) string {
 	t.Helper()
-	tool, err := exec.LookPath(command[0])
-	if errors.Is(err, exec.ErrNotFound) {
-		t.Skipf("%s is not installed", command[0])
+	dir := testDir(t)
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(source), 0o666); err != nil {
+		t.Fatal(err)
 	}
+	return compileIn(t, dir, strings.Split(strings.ReplaceAll(strings.Join(command, "\x00"), "SRC", name), "\x00")...)
+}
+
+func testDir(t testing.TB) string {
+	t.Helper()
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	src, out := filepath.Join(dir, name), filepath.Join(dir, "out")
-	if err := os.WriteFile(src, []byte(source), 0o666); err != nil {
-		t.Fatal(err)
+	return dir
+}
+
+// compileIn runs a compiler in a folder, to make the binary OUT, which it returns.
+func compileIn(t testing.TB, dir string, command ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath(command[0]); errors.Is(err, exec.ErrNotFound) {
+		t.Skipf("%s is not installed", command[0])
 	}
-	args := make([]string, len(command)-1)
-	for i, word := range command[1:] {
-		args[i] = strings.NewReplacer("OUT", out, "SRC", src).Replace(word)
+	out := filepath.Join(dir, "out")
+	args := slices.Clone(command[1:])
+	for i, word := range args {
+		if word == "OUT" {
+			args[i] = out
+		}
 	}
-	cmd := exec.CommandContext(t.Context(), tool, args...)
+	cmd := exec.CommandContext(t.Context(), command[0], args...)
 	cmd.Dir = dir
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd, err, text)

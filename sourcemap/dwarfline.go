@@ -1,0 +1,347 @@
+package sourcemap
+
+import (
+	"cmp"
+	"slices"
+)
+
+// A lineTable is a unit's line number program, run.
+type lineTable struct {
+	u         *unit
+	dirs      []string
+	files     []lineFile
+	rows      []row
+	sequences []piece    // by address, without overlaps; id is into bounds
+	bounds    [][2]int32 // a sequence's rows: the first, and the one after the last
+}
+
+// A lineFile is an entry of the file table; path is made when it is asked for.
+type lineFile struct {
+	name  string
+	dir   uint64
+	path  string
+	known bool
+}
+
+// A row says that from addr on the code is of a line, up to the next row's address.
+type row struct {
+	addr         uint64
+	file         uint32
+	line, column uint32
+	end          bool // the sequence ends here
+}
+
+// lineTable reads the line number program's header of the unit and, if run is set, runs the
+// program, both once. It is nil where there is none that can be read.
+func (u *unit) lineTable(run bool) *lineTable {
+	if u.hasLines && (u.lines == nil || !run || u.lines.rows != nil) {
+		return u.lines
+	}
+	u.hasLines = true
+	if u.root.stmtList.form == 0 {
+		return nil
+	}
+	section := u.t.line
+	head := u.t.cursor(section.window(u.root.stmtList.v, 12))
+	n := head.length()
+	if head.bad || n > section.size {
+		return nil
+	}
+	c := u.cursor(section.bytes(u.root.stmtList.v+uint64(head.pos), n))
+	c.wide = head.wide
+	l := u.lines
+	if l == nil {
+		l = &lineTable{u: u}
+	}
+	if !l.read(&c, run) {
+		return nil
+	}
+	u.lines = l
+	return l
+}
+
+// A lineProgram is what the header says of how the program is to be run.
+type lineProgram struct {
+	version   uint16
+	minInst   uint64
+	maxOps    uint64
+	lineBase  int64
+	lineRange uint64
+	opBase    uint8
+	operands  []byte // of opcodes 1 …
+}
+
+// read reads the header (DWARF 5, 6.2.4; DWARF 4, 6.2.4).
+func (l *lineTable) read(c *cursor, run bool) bool {
+	p := lineProgram{version: c.u16()}
+	if p.version < 2 || p.version > 5 {
+		return false
+	}
+	if p.version >= 5 {
+		c.addrSize = int(c.u8())
+		c.u8() // segment selectors are not used
+		if c.addrSize != 4 && c.addrSize != 8 {
+			return false
+		}
+	}
+	headerLength := c.offset()
+	begin := c.pos
+	if c.bad || headerLength > uint64(len(c.b)-begin) {
+		return false
+	}
+	p.minInst = uint64(c.u8())
+	p.maxOps = 1
+	if p.version >= 4 {
+		p.maxOps = max(1, uint64(c.u8()))
+	}
+	c.u8() // default_is_stmt
+	p.lineBase = int64(int8(c.u8()))
+	p.lineRange = uint64(c.u8())
+	p.opBase = c.u8()
+	if p.opBase > 0 {
+		p.operands = c.take(int(p.opBase) - 1)
+	}
+	if c.bad {
+		return false
+	}
+	if l.files == nil {
+		if p.version >= 5 {
+			l.readTablesV5(c)
+		} else {
+			l.readTables(c)
+		}
+	}
+	if run {
+		c.pos, c.bad = begin+int(headerLength), false
+		l.run(c, &p)
+	}
+	return true
+}
+
+// readTables reads the folders and files of versions 2 to 4. Folder 0 is where the compiler ran,
+// files count from 1.
+func (l *lineTable) readTables(c *cursor) {
+	l.dirs = append(l.dirs, l.u.compDir())
+	for !c.bad {
+		name := c.cstring()
+		if name == "" {
+			break
+		}
+		l.dirs = append(l.dirs, name)
+	}
+	l.files = append(l.files, lineFile{})
+	for !c.bad {
+		f := lineFile{name: c.cstring()}
+		if f.name == "" {
+			break
+		}
+		f.dir = c.uleb()
+		c.uleb() // time of modification
+		c.uleb() // length
+		l.files = append(l.files, f)
+	}
+}
+
+// readTablesV5 reads the folders and files of version 5, whose entries describe their own format.
+func (l *lineTable) readTablesV5(c *cursor) {
+	l.files = []lineFile{}
+	wide := *l.u // the program's offsets may be of another size than the unit's
+	wide.wide = c.wide
+	for table := range 2 {
+		const contentPath, contentDir = 1, 2
+		format := make([]attrForm, c.u8())
+		for i := range format {
+			format[i] = attrForm{attr: clip16(c.uleb()), form: clip16(c.uleb())}
+		}
+		for n := c.uleb(); n > 0 && !c.bad; n-- {
+			var f lineFile
+			before := c.pos
+			for _, x := range format {
+				// Strings in the program itself are not at an offset of .debug_info.
+				if x.form == formString {
+					if s := c.cstring(); x.attr == contentPath {
+						f.name = s
+					}
+					continue
+				}
+				v := wide.value(c, x, 0)
+				switch x.attr {
+				case contentPath:
+					f.name = l.u.str(v)
+				case contentDir:
+					f.dir = v.v
+				}
+			}
+			if c.bad || c.pos == before {
+				return
+			}
+			if table == 0 {
+				l.dirs = append(l.dirs, f.name)
+			} else {
+				l.files = append(l.files, f)
+			}
+		}
+	}
+}
+
+// file is the path of a file of the table, as it was built: absolute where the binary says so. It is
+// "" for one that is not there.
+func (l *lineTable) file(i uint64) string {
+	if l == nil || i >= uint64(len(l.files)) {
+		return ""
+	}
+	f := &l.files[i]
+	if !f.known {
+		f.known = true
+		dir := ""
+		if f.dir < uint64(len(l.dirs)) {
+			dir = l.dirs[f.dir]
+		}
+		f.path = cleanJoin(cleanJoin(l.u.compDir(), dir), f.name)
+		if dir == "" {
+			f.path = cleanJoin(l.u.compDir(), f.name)
+		}
+	}
+	return f.path
+}
+
+func (u *unit) compDir() string { return u.str(u.root.compDir) }
+
+// run runs the program (DWARF 5, 6.2.5). Each byte of it makes at most one row. Sequences that are
+// not in code are dropped, as linkers leave those of functions they remove.
+func (l *lineTable) run(c *cursor, p *lineProgram) {
+	l.rows = make([]row, 0, (len(c.b)-c.pos)/3)
+	var at row
+	var op uint64 // operation within a VLIW instruction
+	first := len(l.rows)
+	reset := func() { at, op = row{file: 1, line: 1}, 0 }
+	advance := func(n uint64) {
+		if p.maxOps == 1 {
+			at.addr += p.minInst * n
+			return
+		}
+		at.addr += p.minInst * ((op + n) / p.maxOps)
+		op = (op + n) % p.maxOps
+	}
+	emit := func() {
+		if n := len(l.rows); n > first && l.rows[n-1].addr == at.addr && !at.end {
+			l.rows[n-1] = at // of several rows at one address the last one counts
+			return
+		}
+		l.rows = append(l.rows, at)
+	}
+	var found []piece
+	finish := func() {
+		rows := l.rows[first:]
+		if !slices.IsSortedFunc(rows, compareRows) {
+			slices.SortStableFunc(rows, compareRows)
+		}
+		if n := len(rows); n < 2 || rows[0].addr >= rows[n-1].addr || !l.u.t.code.holds(rows[0].addr) {
+			l.rows = l.rows[:first]
+		} else {
+			found = append(found, piece{rows[0].addr, rows[n-1].addr, int32(len(l.bounds))})
+			l.bounds = append(l.bounds, [2]int32{int32(first), int32(len(l.rows))})
+			first = len(l.rows)
+		}
+	}
+	reset()
+	for c.pos < len(c.b) && !c.bad {
+		opcode := c.u8()
+		if opcode >= p.opBase {
+			if p.lineRange == 0 {
+				break
+			}
+			n := uint64(opcode - p.opBase)
+			advance(n / p.lineRange)
+			at.line = uint32(int64(at.line) + p.lineBase + int64(n%p.lineRange))
+			emit()
+			continue
+		}
+		switch opcode {
+		case 0: // extended
+			n := c.uleb()
+			if n == 0 || n > uint64(len(c.b)-c.pos) {
+				c.bad = true
+				break
+			}
+			next := c.pos + int(n)
+			switch c.u8() {
+			case 1: // DW_LNE_end_sequence
+				at.end = true
+				emit()
+				finish()
+				reset()
+			case 2: // DW_LNE_set_address
+				if size := int(n) - 1; size >= 1 && size <= 8 {
+					at.addr = c.uint(size)
+				}
+				op = 0
+			case 3: // DW_LNE_define_file
+				f := lineFile{name: c.cstring(), dir: c.uleb()}
+				l.files = append(l.files, f)
+			}
+			c.pos = next
+		case 1: // DW_LNS_copy
+			emit()
+		case 2: // DW_LNS_advance_pc
+			advance(c.uleb())
+		case 3: // DW_LNS_advance_line
+			at.line = uint32(int64(at.line) + c.sleb())
+		case 4: // DW_LNS_set_file
+			at.file = uint32(c.uleb())
+		case 5: // DW_LNS_set_column
+			at.column = uint32(c.uleb())
+		case 6, 7, 10, 11: // negate_stmt, basic_block, prologue_end, epilogue_begin
+		case 8: // DW_LNS_const_add_pc
+			if p.lineRange == 0 {
+				c.bad = true
+				break
+			}
+			advance(uint64(255-p.opBase) / p.lineRange)
+		case 9: // DW_LNS_fixed_advance_pc
+			at.addr += uint64(c.u16())
+			op = 0
+		case 12: // DW_LNS_set_isa
+			c.uleb()
+		default:
+			for range p.operands[opcode-1] {
+				c.uleb()
+			}
+		}
+	}
+	l.rows = l.rows[:first] // of a sequence without an end nothing is known
+	l.sequences = flatten(found, nil)
+}
+
+// compareRows orders rows by address; the end of the sequence comes last.
+func compareRows(a, b row) int {
+	if a.end != b.end {
+		if a.end {
+			return 1
+		}
+		return -1
+	}
+	return cmp.Compare(a.addr, b.addr)
+}
+
+// at is the row an address belongs to.
+func (l *lineTable) at(addr uint64) (row, bool) {
+	if l == nil {
+		return row{}, false
+	}
+	s, ok := find(l.sequences, addr)
+	if !ok {
+		return row{}, false
+	}
+	rows := l.rows[l.bounds[s.id][0]:l.bounds[s.id][1]]
+	n, _ := slices.BinarySearchFunc(rows, addr, func(r row, addr uint64) int {
+		if r.addr <= addr {
+			return -1
+		}
+		return 1
+	})
+	if n == 0 || rows[n-1].end {
+		return row{}, false
+	}
+	return rows[n-1], true
+}
