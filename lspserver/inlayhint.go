@@ -1,12 +1,13 @@
 package lspserver
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"math"
+	"strconv"
 
 	"go.lsp.dev/protocol"
-	"go.lsp.dev/uri"
 
 	"github.com/sightline-dev/sightline/lspserver/rpc"
 	"github.com/sightline-dev/sightline/profiler/store"
@@ -15,12 +16,11 @@ import (
 // hintData is what a hint carries so that its tooltip can be made later, for the very number that is
 // shown, whatever happens to the document in between.
 type hintData struct {
-	URI     uri.URI  `json:"uri"`
 	Root    string   `json:"root,omitempty"`
 	Capture store.ID `json:"capture,omitempty"` // "" while it is being recorded
 	File    string   `json:"file"`              // as the build recorded it
-	Line    int      `json:"line"`              // as recorded
 	Edited  int      `json:"edited,omitempty"`  // lines edited since
+	Line    int      `json:"line"`              // as recorded
 }
 
 // InlayHint implements protocol.Server: the costs of the lines in a range that reach the threshold,
@@ -41,6 +41,7 @@ func (s *server) InlayHint(ctx context.Context, p *protocol.InlayHintParams) ([]
 	}
 	scale, enc := a.scale(m), s.client.Encoding()
 	first, last := lineRange(p.Range)
+	data := dataOf(a)
 	padding := true
 	for _, l := range a.within(first, last) {
 		cost := m.cost(l.Self, l.Total)
@@ -51,21 +52,30 @@ func (s *server) InlayHint(ctx context.Context, p *protocol.InlayHintParams) ([]
 		if before(end, p.Range.Start) || before(p.Range.End, end) && int(p.Range.End.Line) != l.now {
 			continue
 		}
-		data, err := json.Marshal(hintData{
-			URI: d.uri, Root: a.file.capture.key.root, Capture: a.file.capture.key.id,
-			File: a.file.path, Line: l.Line.Line, Edited: a.edited,
-		})
-		if err != nil {
-			return nil, err
-		}
 		hints = append(hints, protocol.InlayHint{
 			Position:    end,
 			Label:       protocol.String(a.file.capture.words(cost.Weight, m.Form, scale)),
 			PaddingLeft: &padding,
-			Data:        data,
+			Data:        data(l.Line.Line),
 		})
 	}
 	return hints, nil
+}
+
+// dataOf makes the data of hints. They differ in nothing but the line, and a file may have thousands,
+// so the rest is encoded once.
+func dataOf(p *placed) func(line int) protocol.LSPAny {
+	key := p.file.capture.key
+	common, err := json.Marshal(hintData{Root: key.root, Capture: key.id, File: p.file.path, Edited: p.edited})
+	if err != nil { // strings and numbers always encode
+		return func(int) protocol.LSPAny { return nil }
+	}
+	common = bytes.TrimSuffix(common, []byte("0}")) // what ends it is the line
+	return func(line int) protocol.LSPAny {
+		data := make([]byte, 0, len(common)+8)
+		data = strconv.AppendInt(append(data, common...), int64(line), 10)
+		return append(data, '}')
+	}
 }
 
 // lineRange is the first and last 0-based line that a range touches. A range that ends at the start
