@@ -11,59 +11,6 @@ import (
 	"time"
 )
 
-// A launcher starts commands so that they are recorded from their first instruction, by a thread of
-// its own that has the events. They are disabled, inherited by what the thread starts, and enabled
-// there by exec (perf_event_enable_on_exec, kernel/events/core.c): the thread itself is never
-// recorded, and the command needs no stopping.
-//
-// The obvious alternative is to stop the command at exec with ptrace(2) and open its events then.
-// That takes a permission more, robs set-user-ID programs of their user, and must open new events
-// for every command of a recording that repeats a test for half a minute.
-type launcher struct {
-	jobs chan func()
-	done chan struct{}
-}
-
-// startLauncher makes the thread. What it starts later must not inherit its events, so the thread
-// ends with the launcher and is never given back to the Go runtime; the runtime makes new threads
-// from others while it is locked.
-func startLauncher() *launcher {
-	l := &launcher{jobs: make(chan func()), done: make(chan struct{})}
-	go func() {
-		defer close(l.done)
-		runtime.LockOSThread() // and no UnlockOSThread
-		for job := range l.jobs {
-			job()
-		}
-	}()
-	return l
-}
-
-func (l *launcher) do(job func() error) error {
-	result := make(chan error)
-	l.jobs <- func() { result <- job() }
-	return <-result
-}
-
-// end ends the thread.
-func (l *launcher) end() {
-	close(l.jobs)
-	<-l.done
-}
-
-// open opens the events of the thread.
-func (l *launcher) open(o *opener) error {
-	return l.do(func() error {
-		o.clock.EnableOnExec = true
-		for _, ring := range o.rings {
-			if _, err := o.open(0, ring); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
 // A command is one that the recorder started.
 type command struct {
 	cmd   *exec.Cmd
@@ -93,25 +40,67 @@ func noCommand(cmd *exec.Cmd, err error) error {
 	return &refusal{text: fmt.Sprintf("record %s: %v", name, err), reason: ErrNoCommand, cause: err}
 }
 
-func (l *launcher) start(cmd *exec.Cmd) (*command, error) {
-	err := l.do(cmd.Start)
-	switch {
-	case err == nil:
-		return &command{cmd: cmd, done: make(chan struct{})}, nil
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.ENOEXEC):
-		return nil, noCommand(cmd, err)
+// launch starts a command so that it is recorded from its first instruction, by a thread made for
+// that and with the events opened on it. They are disabled, inherited by what the thread starts, and
+// enabled there by exec (perf_event_enable_on_exec, kernel/events/core.c): the thread itself is
+// never recorded, and the command needs no stopping. failed is told where the command fails by
+// itself.
+//
+// The obvious alternative is to stop the command at exec with ptrace(2) and open its events then.
+// That takes a permission more and robs set-user-ID programs of their user.
+//
+// Each command has a thread of its own, because one thread's events serve once: when the kernel
+// switches from a thread to a child that has just inherited its events, it may exchange the two
+// sets instead of exchanging their contents (perf_event_context_sched_out), and then what is
+// enabled by exec and ends with the command are the thread's own.
+//
+// The thread lives as long as the command, for which its end might count as its parent's
+// (PR_SET_PDEATHSIG), and is never given back to the Go runtime: what that started from it would
+// inherit the events. While it is locked, the runtime makes new threads from others.
+func (o *opener) launch(cmd *exec.Cmd, failed func(string)) (*command, error) {
+	o.retire()
+	c := &command{cmd: cmd, done: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and no UnlockOSThread
+		for _, ring := range o.rings {
+			if _, err := o.open(0, ring); err != nil {
+				started <- err
+				return
+			}
+		}
+		err := cmd.Start()
+		switch {
+		case err == nil:
+			started <- nil
+			c.wait(failed)
+			return
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.ENOEXEC):
+			err = noCommand(cmd, err)
+		default:
+			err = fmt.Errorf("record %s: %w", cmd.Path, err)
+		}
+		started <- &startError{err}
+	}()
+	if err := <-started; err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("record %s: %w", cmd.Path, err)
+	return c, nil
 }
 
-// wait waits for the command, and tells warn where it failed by itself.
-func (c *command) wait(warn func(string)) {
+// startError says that a command could not be started, though its events could be opened.
+type startError struct{ error }
+
+func (e *startError) Unwrap() error { return e.error }
+
+// wait waits for the command, and tells failed where it failed by itself.
+func (c *command) wait(failed func(string)) {
 	defer close(c.done)
 	err := c.cmd.Wait()
 	if exit := new(exec.ExitError); errors.As(err, &exit) {
 		err = nil
 		if !c.ended.Load() {
-			warn(fmt.Sprintf("%s ended with %s", c.cmd.Path, exit.ProcessState))
+			failed(fmt.Sprintf("%s ended with %s", c.cmd.Path, exit.ProcessState))
 		}
 	}
 	c.err = err

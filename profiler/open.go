@@ -25,9 +25,14 @@ type opener struct {
 	source stackSource // nil: the perf engine
 	why    error       // why it is not the BPF engine; nil where it is, or where perf was asked for
 
-	mu     sync.Mutex // guards events
+	mu     sync.Mutex // guards the following
 	events []*perfevent.Event
+	past   uint64 // records that events lost which are closed already
 }
+
+// maxPast is how many events of commands that have ended are kept, for processes that they have left
+// behind.
+const maxPast = 256
 
 // newOpener opens the rings and, if it may, the BPF program.
 func newOpener(t Target, o Options) (*opener, error) {
@@ -101,6 +106,32 @@ func (o *opener) attach(e *perfevent.Event) (*perfevent.Event, error) {
 	return e, nil
 }
 
+// try finds out whether events can be opened at all, and how.
+func (o *opener) try() error {
+	_, err := o.open(0, o.rings[0])
+	o.closeEvents()
+	o.clock.EnableOnExec = true
+	return err
+}
+
+// retire closes the oldest events if there are too many.
+func (o *opener) retire() {
+	o.mu.Lock()
+	var old []*perfevent.Event
+	if n := len(o.events) - maxPast; n > 0 {
+		old = append(old, o.events[:n]...)
+		o.events = append([]*perfevent.Event(nil), o.events[n:]...)
+	}
+	for _, e := range old {
+		n, _ := e.Lost()
+		o.past += n
+	}
+	o.mu.Unlock()
+	for _, e := range old {
+		e.Close()
+	}
+}
+
 // attachError says that the BPF program could not be attached, which is no reason against perf.
 type attachError struct{ error }
 
@@ -140,7 +171,7 @@ func (o *opener) lost() (n uint64) {
 		n += k
 		return nil
 	})
-	return n
+	return n + o.past
 }
 
 func (o *opener) engine() Engine {
