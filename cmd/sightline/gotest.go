@@ -88,8 +88,11 @@ func buildTest(ctx context.Context, dir, pattern, runRE, benchRE string, flags [
 	if _, err := exec.LookPath("go"); err != nil {
 		return nil, errors.New("no go command on PATH; install Go to profile Go tests")
 	}
+	if strings.HasPrefix(pattern, "-") {
+		return nil, fmt.Errorf("%s is no package; flags of go test come after --", pattern)
+	}
 	t := &goTest{Run: runRE, Bench: benchRE, Args: args, count: count}
-	out, msg, err := goCommand(ctx, dir, append(append([]string{"list"}, listFlags(build)...), "-f", "{{.ImportPath}}\t{{.Dir}}", "--", pattern)...)
+	out, msg, err := goCommand(ctx, dir, append(append([]string{"list"}, listFlags(build)...), "-f", "{{.ImportPath}}\t{{.Dir}}", pattern)...)
 	if err != nil {
 		return nil, fmt.Errorf("no package %s: %s; name a folder such as ./parser, or an import path", pattern, firstLine(msg, err))
 	}
@@ -105,7 +108,7 @@ func buildTest(ctx context.Context, dir, pattern, runRE, benchRE string, flags [
 		return nil, fmt.Errorf("folder for the test binary: %w", err)
 	}
 	t.binary = filepath.Join(t.temp, filepath.Base(t.Package)+".test")
-	_, msg, err = goCommand(ctx, dir, append(append([]string{"test", "-c", "-o", t.binary}, build...), "--", pattern)...)
+	_, msg, err = goCommand(ctx, dir, append(append([]string{"test", "-c", "-o", t.binary}, build...), pattern)...)
 	if err != nil {
 		t.Close()
 		if ctx.Err() != nil {

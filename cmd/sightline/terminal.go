@@ -50,6 +50,8 @@ func (p palette) paint(text string, attributes ...color.Attribute) string {
 
 func (p palette) bold(text string) string { return p.paint(text, color.Bold) }
 func (p palette) dim(text string) string  { return p.paint(text, color.Faint) }
+func (p palette) good(text string) string { return p.paint(text, color.FgGreen) }
+func (p palette) bad(text string) string  { return p.paint(text, color.FgRed) }
 
 // Heat colours text by its share of the whole: red from a fifth on, yellow from a twentieth.
 func (p palette) heat(text string, part, whole int64) string {
