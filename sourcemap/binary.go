@@ -23,7 +23,10 @@ type binaryTable struct {
 	// notes are what is wrong with the binary though it can be used, a sentence each without the
 	// binary's name. They may grow with lookups.
 	notes []string
-	built time.Time // modification time of the file; zero where it is not known
+	// startMain is the address of __libc_start_main where the binary defines it, once soughtMain.
+	startMain  uint64
+	soughtMain bool
+	built      time.Time // modification time of the file; zero where it is not known
 }
 
 // An opener is a table that is opened at its first use.
@@ -38,18 +41,27 @@ type opener struct {
 func openBinary(r io.ReaderAt) (*binaryTable, error) {
 	size, sized := sizeOf(r)
 	f, err := elf.NewFile(r)
+	var damage error
 	if err != nil {
-		return nil, whyNotELF(r, size, sized, err)
+		damage = whyNotELF(r, size, sized, err)
+		// Program headers are at the beginning of a file, and with them alone Go code has names.
+		if f, err = elf.NewFile(sectionless{r}); err != nil {
+			return nil, damage
+		}
 	}
 	b := &binaryTable{file: f, image: newImage(r, f), rest: []opener{
+		{what: "DWARF", open: openDWARF},
 		{what: "symbol table", open: openSymtab},
 	}}
+	if damage != nil {
+		b.note("%v", damage)
+	}
 	if file, ok := r.(interface{ Stat() (os.FileInfo, error) }); ok {
 		if info, err := file.Stat(); err == nil {
 			b.built = info.ModTime()
 		}
 	}
-	if sized {
+	if sized && damage == nil {
 		for _, s := range f.Sections {
 			if s.Type != elf.SHT_NOBITS && (s.Offset > size || s.FileSize > size-s.Offset) {
 				b.note("truncated: section %s ends at %d, beyond the file's %d bytes", s.Name, s.Offset+s.FileSize, size)
@@ -89,6 +101,37 @@ func (b *binaryTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame,
 
 // others asks the tables that are not Go's.
 func (b *binaryTable) others(addr uint64, buf []profile.Frame) ([]profile.Frame, bool) {
+	if frames, ok := b.tables(addr, buf); ok {
+		return frames, true
+	}
+	if b.callsMain(addr) {
+		return append(buf, profile.Frame{Func: startCallMain, Entry: true}), true
+	}
+	return buf, false
+}
+
+// callsMain tells that addr, which no table knows, lies in the function of glibc that calls main.
+// It is static and so without a name in a stripped libc.so, but it is what stacks by frame pointers
+// begin with: unnamed, it would make every C program's stacks look broken. It is in one source file
+// with __libc_start_main and right before it (sysdeps/nptl/libc_start_call_main.h is included by
+// csu/libc-start.c, since glibc 2.34; it has some 170 bytes on x86-64).
+func (b *binaryTable) callsMain(addr uint64) bool {
+	if !b.soughtMain {
+		b.soughtMain = true
+		if b.file.Type == elf.ET_DYN {
+			symbols, _ := b.file.DynamicSymbols()
+			for _, s := range symbols {
+				if s.Name == "__libc_start_main" && s.Section != elf.SHN_UNDEF {
+					b.startMain = s.Value
+				}
+			}
+		}
+	}
+	return addr < b.startMain && b.startMain-addr <= 256
+}
+
+// tables asks the tables that are not Go's, one after the other.
+func (b *binaryTable) tables(addr uint64, buf []profile.Frame) ([]profile.Frame, bool) {
 	plt := b.inPLT(addr)
 	for i := range b.rest {
 		o := &b.rest[i]
@@ -151,21 +194,50 @@ func sizeOf(r io.ReaderAt) (uint64, bool) {
 func whyNotELF(r io.ReaderAt, size uint64, sized bool, err error) error {
 	var head [64]byte
 	n, readErr := r.ReadAt(head[:], 0)
+	n = max(n, 0)
 	switch {
 	case n == 0 && readErr != nil && readErr != io.EOF:
 		return readErr
 	case n < 4 || string(head[:4]) != elf.ELFMAG:
-		return fmt.Errorf("not an ELF file: it begins with %q", head[:min(max(n, 0), 4)])
-	case n < len(head):
+		return fmt.Errorf("not an ELF file: it begins with %q", head[:min(n, 4)])
+	case n < 52 || n < len(head) && elf.Class(head[elf.EI_CLASS]) == elf.ELFCLASS64:
 		return fmt.Errorf("truncated: its %d bytes do not hold an ELF header", n)
 	}
 	order := headerOrder(head[elf.EI_DATA])
-	sections := uint64(order.Uint32(head[32:]))
+	at, count, each := uint64(order.Uint32(head[32:])), uint64(order.Uint16(head[48:])), uint64(order.Uint16(head[46:]))
 	if elf.Class(head[elf.EI_CLASS]) == elf.ELFCLASS64 {
-		sections = order.Uint64(head[40:])
+		at, count, each = order.Uint64(head[40:]), uint64(order.Uint16(head[60:])), uint64(order.Uint16(head[58:]))
 	}
-	if sized && sections > size {
-		return fmt.Errorf("truncated: its section headers are at %d, beyond the file's %d bytes", sections, size)
+	switch {
+	case sized && (at > size || count*each > size-at):
+		return fmt.Errorf("truncated: its section headers end at %d, beyond the file's %d bytes", at+count*each, size)
+	case sized && errors.Is(err, io.EOF), sized && errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("truncated: its sections' names lie beyond the file's %d bytes", size)
 	}
 	return fmt.Errorf("corrupt ELF headers: %w", err)
+}
+
+// sectionless reads an ELF file as one without section headers.
+type sectionless struct{ io.ReaderAt }
+
+// ReadAt is that of the file, with blanks where the ELF header tells of sections.
+func (r sectionless) ReadAt(p []byte, off int64) (int, error) {
+	n, err := r.ReaderAt.ReadAt(p, off)
+	var class [1]byte
+	if off < 64 {
+		r.ReaderAt.ReadAt(class[:], elf.EI_CLASS)
+	}
+	blank := func(from, to int64) {
+		for i := max(from-off, 0); i < min(to-off, int64(n)); i++ {
+			p[i] = 0
+		}
+	}
+	if elf.Class(class[0]) == elf.ELFCLASS64 {
+		blank(40, 48) // e_shoff
+		blank(58, 64) // e_shentsize, e_shnum, e_shstrndx
+	} else if off < 64 {
+		blank(32, 36)
+		blank(46, 52)
+	}
+	return n, err
 }
