@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -203,7 +204,7 @@ func (fs *codeFiles) openMapped(pid int, m *mapped, name string, gone bool) *cod
 		name,
 	}
 	if to, err := os.Readlink(proc + "/exe"); err == nil && to == m.name {
-		ways[0], ways = proc+"/exe", append(ways, ways[0])
+		ways = slices.Insert(ways, 0, proc+"/exe")
 	}
 	for _, from := range ways {
 		f, st, err := openRegular(from)
