@@ -3,6 +3,8 @@ package lspserver
 import (
 	"context"
 	"encoding/json"
+	"slices"
+	"strings"
 	"time"
 
 	"go.lsp.dev/uri"
@@ -77,14 +79,20 @@ func (s *server) captureInfos() []rpc.CaptureInfo {
 	opened := s.opened
 	s.mu.Unlock()
 	infos := []rpc.CaptureInfo{}
+	known := map[storedCapture]bool{}
 	for _, w := range s.allWorkspaces() {
 		s.list(w)
 		w.mu.Lock()
 		for _, m := range w.metas {
+			key := storedCapture{w.storePath(), m.ID}
+			if known[key] {
+				continue
+			}
+			known[key] = true
 			info := rpc.CaptureInfo{
 				ID: string(m.ID), Target: m.Target.String(), Started: m.Start.Format(time.RFC3339),
 				Milliseconds: m.Length.Milliseconds(), Pinned: m.Pinned, Interrupted: m.Interrupted, Note: m.Note,
-				Shown: opened != nil && opened.workspace == w && opened.id == m.ID,
+				Shown: opened != nil && opened.id == m.ID && opened.store == key.store,
 			}
 			for _, k := range m.Kinds {
 				info.Samples += int64(k.Samples)
@@ -93,6 +101,7 @@ func (s *server) captureInfos() []rpc.CaptureInfo {
 		}
 		w.mu.Unlock()
 	}
+	slices.SortStableFunc(infos, func(a, b rpc.CaptureInfo) int { return strings.Compare(b.ID, a.ID) }) // ids sort by time
 	return infos
 }
 

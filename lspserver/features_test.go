@@ -383,7 +383,7 @@ func TestBadArguments(t *testing.T) {
 		{"sightline.nextHotLine", `[{"uri": 5}]`, `argument "uri" is a number: give a string`},
 		{"sightline.nextHotLine", `[{"uri": "file:///x.go", "line": 1.5}]`, `argument "line" is the number 1.5: give a whole number`},
 		{"sightline.openCapture", `["@9"]`, `@9`},
-		{"sightline.openCapture", `[{"capture": "@", "root": "/nowhere"}]`, `no folder is open`},
+		{"sightline.openCapture", `[{"capture": "@", "root": "/nowhere"}]`, `there is no capture "@" of /nowhere: that folder is not open`},
 		{"sightline.profileTest", `[]`, `needs either "uri" (a file of the package) or "dir" (its folder)`},
 		{"sightline.profileTest", `[{"dir": "fib"}]`, `"fib" is no absolute path`},
 		{"sightline.profileTest", `[{"dir": "/no/such/folder"}]`, `there is no folder "/no/such/folder": give one that exists`},
@@ -523,6 +523,40 @@ func TestFolders(t *testing.T) {
 }
 
 // Without a folder, the project that an open file lies in is one.
+// Folders of one repository share a store: its captures are there once.
+func TestFoldersWithOneStore(t *testing.T) {
+	s := start(t, fib, setup{captures: []string{fibCPU, fibCPU}, before: func(s *session) {}, Options: lsptest.Options{}})
+	s.Notify(protocol.MethodWorkspaceDidChangeWorkspaceFolders, map[string]any{"event": map[string]any{
+		"added": []any{map[string]any{"uri": uri.File(s.path("fib")), "name": "fib"}}, "removed": []any{},
+	}})
+	s.Open(s.path("fib/fib.go"))
+	s.checkHints("fib/fib.go")
+	var captures []rpc.CaptureInfo
+	s.Must(rpc.MethodCaptures, nil, &captures)
+	if len(captures) != 2 || captures[0].ID <= captures[1].ID {
+		t.Errorf("captures are %+v", captures)
+	}
+	got := string(s.Execute("sightline.openCapture", "@2"))
+	if !strings.Contains(got, captures[1].ID) {
+		t.Errorf("@2 is %s, want %s", got, captures[1].ID)
+	}
+	s.Execute("sightline.openCapture", captures[0].ID)
+	if _, err := s.StartCommand("sightline.openCapture", "@3").Wait(); err == nil || !strings.Contains(err.Error(), "have 2 captures") {
+		t.Errorf("@3: %v", err)
+	}
+	shown := 0
+	for _, a := range s.CodeActions(s.path("fib/fib.go"), "package") {
+		if strings.HasPrefix(a.Title, "Show go test") {
+			shown++
+		}
+	}
+	if shown != 1 {
+		t.Errorf("%d other captures are offered, want 1", shown)
+	}
+	s.Execute("sightline.clear")
+	s.wantHints("fib/fib.go")
+}
+
 func TestNoFolder(t *testing.T) {
 	roots := make(chan string, 10)
 	s := start(t, fib, setup{captures: []string{fibCPU}, Options: lsptest.Options{Folders: []string{}}, config: func(s *session, cfg *lspserver.Config) {

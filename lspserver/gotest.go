@@ -55,10 +55,10 @@ func goTests(path string, src []byte) []goTest {
 		switch name := fn.Name.Name; {
 		case hasTestPrefix(name, "Test") && takes(fn.Type, "T"):
 			finder.add(plainTest, name, fn)
-			finder.subtests(fn.Body, parameter(fn.Type), name, false)
+			finder.subtests(fn.Body, parameter(fn.Type), name)
 		case hasTestPrefix(name, "Benchmark") && takes(fn.Type, "B"):
 			finder.add(benchmark, name, fn)
-			finder.subtests(fn.Body, parameter(fn.Type), name, true)
+			finder.subtests(fn.Body, parameter(fn.Type), name)
 		case hasTestPrefix(name, "Fuzz") && takes(fn.Type, "F"):
 			finder.add(fuzzTarget, name, fn)
 		case hasTestPrefix(name, "Example") && fn.Type.Params.NumFields() == 0 &&
@@ -129,14 +129,9 @@ type testFinder struct {
 }
 
 func (f *testFinder) add(kind testKind, name string, at ast.Node) {
-	t := goTest{
-		kind: kind, name: name,
-		line: f.fset.Position(at.Pos()).Line - 1,
-		last: f.fset.Position(at.End()).Line - 1,
-	}
-	if decl, ok := at.(*ast.FuncDecl); ok { // its Pos is that of func, but be sure of no comment
-		t.line = f.fset.Position(decl.Type.Pos()).Line - 1
-	}
+	line := func(p token.Pos) int { return f.fset.PositionFor(p, false).Line - 1 } // whatever //line says
+	t := goTest{kind: kind, name: name, line: line(at.Pos())}
+	t.last = max(t.line, line(at.End())) // a function that is not closed may have no end
 	if kind == benchmark || kind == subtest && strings.HasPrefix(name, "Benchmark") {
 		t.bench = testPattern(name)
 	} else {
@@ -148,8 +143,8 @@ func (f *testFinder) add(kind testKind, name string, at ast.Node) {
 // subtests finds calls recv.Run("name", …) below a body. Names that are not literals, as in tables,
 // cannot be known without running the test; neither is it known how often a loop calls Run, so a
 // repeated name stands for its first use.
-func (f *testFinder) subtests(body ast.Node, recv, parent string, bench bool) {
-	if body == nil || recv == "" || recv == "_" {
+func (f *testFinder) subtests(body *ast.BlockStmt, recv, parent string) {
+	if body == nil || recv == "" || recv == "_" { // while it is typed, a function may have no body
 		return
 	}
 	ast.Inspect(body, func(n ast.Node) bool {
@@ -165,7 +160,7 @@ func (f *testFinder) subtests(body ast.Node, recv, parent string, bench bool) {
 			full := f.unique(parent, subtestName(name))
 			f.add(subtest, full, n)
 			if lit, ok := fn.(*ast.FuncLit); ok && parameter(lit.Type) != "" {
-				f.subtests(lit.Body, parameter(lit.Type), full, bench)
+				f.subtests(lit.Body, parameter(lit.Type), full)
 			}
 			return false
 		}

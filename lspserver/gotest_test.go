@@ -1,6 +1,7 @@
 package lspserver
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 
@@ -107,4 +108,35 @@ func TestGoTestsOfBrokenFile(t *testing.T) {
 	for _, src := range []string{"", "\x00", "package", "package p\nfunc TestX(", "package p\nfunc TestX(t *testing.T) { t.Run(\"", "package p\nfunc Test() {}\nfunc Example( {"} {
 		goTests("a_test.go", []byte(src)) // must not panic
 	}
+}
+
+// Whatever the text is: lines lie in it, and patterns match the names they stand for.
+func FuzzGoTests(f *testing.F) {
+	f.Add("package p\nfunc TestA(t *testing.T) { t.Run(\"a/b c\", func(t *testing.T) {}) }\n")
+	f.Add("package p\nfunc ExampleX() {\n// Output: 1\n}\nfunc BenchmarkB(b *B) { b.Run(`x\ny`, nil)")
+	f.Add("package p\nfunc (")
+	f.Add("//line x.go:1000000\npackage p\nfunc TestA(t *testing.T) {}")
+	f.Fuzz(func(t *testing.T, src string) {
+		lines := strings.Count(src, "\n") + 1
+		for _, g := range goTests("a_test.go", []byte(src)) {
+			if g.line < 0 || g.line >= lines || g.last < g.line || g.last >= lines {
+				t.Fatalf("%s is on lines %d to %d of %d", g.name, g.line, g.last, lines)
+			}
+			if (g.run == "") == (g.bench == "") {
+				t.Fatalf("%s has patterns %q and %q", g.name, g.run, g.bench)
+			}
+			parts, names := strings.Split(g.run+g.bench, "/"), strings.Split(g.name, "/")
+			if len(parts) != len(names) {
+				t.Fatalf("%q has other parts than %q", g.run+g.bench, g.name)
+			}
+			for i, p := range parts {
+				if !regexp.MustCompile(p).MatchString(names[i]) {
+					t.Fatalf("%q does not match %q", p, names[i])
+				}
+			}
+			if title := testTitle(g.run, g.bench); title != g.name {
+				t.Fatalf("the title of %q is %q, want %q", g.run+g.bench, title, g.name)
+			}
+		}
+	})
 }

@@ -106,6 +106,7 @@ type server struct {
 // An openedCapture is one that a person asked to see.
 type openedCapture struct {
 	workspace *workspace
+	store     string // path of the workspace's store
 	id        store.ID
 }
 

@@ -51,3 +51,19 @@ func TestParseSettings(t *testing.T) {
 		}
 	}
 }
+
+// Settings are whatever a person typed: they are taken or told, and always stay usable.
+func FuzzParseSettings(f *testing.F) {
+	f.Add([]byte(`{"hints": {"threshold": 2.5}, "paths": {"/a": "/b"}}`))
+	f.Add([]byte(`{"sightline": {"recording.frequency": 1e300, "lenses": []}}`))
+	f.Add([]byte(`[[[`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		s, _, _ := parseSettings(raw)
+		if s.hintThreshold < 0 || s.hintThreshold > 100 || s.frequency < 0 || s.frequency > 20000 || len(s.lensTests) != 5 {
+			t.Fatalf("settings are %+v", s)
+		}
+		if again, _, _ := parseSettings(raw, raw); !again.equal(s) {
+			t.Fatalf("twice the same makes %+v, once %+v", again, s)
+		}
+	})
+}

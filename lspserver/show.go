@@ -54,8 +54,11 @@ func (s *server) openCapture(_ call, a openCaptureArgs) (any, error) {
 	if _, err := s.load(w, id); err != nil {
 		return nil, errState("capture %s is not shown: %v", id, err)
 	}
+	w.mu.Lock()
+	opened := &openedCapture{w, w.storePath(), id}
+	w.mu.Unlock()
 	s.mu.Lock()
-	s.opened, s.hidden = &openedCapture{w, id}, nil
+	s.opened, s.hidden = opened, nil
 	s.mu.Unlock()
 	s.refresh.all()
 	return s.showState(), nil
@@ -67,8 +70,12 @@ func (s *server) resolve(a openCaptureArgs) (*workspace, store.ID, error) {
 	if a.Root != "" {
 		all = slices.DeleteFunc(all, func(w *workspace) bool { return w.root != filepath.Clean(a.Root) })
 	}
-	if len(all) == 0 {
-		return nil, "", errState("there is no capture %q: no folder is open; open one, or give \"root\"", a.Capture)
+	switch {
+	case len(all) > 0:
+	case a.Root != "":
+		return nil, "", errState("there is no capture %q of %s: that folder is not open; open it, or leave \"root\" out", a.Capture, a.Root)
+	default:
+		return nil, "", errState("there is no capture %q: no folder is open; open the folder it was recorded in", a.Capture)
 	}
 	type match struct {
 		w  *workspace
@@ -79,10 +86,14 @@ func (s *server) resolve(a openCaptureArgs) (*workspace, store.ID, error) {
 	}
 	if n, ok := newest(a.Capture); ok && len(all) > 1 {
 		var every []match
+		known := map[storedCapture]bool{}
 		for _, w := range all {
 			w.mu.Lock()
-			for _, m := range w.metas {
-				every = append(every, match{w, m.ID})
+			for _, m := range finished(w.metas) {
+				if key := (storedCapture{w.storePath(), m.ID}); !known[key] {
+					known[key] = true
+					every = append(every, match{w, m.ID})
+				}
 			}
 			w.mu.Unlock()
 		}
@@ -94,13 +105,15 @@ func (s *server) resolve(a openCaptureArgs) (*workspace, store.ID, error) {
 	}
 	var matches []match
 	var last error
+	asked := map[string]bool{}
 	for _, w := range all {
 		w.mu.Lock()
-		st := w.store
+		st, path := w.store, w.storePath()
 		w.mu.Unlock()
-		if st == nil {
+		if st == nil || asked[path] {
 			continue
 		}
+		asked[path] = true
 		id, err := st.Resolve(a.Capture)
 		if err != nil {
 			if last == nil || !errors.Is(err, store.ErrNoCapture) {

@@ -180,6 +180,21 @@ func (s *server) DidChangeWorkspaceFolders(_ context.Context, p *protocol.DidCha
 	return nil
 }
 
+// storePath names the workspace's store; "" while it has none. Several folders may share one store,
+// as those of one repository do: their captures are to be counted once. The caller holds w.mu.
+func (w *workspace) storePath() string {
+	if w.store == nil {
+		return ""
+	}
+	return w.store.Path()
+}
+
+// storedCapture names a capture across folders that share a store.
+type storedCapture struct {
+	store string
+	id    store.ID
+}
+
 // allWorkspaces is the workspaces as they are now.
 func (s *server) allWorkspaces() []*workspace {
 	s.mu.Lock()
@@ -261,6 +276,7 @@ type candidate struct {
 func (s *server) candidates(d *document) []candidate {
 	paths := s.paths.Load()
 	var found []candidate
+	known := map[storedCapture]bool{}
 	for _, w := range s.allWorkspaces() {
 		w.mu.Lock()
 		if !w.listed {
@@ -268,11 +284,11 @@ func (s *server) candidates(d *document) []candidate {
 			s.list(w)
 			w.mu.Lock()
 		}
-		seen := map[int]bool{}
 		consider := func(base string) {
 			for _, t := range w.byBase[base] {
-				if !seen[t.meta] && d.isAt(t.file.Path, t.file.Local, paths) {
-					seen[t.meta] = true
+				key := storedCapture{w.storePath(), w.metas[t.meta].ID}
+				if !known[key] && d.isAt(t.file.Path, t.file.Local, paths) {
+					known[key] = true
 					found = append(found, candidate{w, &w.metas[t.meta]})
 				}
 			}

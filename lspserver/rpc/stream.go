@@ -113,12 +113,16 @@ func parse(body []byte) (jsonrpc2.Message, jsonrpc2.ID, error) {
 	}
 	id, idOK := parseID(members["id"])
 	reason := jsonrpc2.NewError(jsonrpc2.InvalidRequest, `the message is neither a request nor an answer of JSON-RPC 2.0`)
-	switch _, request := members["method"]; {
+	has := func(name string) bool { _, ok := members[name]; return ok }
+	switch {
 	case string(members["jsonrpc"]) != `"2.0"`:
 		reason.Message = `the message has no "jsonrpc": "2.0"`
 	case !idOK:
 		reason.Message = "the id of the message is neither a string nor an integer"
-	case !request && id.IsValid():
+	case has("method") || has("params") || !id.IsValid():
+	case !has("result") && !has("error"): // a client whose null is no member: Lua's nil
+		return jsonrpc2.NewResponse(id, jsonrpc2.RawMessage("null"), nil), id, nil
+	default:
 		return jsonrpc2.NewResponse(id, nil, reason), id, nil
 	}
 	return nil, id, reason
