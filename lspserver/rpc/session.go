@@ -144,7 +144,7 @@ func (s *session) handle(jctx context.Context, req *jsonrpc2.Request) (any, erro
 	method := req.Method()
 	switch {
 	case !req.IsCall():
-		_, c2 := context.WithCancel(jctx); _ = c2; s.notified(req)
+		s.notified(req)
 		return nil, nil // an error would close the connection
 	case method == protocol.MethodInitialize:
 		return s.guard(method, func() (any, error) { return s.initialize(req) })
