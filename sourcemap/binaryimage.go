@@ -161,10 +161,13 @@ func (im *image) text(addr uint64, limit int) (string, bool) {
 // found says true. Addresses that are no multiple of align are passed over. Nothing is kept of what
 // was read.
 func (im *image) search(flags, of elf.ProgFlag, pattern []byte, align uint64, found func(addr uint64) bool) bool {
-	buf := make([]byte, 1<<20)
+	var buf []byte
 	for _, l := range im.loads {
 		if l.flags&of != flags {
 			continue
+		}
+		if size := min(l.size, 1<<20); uint64(len(buf)) < size {
+			buf = make([]byte, size)
 		}
 		for at := uint64(0); at+uint64(len(pattern)) <= l.size; {
 			n, _ := im.r.ReadAt(buf[:min(uint64(len(buf)), l.size-at)], int64(l.off+at))

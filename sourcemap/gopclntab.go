@@ -62,38 +62,37 @@ const (
 	funcdataInlTree    = 3
 )
 
-// maxInlined bounds the inlined calls at one address. Real chains are a few tens long at most; one
-// of this length is a cycle in a corrupt tree.
-const maxInlined = 1000
+// maxInlined bounds the inlined calls at one address. Real chains are a few tens long; one of this
+// length is a cycle in a corrupt tree, and nothing of it is shown.
+const maxInlined = 256
 
 func (t *goTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, bool) {
 	if !t.find(addr) {
 		return buf, false
 	}
 	innermost := len(buf)
-	fn := &t.fn
-	if fn.inlineTree != 0 {
-		for range maxInlined {
-			i := fn.inlineIndex.at(addr)
-			if i < 0 {
-				break
-			}
-			call, ok := t.inlinedCall(uint64(i))
-			if !ok {
-				break
-			}
-			if call.id != t.wrapper {
-				f := profile.Frame{Func: t.name(call.nameOff), StartLine: call.startLine, Inlined: true}
-				f.File, f.Line = t.position(addr)
-				buf = append(buf, f)
-			}
-			// The compiler keeps an instruction in each caller whose position is that of the call.
-			addr = call.parent
+	fn, pc := &t.fn, addr
+	for depth := 0; fn.inlineTree != 0; depth++ {
+		i := fn.inlineIndex.at(pc)
+		if i < 0 {
+			break
 		}
+		call, ok := t.inlinedCall(uint64(i))
+		if !ok || depth == maxInlined {
+			buf, pc = buf[:innermost], addr
+			break
+		}
+		if call.id != t.wrapper {
+			f := profile.Frame{Func: t.name(call.nameOff), StartLine: call.startLine, Inlined: true}
+			f.File, f.Line = t.position(pc)
+			buf = append(buf, f)
+		}
+		// The compiler keeps an instruction in each caller whose position is that of the call.
+		pc = call.parent
 	}
 	if fn.id != t.wrapper || len(buf) == innermost {
 		f := profile.Frame{Func: t.name(fn.nameOff), StartLine: fn.startLine}
-		f.File, f.Line = t.position(addr)
+		f.File, f.Line = t.position(pc)
 		buf = append(buf, f)
 	}
 	outermost := &buf[len(buf)-1]
@@ -182,8 +181,8 @@ func (t *goTable) position(addr uint64) (string, int) {
 	return path, int(line)
 }
 
-// maxText bounds names and paths. Instances of generics have the longest names; the compiler hashes
-// what would be longer than 64 KB.
+// maxText bounds names and paths; what is longer is not one. The longest names are those of instances
+// of generics, and stay below a few KB.
 const maxText = 64 << 10
 
 // name is a function's name as Go prints it: type arguments are "[...]", as in runtime.Frame.

@@ -24,6 +24,10 @@ type pcValues struct {
 	done    bool    // the end of the table was read
 }
 
+// maxValues bounds the memory that a table takes. A function with so many pairs would have tens of
+// megabytes of code.
+const maxValues = 4 << 20
+
 // open makes v the table of fn at offset off in pcs, where 0 stands for no table.
 func (v *pcValues) open(c *goCode, off uint32, fn *goFunc) {
 	v.im, v.quantum, v.entry, v.size = c.im, c.quantum, fn.entry, fn.end-fn.entry
@@ -56,6 +60,10 @@ func (v *pcValues) readTo(off uint32) {
 		val, end = v.vals[n-1], uint64(v.ends[n-1])
 	}
 	for !v.done && end <= uint64(off) {
+		if len(v.ends) == maxValues {
+			v.done = true
+			return
+		}
 		diff, ok1 := v.varint()
 		var length uint32
 		ok2 := ok1 && (diff != 0 || len(v.ends) == 0)
