@@ -238,15 +238,23 @@ func TestProfileOfATest(t *testing.T) {
 	if len(list) != 1 || list[0].Kinds[0].Samples < defaultSamples {
 		t.Errorf("captures are %+v, want one with %d samples", list, defaultSamples)
 	}
-	rows := decode[[]rowJSON](t, mustRun(t, "stacks", "--json"))
+	rows := decode[[]rowOut](t, mustRun(t, "stacks", "--json"))
 	if rows[0].Name != "example.com/burn.spin" || rows[0].Self < list[0].Kinds[0].Total*8/10 {
 		t.Errorf("the first function is %+v", rows[0])
 	}
-	tree := decode[rowJSON](t, mustRun(t, "stacks", "--view", "call-tree", "--json"))
+	tree := decode[rowOut](t, mustRun(t, "stacks", "--view", "call-tree", "--json"))
 	if tree.Total != list[0].Kinds[0].Total || len(tree.Children) == 0 {
 		t.Errorf("the tree's root is %s with %d of %d and %d children", tree.Name, tree.Total, list[0].Kinds[0].Total, len(tree.Children))
 	}
 	checkStore(t)
+}
+
+// A rowOut is a row as other programs read it.
+type rowOut struct {
+	Name, Module, File                 string
+	Line                               int
+	Self, Total, SelfCount, TotalCount int64
+	Children                           []rowOut
 }
 
 func mustRun(t *testing.T, args ...string) string {

@@ -13,7 +13,6 @@ import (
 	"github.com/sightline-dev/sightline/lspserver"
 	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/profiler/store"
-	"github.com/sightline-dev/sightline/profiler/view"
 	"github.com/sightline-dev/sightline/sourcemap"
 )
 
@@ -60,7 +59,7 @@ func (o *opened) annotate(s *profile.Source, recorded bool) *annotated {
 	if len(text) > 0 {
 		a.text = strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 	}
-	for _, f := range view.Lines(o.profile) {
+	for _, f := range o.sums.Lines() {
 		if f.File != s.Path {
 			continue
 		}

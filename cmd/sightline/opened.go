@@ -17,6 +17,7 @@ type opened struct {
 	meta    store.Meta
 	capture *profile.Capture
 	profile *profile.Profile
+	sums    *view.Sums
 }
 
 // OpenCapture loads a capture by its id and makes its profile.
@@ -36,7 +37,7 @@ func openCapture(st *store.Store, id store.ID) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &opened{meta, c, p}, nil
+	return &opened{meta, c, p, view.NewSums(p)}, nil
 }
 
 // SourceOf is the source a frame's file stands for, or nil.
@@ -113,7 +114,7 @@ type hotLine struct {
 func (o *opened) ownLines(workspace string) []hotLine {
 	workspace = canonical(workspace)
 	var out []hotLine
-	for _, f := range view.Lines(o.profile) {
+	for _, f := range o.sums.Lines() {
 		s := o.sourceOf(f.File)
 		if s == nil || s.Local == "" || !inside(workspace, canonical(s.Local)) {
 			continue

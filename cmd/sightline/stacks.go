@@ -11,34 +11,6 @@ import (
 	"github.com/sightline-dev/sightline/profiler/view"
 )
 
-// A rowJSON is a function's cost, weights in the capture's unit.
-type rowJSON struct {
-	Name       string    `json:"name"`
-	Module     string    `json:"module,omitempty"`
-	File       string    `json:"file,omitempty"`
-	Line       int       `json:"line,omitempty"` // on which the function begins
-	Self       int64     `json:"self"`
-	Total      int64     `json:"total"`
-	SelfCount  int64     `json:"selfCount"`
-	TotalCount int64     `json:"totalCount"`
-	Children   []rowJSON `json:"children,omitempty"`
-}
-
-func rowToJSON(r view.Row) rowJSON {
-	return rowJSON{
-		Name: r.Name, Module: r.Module, File: r.File, Line: r.Line,
-		Self: r.Self.Weight, Total: r.Total.Weight, SelfCount: r.Self.Count, TotalCount: r.Total.Count,
-	}
-}
-
-func nodeToJSON(n *view.Node) rowJSON {
-	r := rowToJSON(n.Row)
-	for _, c := range n.Children {
-		r.Children = append(r.Children, nodeToJSON(c))
-	}
-	return r
-}
-
 func newStacks(io streams) *cobra.Command {
 	var (
 		which  string
@@ -66,24 +38,19 @@ func newStacks(io streams) *cobra.Command {
 				return err
 			}
 			if which == "call-tree" {
-				tree := view.CallTree(o.profile)
 				if asJSON {
-					return writeJSON(io.out, nodeToJSON(tree))
+					return writeJSON(io.out, o.sums.CallTree(view.TreeOptions{}))
 				}
 				o.summary(io.out, age(o.meta.Start))
-				printTree(io.out, tree, least)
+				printTree(io.out, o.sums.CallTree(view.TreeOptions{MinShare: least / 100}))
 				return nil
 			}
-			rows := view.ByName(o.profile)
+			rows := o.sums.ByName()
 			if top > 0 && !(asJSON && !cmd.Flags().Changed("top")) {
 				rows = rows[:min(top, len(rows))]
 			}
 			if asJSON {
-				out := make([]rowJSON, len(rows))
-				for i, r := range rows {
-					out[i] = rowToJSON(r)
-				}
-				return writeJSON(io.out, out)
+				return writeJSON(io.out, rows)
 			}
 			o.summary(io.out, age(o.meta.Start))
 			printRows(io.out, rows, o)
@@ -133,8 +100,8 @@ func nameAndPlace(p palette, r view.Row, room int) string {
 func baseName(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
 // PrintTree draws a call tree. A run of calls with one way to go on stays in one column, so that
-// depth on the screen is depth of decision; below least percent nothing is drawn.
-func printTree(out io.Writer, root *view.Node, least float64) {
+// depth on the screen is depth of decision.
+func printTree(out io.Writer, root *view.Node) {
 	p := paletteFor(out)
 	whole := root.Total.Weight
 	if whole == 0 {
@@ -149,23 +116,17 @@ func printTree(out io.Writer, root *view.Node, least float64) {
 			p.heat(fmt.Sprintf("%7s", lspserver.Percent(n.Total.Weight, whole)), n.Total.Weight, whole),
 			blankZero(lspserver.Percent(n.Self.Weight, whole), n.Self.Weight),
 			p.dim(indent+mark), nameAndPlace(p, n.Row, room-len([]rune(indent+mark))))
-		var kept []*view.Node
-		for _, c := range n.Children {
-			if 100*float64(c.Total.Weight) >= least*float64(whole) {
-				kept = append(kept, c)
-			}
-		}
 		switch mark {
 		case "├ ":
 			indent += "│ "
 		case "└ ":
 			indent += "  "
 		}
-		for i, c := range kept {
+		for i, c := range n.Children {
 			switch {
-			case len(kept) == 1:
+			case len(n.Children) == 1:
 				walk(c, indent, "")
-			case i == len(kept)-1:
+			case i == len(n.Children)-1:
 				walk(c, indent, "└ ")
 			default:
 				walk(c, indent, "├ ")
