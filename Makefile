@@ -22,7 +22,8 @@ test:
 
 # What a reviewer would ask for: formatting, vet, generated files current, the race detector.
 check:
-	@.ci/packages test generate
+	@.ci/packages test
+	@profiler/bpf/setup-toolchain.sh
 	@files=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$files" || { echo "not gofmt-ed: $$files"; exit 1; }
 	$(GO) vet ./...
 	profiler/bpf/check-generated.sh
@@ -35,7 +36,7 @@ bench: build
 
 # The BPF objects and their Go bindings, which are committed: building needs no clang.
 generate:
-	@.ci/packages generate
+	@profiler/bpf/setup-toolchain.sh
 	$(GO) generate ./profiler/bpf
 
 # Every fuzz target for FUZZTIME each.
