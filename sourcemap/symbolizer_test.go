@@ -329,3 +329,51 @@ func TestSources(t *testing.T) {
 		}
 	}
 }
+
+// A source that is younger than the binary that names it may have other lines; one that nobody edits
+// has the time of its installation.
+func TestSourcesYoungerThanBinary(t *testing.T) {
+	program := goBuild{}.build(t, "testdata/gotables")
+	dir := t.TempDir()
+	cache := filepath.Join(dir, "mod")
+	files := map[string]time.Duration{ // age relative to the binary
+		filepath.Join(dir, "old.go"):               -time.Hour,
+		filepath.Join(dir, "young.go"):             time.Hour,
+		filepath.Join(cache, "m@v1.0.0", "dep.go"): time.Hour,
+	}
+	info, err := os.Stat(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRecording()
+	r.add(r.file(t, program), 0x401000)
+	s := NewSymbolizer(Config{Paths: &Paths{ModCache: cache}})
+	if err := s.Symbolize(t.Context(), r.Capture, r.open); err != nil {
+		t.Fatal(err)
+	}
+	r.Symbols.Frames = make([]profile.Frame, 1)
+	for file, age := range files {
+		if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte("package p\n"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(file, time.Time{}, info.ModTime().Add(age)); err != nil {
+			t.Fatal(err)
+		}
+		r.Symbols.Frames = append(r.Symbols.Frames, profile.Frame{Func: "f", File: file, Module: program})
+	}
+	if err := s.Sources(t.Context(), r.Capture); err != nil {
+		t.Fatal(err)
+	}
+	for _, source := range r.Symbols.Sources {
+		want := ""
+		if filepath.Base(source.Path) == "young.go" {
+			want = "changed after program was built; lines may have moved"
+		}
+		if source.Note != want || source.Text == nil {
+			t.Errorf("%s has the note %q; want %q", source.Path, source.Note, want)
+		}
+	}
+}
