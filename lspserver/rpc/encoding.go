@@ -28,6 +28,7 @@ func (e Encoding) Kind() protocol.PositionEncodingKind {
 	return protocol.PositionEncodingKindUTF16
 }
 
+// String is the same as Kind.
 func (e Encoding) String() string { return string(e.Kind()) }
 
 // ParseEncoding is the encoding of that name.

@@ -124,4 +124,5 @@ func (t *Text) Apply(e Encoding, changes []protocol.TextDocumentContentChangeEve
 	return t, nil
 }
 
+// GoString is the text as Go source, for messages of tests.
 func (t *Text) GoString() string { return fmt.Sprintf("rpc.NewText(%q)", t.text) }
