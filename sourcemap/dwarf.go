@@ -15,7 +15,7 @@ import (
 // dwarfTable names addresses by DWARF, versions 2 to 5: lines and inlined calls of any depth.
 //
 // Only the units that addresses lie in are read. Which unit that is, .debug_aranges tells where it
-// is present and right; for the rest the root entry of each unit is read, once. References:
+// lists the address and is right; else the root entry of each unit does, which are all read once. References:
 // https://dwarfstd.org, versions 4 and 5; section numbers below are theirs.
 //
 // It reads the encodings itself. debug/dwarf makes an object of every entry, which costs some
@@ -35,24 +35,15 @@ type dwarfTable struct {
 
 	listed  []uint64 // offsets of the units in .debug_aranges
 	index   []piece  // their addresses; id is into listed
-	read    []*unit  // units whose addresses are in spans
+	read    []*unit  // units by the addresses in spans, after scan
 	spans   []piece  // id is into read
-	scanned scanned
+	scanned bool
 	headers []unitSpan // of all units, by offset; after walk
 	walked  bool
 
 	symtab    *symtabTable // nil where there is none; after symbolAt
 	hasSymtab bool
 }
-
-// scanned says of which units the root entries were read.
-type scanned uint8
-
-const (
-	scannedNone     scanned = iota
-	scannedUnlisted         // those .debug_aranges does not list
-	scannedAll
-)
 
 type unitSpan struct{ off, end uint64 }
 
@@ -173,10 +164,8 @@ func (t *dwarfTable) unitOf(addr uint64) *unit {
 		if u := t.unitAt(t.listed[p.id]); u != nil && u.covers(addr) {
 			return u
 		}
-		t.scan(scannedAll) // .debug_aranges is wrong
-	} else {
-		t.scan(scannedUnlisted)
 	}
+	t.scan()
 	if p, ok := find(t.spans, addr); ok {
 		return t.read[p.id]
 	}
@@ -239,26 +228,16 @@ func (t *dwarfTable) walk() {
 	}
 }
 
-// scan reads the root entries of all units, or of those that .debug_aranges does not list, to know
-// their addresses. A unit that does not tell them is asked for those of its lines.
-func (t *dwarfTable) scan(what scanned) {
-	if t.scanned >= what {
+// scan reads the root entries of all units, once, to know their addresses. A unit that does not tell
+// them is asked for those of its lines.
+func (t *dwarfTable) scan() {
+	if t.scanned {
 		return
 	}
-	t.scanned = what
+	t.scanned = true
 	t.walk()
-	skip := map[uint64]bool{}
-	if what == scannedUnlisted {
-		for _, off := range t.listed {
-			skip[off] = true
-		}
-	}
-	t.read = nil
 	var pieces []piece
 	for _, h := range t.headers {
-		if skip[h.off] {
-			continue
-		}
 		u := t.unitAt(h.off)
 		if u == nil {
 			continue

@@ -1,10 +1,16 @@
 package sourcemap
 
 import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,19 +55,21 @@ var programs = []struct {
 	{"c++/type units/4", []string{"g++", "-std=c++17", "-gdwarf-4", "-fdebug-types-section", "-O2", "-o", "OUT", "boxes.cc"}},
 	{"c++/lto", []string{"g++", "-std=c++17", "-g", "-O2", "-flto", "-o", "OUT", "boxes.cc"}},
 	{"c++/clang", []string{"clang++", "-std=c++17", "-gdwarf-5", "-O2", "-o", "OUT", "boxes.cc"}},
+	{"go", []string{"sh", "-c", "cp tally.go.txt tally.go && go build -o out tally.go"}},
+	{"c/split", []string{"sh", "-c", "gcc -g -O2 -gsplit-dwarf -o out shapes.c && rm *.dwo"}},
 	{"rust/4", []string{"rustc", "-g", "-O", "-C", "codegen-units=4", "-o", "OUT", "loops.rs"}},
 	{"rust/5", []string{"rustc", "-g", "-O", "-C", "dwarf-version=5", "-C", "symbol-mangling-version=v0", "-o", "OUT", "loops.rs"}},
 }
 
-// Every address of the test programs has the frames that addr2line gives it: LLVM's of all programs,
-// that of GNU binutils of those in DWARF 2 to 4. In DWARF 5 binutils 2.40 takes file 0 for file 1,
+// Every address of the test programs has the frames that other tools give it: llvm-symbolizer in all
+// programs, addr2line of GNU binutils in those of DWARF 2 to 4. In DWARF 5 binutils 2.40 takes file 0 for file 1,
 // knows no inlined calls whose ranges are indexed, and reads a 64-bit unit's 32-bit lines wrongly.
-func TestDWARFAgainstAddr2line(t *testing.T) {
+func TestDWARFAgainstOthers(t *testing.T) {
 	for _, p := range programs {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
 			bin := build(t, p.command...)
-			for _, name := range []string{"llvm-addr2line", "addr2line"} {
+			for _, name := range []string{"llvm-symbolizer", "addr2line"} {
 				t.Run(name, func(t *testing.T) {
 					compareWith(t, name, bin)
 				})
@@ -78,10 +86,21 @@ func compareWith(t *testing.T, name, bin string) {
 	table := opened.(*dwarfTable)
 	addrs := addressesOf(t, table, 6000)
 	gnu := name == "addr2line"
-	want := addr2line(t, name, bin, addrs)
+	var want [][]place
+	if gnu {
+		want = addr2line(t, bin, addrs)
+	} else {
+		want = symbolizer(t, bin, addrs)
+	}
+	names := map[uint64][]string{} // of functions that the linker found to be the same
+	for i := range table.symtab.syms {
+		s := &table.symtab.syms[i]
+		names[s.addr] = append(names[s.addr], demangle(s.spelling()))
+	}
 	bad, checked, deepest := 0, 0, 0
 	for i, addr := range addrs {
-		if u := table.unitOf(addr); gnu && u != nil && u.version >= 5 {
+		u := table.unitOf(addr)
+		if gnu && u.version >= 5 {
 			continue
 		}
 		got, ok := table.frames(addr, nil)
@@ -90,61 +109,71 @@ func compareWith(t *testing.T, name, bin string) {
 		}
 		checkChain(t, got)
 		checked, deepest = checked+1, max(deepest, len(got))
-		symbol, _ := table.symbolAt(addr)
-		if same(got, want[i], symbol, gnu) {
+		if same(got, want[i], names[table.symtab.start(addr)], u.version, gnu) {
 			continue
 		}
 		if bad++; bad <= 5 {
-			t.Errorf("%#x (-%s +got):\n%s", addr, name, cmp.Diff(want[i], places(got)))
+			t.Errorf("%#x (-%s +got):\n%s", addr, name, cmp.Diff(want[i], places(got, gnu)))
 		}
 	}
 	if bad > 0 {
 		t.Errorf("%d of %d addresses differ", bad, checked)
 	}
 	if checked == 0 && gnu {
-		t.Skip("every unit is DWARF 5")
+		t.Log("every unit is DWARF 5")
+		return
 	}
-	if checked < 300 || deepest < 3 && !strings.Contains(t.Name(), "O0") {
+	if checked < 300 || deepest < 3 && !strings.Contains(t.Name(), "O0") && !strings.Contains(t.Name(), "split") {
 		t.Errorf("only %d addresses, the deepest of %d frames", checked, deepest)
 	}
 	t.Logf("%d addresses, up to %d frames", checked, deepest)
 }
 
-// A place is a frame as addr2line prints it. Line is 0 where it prints "?".
+// A place is a frame as the other tools print it: what is not known is 0, and start and column are
+// only LLVM's.
 type place struct {
-	Func, File string
-	Line       int
+	Func, File          string
+	Line, Column, Start int
 }
 
-func places(frames []profile.Frame) []place {
+func places(frames []profile.Frame, gnu bool) []place {
 	var s []place
 	for _, f := range frames {
-		s = append(s, place{f.Func, f.File, f.Line})
+		p := place{f.Func, f.File, f.Line, f.Column, f.StartLine}
+		if gnu {
+			p.Column, p.Start = 0, 0
+		}
+		s = append(s, p)
 	}
 	return s
 }
 
-// same says whether frames are what addr2line prints. Files and lines have to be equal. Names may
-// differ in these ways:
+// same says whether frames are what another tool prints. They may differ in these ways:
 //   - a function without a linkage name: ours is qualified, theirs is not;
+//   - where an address has no line, ours has the file of the function's declaration;
+//   - in DWARF 5, LLVM 14 does not know where functions begin whose entry shares the line of its
+//     declaration with others (DW_FORM_implicit_const);
 //   - the outermost, and with GNU's such a function where it is innermost, are taken from the symbol
-//     table by theirs ("main.cold");
-//   - LLVM 14 writes Rust's v0 names with hashes or not at all.
-func same(got []profile.Frame, want []place, symbol string, gnu bool) bool {
+//     table by theirs ("main.cold").
+func same(got []profile.Frame, want []place, symbols []string, version uint16, gnu bool) bool {
 	if len(got) != len(want) {
 		return false
 	}
-	for i, w := range want {
-		g := got[i]
-		if g.File != w.File || g.Line != w.Line {
-			return false
-		}
+	for i, g := range places(got, gnu) {
+		w := want[i]
 		switch {
-		case g.Func == w.Func:
 		case strings.HasSuffix(g.Func, "::"+w.Func):
-		case w.Func == symbol && (i == len(want)-1 || gnu && i == 0):
-		case !gnu && strings.HasPrefix(w.Func, "_R"):
-		default:
+			g.Func = w.Func
+		case slices.Contains(symbols, w.Func) && (i == len(want)-1 || gnu && i == 0):
+			g.Func = w.Func
+		}
+		if w.File == "" && g.Line == 0 {
+			g.File, g.Start = "", 0
+		}
+		if w.Start == 0 && version >= 5 {
+			g.Start = 0
+		}
+		if g != w {
 			return false
 		}
 	}
@@ -165,7 +194,7 @@ func checkChain(t *testing.T, frames []profile.Frame) {
 // addressesOf are at most n addresses in what the binary's units say is code.
 func addressesOf(t testing.TB, d *dwarfTable, n int) []uint64 {
 	t.Helper()
-	d.scan(scannedAll)
+	d.scan()
 	total := uint64(0)
 	for _, p := range d.spans {
 		total += p.high - p.low
@@ -182,40 +211,295 @@ func addressesOf(t testing.TB, d *dwarfTable, n int) []uint64 {
 	return addrs
 }
 
-// addr2line is what GNU addr2line, or LLVM's, prints for each address.
-func addr2line(t testing.TB, name, bin string, addrs []uint64) [][]place {
+// addr2line is what GNU addr2line prints for each address. Names come as they are in the binary, so
+// that demanglers are not compared.
+func addr2line(t testing.TB, bin string, addrs []uint64) [][]place {
 	t.Helper()
-	var stdin strings.Builder
-	for _, a := range addrs {
-		fmt.Fprintf(&stdin, "%#x\n", a)
-	}
-	out := tool(t, strings.NewReader(stdin.String()), name, "-a", "-f", "-i", "-C", "-e", bin)
+	lines := strings.Split(tool(t, hexLines(addrs), "addr2line", "-a", "-f", "-i", "-e", bin), "\n")
 	var all [][]place
-	lines := slices.Collect(strings.Lines(out))
-	for i := 0; i < len(lines); {
-		line := strings.TrimSpace(lines[i])
-		if strings.HasPrefix(line, "0x") {
+	for i := 0; i+1 < len(lines); {
+		if strings.HasPrefix(lines[i], "0x") {
 			all = append(all, nil)
 			i++
 			continue
 		}
-		at, _, _ := strings.Cut(strings.TrimSpace(lines[i+1]), " (discriminator")
-		i += 2
+		at, _, _ := strings.Cut(lines[i+1], " (discriminator")
 		colon := strings.LastIndexByte(at, ':')
-		file := at[:colon]
-		number, _ := strconv.Atoi(at[colon+1:])
-		if file == "??" {
-			file = ""
-		} else {
-			file = path.Clean(file)
-		}
+		line, _ := strconv.Atoi(at[colon+1:])
 		n := len(all) - 1
-		all[n] = append(all[n], place{line, file, number})
+		all[n] = append(all[n], place{Func: demangle(lines[i]), File: filePath(at[:colon]), Line: line})
+		i += 2
 	}
 	if len(all) != len(addrs) {
 		t.Fatalf("addr2line answered %d of %d addresses", len(all), len(addrs))
 	}
 	return all
+}
+
+// symbolizer is what llvm-symbolizer prints for each address.
+func symbolizer(t testing.TB, bin string, addrs []uint64) [][]place {
+	t.Helper()
+	var all [][]place
+	out := tool(t, hexLines(addrs), "llvm-symbolizer", "--obj="+bin, "--no-demangle", "--verbose", "--inlines")
+	for answer := range strings.SplitSeq(strings.TrimSuffix(out, "\n\n"), "\n\n") {
+		var frames []place
+		startFile := ""
+		for line := range strings.SplitSeq(answer, "\n") {
+			if !strings.HasPrefix(line, "  ") {
+				frames = append(frames, place{Func: demangle(line)})
+				startFile = ""
+				continue
+			}
+			f := &frames[len(frames)-1]
+			key, text, _ := strings.Cut(strings.TrimSpace(line), ": ")
+			number, _ := strconv.Atoi(text)
+			switch key {
+			case "Filename":
+				f.File = filePath(text)
+			case "Function start filename":
+				startFile = filePath(text)
+			case "Function start line":
+				if startFile == f.File { // a line of another file is no line of ours
+					f.Start = number
+				}
+			case "Line":
+				f.Line = number
+			case "Column":
+				if f.Line != 0 {
+					f.Column = number
+				}
+			}
+		}
+		all = append(all, frames)
+	}
+	if len(all) != len(addrs) {
+		t.Fatalf("llvm-symbolizer answered %d of %d addresses", len(all), len(addrs))
+	}
+	return all
+}
+
+func hexLines(addrs []uint64) *strings.Reader {
+	var b strings.Builder
+	for _, a := range addrs {
+		fmt.Fprintf(&b, "%#x\n", a)
+	}
+	return strings.NewReader(b.String())
+}
+
+func filePath(s string) string {
+	if s == "??" {
+		return ""
+	}
+	return path.Clean(s)
+}
+
+// Units found by .debug_aranges, by their root entries and by neither's lying give the same frames,
+// in whatever order addresses are asked.
+func TestDWARFIndex(t *testing.T) {
+	bin := build(t, "gcc", "-g", "-O2", "-o", "OUT", "shapes.c", "more.c", "-Wl,--build-id=none")
+	data, err := os.ReadFile(bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := openELF(t, bin)
+	aranges := f.Section(".debug_aranges")
+	if aranges == nil || aranges.Size == 0 {
+		t.Fatal("the compiler wrote no .debug_aranges")
+	}
+	open := func(data []byte) *dwarfTable {
+		file, err := elf.NewFile(bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		opened, err := openDWARF(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return opened.(*dwarfTable)
+	}
+	addrs := addressesOf(t, open(data), 4000)
+	with := open(data)
+	if len(with.listed) != 2 {
+		t.Fatalf("%d units listed", len(with.listed))
+	}
+	var want [][]profile.Frame
+	for _, a := range addrs {
+		frames, _ := with.frames(a, nil)
+		want = append(want, frames)
+	}
+	if with.scanned {
+		t.Error("units were scanned although .debug_aranges has them")
+	}
+	// What the section's units are, swapped: all it says is wrong.
+	swapped := bytes.Clone(data)
+	section := swapped[aranges.Offset:][:aranges.Size]
+	second := 4 + binary.LittleEndian.Uint32(section)
+	a, b := section[6:10], section[second+6:second+10]
+	for i := range 4 {
+		a[i], b[i] = b[i], a[i]
+	}
+	// None: the section's version is not known.
+	none := bytes.Clone(data)
+	none[aranges.Offset+4], none[aranges.Offset+uint64(second)+4] = 99, 99
+	// Half: only the second unit is listed.
+	half := bytes.Clone(data)
+	half[aranges.Offset+4] = 99
+	for name, data := range map[string][]byte{"swapped": swapped, "none": none, "half": half, "backwards": data} {
+		table := open(data)
+		for i, a := range slices.Backward(addrs) {
+			if got, _ := table.frames(a, nil); !cmp.Equal(got, want[i]) {
+				t.Fatalf("%s: %#x (-want +got):\n%s", name, a, cmp.Diff(want[i], got))
+			}
+		}
+	}
+}
+
+// Assembly has lines and no functions; the symbol table names it.
+func TestDWARFAssembly(t *testing.T) {
+	bin := compile(t, "a.s", ".globl spin\nspin:\n nop\n nop\n ret\n.globl _start\n_start:\n call spin\n hlt\n",
+		"gcc", "-g", "-nostdlib", "-static", "-o", "OUT", "SRC")
+	f := openELF(t, bin)
+	opened, err := openDWARF(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	symbols, err := f.Symbols()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range symbols {
+		if s.Name != "spin" && s.Name != "_start" {
+			continue
+		}
+		want := profile.Frame{Func: s.Name, File: filepath.Join(filepath.Dir(bin), "a.s"), Line: map[string]int{"spin": 4, "_start": 8}[s.Name], Entry: s.Name == "_start"}
+		at := s.Value + map[string]uint64{"spin": 1, "_start": 4}[s.Name]
+		got, ok := opened.frames(at, nil)
+		if d := cmp.Diff([]profile.Frame{want}, got); !ok || d != "" {
+			t.Errorf("%s: %v (-want +got):\n%s", s.Name, ok, d)
+		}
+	}
+}
+
+// damaged is a binary with some bytes of its debug sections changed.
+func damaged(data []byte, sections []*elf.Section, which uint8, at uint32, patch []byte) []byte {
+	data = bytes.Clone(data)
+	s := sections[int(which)%len(sections)]
+	part := data[s.Offset:][:s.FileSize]
+	if len(part) > 0 {
+		copy(part[int(at)%len(part):], patch)
+	}
+	return data
+}
+
+// checkDamaged checks that frames of a damaged binary keep the table's promises.
+func checkDamaged(t *testing.T, data []byte, addrs []uint64) {
+	t.Helper()
+	f, err := elf.NewFile(bytes.NewReader(data))
+	if err != nil {
+		return
+	}
+	first, err := openDWARF(f)
+	if (first == nil) == (err == nil) {
+		t.Fatalf("table %v, error %v", first, err)
+	}
+	if err != nil {
+		return
+	}
+	again, err := openDWARF(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var forward [][]profile.Frame
+	for _, a := range addrs {
+		got, ok := first.frames(a, nil)
+		if ok == (len(got) == 0) {
+			t.Fatalf("%v with frames %v", ok, got)
+		}
+		checkChain(t, got)
+		forward = append(forward, got)
+	}
+	for i, a := range slices.Backward(addrs) {
+		if got, _ := again.frames(a, nil); !cmp.Equal(got, forward[i]) {
+			t.Fatalf("%#x depends on what was asked before (-first +again):\n%s", a, cmp.Diff(forward[i], got))
+		}
+	}
+}
+
+// debugSections are the sections of a binary that fuzzing damages.
+func debugSections(t testing.TB, data []byte) (*elf.File, []*elf.Section) {
+	t.Helper()
+	f, err := elf.NewFile(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sections []*elf.Section
+	for _, s := range f.Sections {
+		if strings.HasPrefix(s.Name, ".debug_") {
+			sections = append(sections, s)
+		}
+	}
+	return f, sections
+}
+
+func TestDWARFDamaged(t *testing.T) {
+	for _, version := range []string{"-gdwarf-4", "-gdwarf-5"} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			bin := build(t, "g++", "-std=c++17", version, "-O2", "-o", "OUT", "boxes.cc")
+			data, err := os.ReadFile(bin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, sections := debugSections(t, data)
+			opened, err := openDWARF(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			addrs := addressesOf(t, opened.(*dwarfTable), 40)
+			r := rand.New(rand.NewPCG(1, 5))
+			for range 20 {
+				bad := data
+				for range 1 + r.IntN(6) {
+					patch := make([]byte, 1+r.IntN(8))
+					for i := range patch {
+						patch[i] = [...]byte{0, 0xff, 0x7f, 0x80, byte(r.Uint32())}[r.IntN(5)]
+					}
+					bad = damaged(bad, sections, uint8(r.Uint32()), r.Uint32(), patch)
+				}
+				checkDamaged(t, bad, addrs)
+			}
+		})
+	}
+}
+
+func FuzzDWARF(f *testing.F) {
+	f.Add(uint8(0), uint32(0), []byte{0xff, 0xff, 0xff, 0xff}, uint8(1), uint32(11), []byte{0x80})
+	f.Add(uint8(1), uint32(40), []byte{0}, uint8(2), uint32(100), []byte{0xff, 0x7f})
+	f.Add(uint8(3), uint32(4), []byte{5, 0, 1}, uint8(4), uint32(20), []byte{})
+	var bases [][]byte
+	for _, version := range []string{"-gdwarf-4", "-gdwarf-5"} {
+		if _, err := exec.LookPath("gcc"); err != nil {
+			f.Skip("gcc is not installed")
+		}
+		data, err := os.ReadFile(build(f, "gcc", version, "-O2", "-o", "OUT", "shapes.c", "more.c"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		bases = append(bases, data)
+	}
+	f.Fuzz(func(t *testing.T, which1 uint8, at1 uint32, patch1 []byte, which2 uint8, at2 uint32, patch2 []byte) {
+		for _, data := range bases {
+			file, sections := debugSections(t, data)
+			var addrs []uint64
+			for _, p := range codeEnds(file) {
+				for i := range uint64(12) {
+					addrs = append(addrs, p[0]+(p[1]-p[0])*i/12)
+				}
+			}
+			data = damaged(data, sections, which1, at1, patch1)
+			checkDamaged(t, damaged(data, sections, which2, at2, patch2), addrs)
+		}
+	})
 }
 
 func TestDWARFNone(t *testing.T) {

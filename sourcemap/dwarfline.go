@@ -193,6 +193,9 @@ func (l *lineTable) file(i uint64) string {
 	f := &l.files[i]
 	if !f.known {
 		f.known = true
+		if f.name == "?" { // Go, of code that is in no file
+			return ""
+		}
 		dir := ""
 		if f.dir < uint64(len(l.dirs)) {
 			dir = l.dirs[f.dir]

@@ -262,6 +262,16 @@ func TestSymtabAgainstNM(t *testing.T) {
 	}
 }
 
+// start is where the symbol that names an address begins.
+func (t *symtabTable) start(addr uint64) uint64 {
+	for _, s := range t.spans {
+		if addr >= s.start && addr < s.end {
+			return t.syms[s.sym].addr
+		}
+	}
+	return 0
+}
+
 // spansOf against a scan of all symbols.
 func TestSpans(t *testing.T) {
 	f := &elf.File{Sections: []*elf.Section{{SectionHeader: elf.SectionHeader{Addr: 10, Size: 70, Flags: elf.SHF_ALLOC | elf.SHF_EXECINSTR}}}}
