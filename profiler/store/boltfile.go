@@ -23,7 +23,6 @@ const (
 
 	flagBranch   = 0x01
 	flagLeaf     = 0x02
-	flagMeta     = 0x04
 	flagFreelist = 0x10
 
 	// noFreelist stands for a file whose free pages are not listed.
@@ -105,9 +104,6 @@ func (h boltHeader) check(r io.ReaderAt, size int64, write bool) error {
 	if err != nil {
 		return err
 	}
-	if p.flags != flagFreelist {
-		return fmt.Errorf("its list of free pages is not at page %d", h.freelist)
-	}
 	_, err = p.free(h)
 	return err
 }
@@ -118,7 +114,9 @@ type boltPage struct {
 	flags uint16
 	count int
 	span  uint64 // pages it covers, at least 1
-	data  []byte // header included
+	size  uint64 // bytes of those
+	data  []byte // the beginning, header included
+	more  io.ReaderAt
 }
 
 // page reads one page and verifies that it lies in the file and knows its own number.
@@ -126,36 +124,57 @@ func (h boltHeader) page(r io.ReaderAt, id uint64) (boltPage, error) {
 	if id < 2 || id >= h.pages {
 		return boltPage{}, fmt.Errorf("page %d does not exist", id)
 	}
-	var b [pageHeader]byte
-	if _, err := r.ReadAt(b[:], int64(id*h.pageSize)); err != nil {
+	data := make([]byte, h.pageSize)
+	if _, err := r.ReadAt(data, int64(id*h.pageSize)); err != nil {
 		return boltPage{}, fmt.Errorf("page %d: %w", id, err)
 	}
 	le := binary.LittleEndian
-	p := boltPage{id: id, flags: le.Uint16(b[8:]), count: int(le.Uint16(b[10:])), span: uint64(le.Uint32(b[12:])) + 1}
-	if got := le.Uint64(b[:]); got != id {
+	p := boltPage{id: id, flags: le.Uint16(data[8:]), count: int(le.Uint16(data[10:])), span: uint64(le.Uint32(data[12:])) + 1, data: data}
+	if got := le.Uint64(data); got != id {
 		return p, fmt.Errorf("page %d says that it is page %d", id, got)
 	}
 	if p.span > h.pages-id {
 		return p, fmt.Errorf("page %d goes beyond the end", id)
 	}
-	p.data = make([]byte, p.span*h.pageSize)
-	if _, err := r.ReadAt(p.data, int64(id*h.pageSize)); err != nil {
-		return p, fmt.Errorf("page %d: %w", id, err)
-	}
+	p.size = p.span * h.pageSize
+	p.more = io.NewSectionReader(r, int64(id*h.pageSize), int64(p.size))
 	return p, nil
+}
+
+// read is n bytes of a page.
+func (p boltPage) read(at, n uint64) ([]byte, error) {
+	if at+n > p.size {
+		return nil, fmt.Errorf("%d bytes at %d do not fit", n, at)
+	}
+	if at+n <= uint64(len(p.data)) {
+		return p.data[at : at+n], nil
+	}
+	b := make([]byte, n)
+	_, err := p.more.ReadAt(b, int64(at))
+	return b, err
 }
 
 // free lists the pages that a free list names. Where there are 65,535 or more, their number
 // stands first.
 func (p boltPage) free(h boltHeader) ([]uint64, error) {
-	ids := p.data[pageHeader:]
-	n := uint64(p.count)
+	if p.flags != flagFreelist {
+		return nil, fmt.Errorf("its list of free pages is not at page %d", p.id)
+	}
+	n, at := uint64(p.count), uint64(pageHeader)
 	le := binary.LittleEndian
 	if n == 0xFFFF {
-		n, ids = le.Uint64(ids), ids[8:]
+		b, err := p.read(at, 8)
+		if err != nil {
+			return nil, err
+		}
+		n, at = le.Uint64(b), at+8
 	}
-	if n > uint64(len(ids))/8 {
+	if n > (p.size-at)/8 {
 		return nil, fmt.Errorf("its list of %d free pages is longer than its page", n)
+	}
+	ids, err := p.read(at, 8*n)
+	if err != nil {
+		return nil, err
 	}
 	out := make([]uint64, n)
 	for i := range out {

@@ -6,9 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"slices"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -36,18 +33,9 @@ func (s *Store) Check() error {
 	var p problems
 	var ids []ID
 	err := s.with(verb, false, func(db *bolt.DB) error {
-		// bbolt trusts pages, and its check runs in a goroutine of its own, where a fault would be
-		// the end of this process. So the pages are checked before.
-		f, err := os.Open(s.path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		h, err := readBoltHeader(f)
-		if err != nil {
-			return err
-		}
-		if err := h.checkPages(f); err != nil {
+		// bbolt's own check runs in a goroutine of its own, where a fault would be the end of this
+		// process. So the pages are checked before.
+		if err := s.checkPages(db); err != nil {
 			p.add("%w", err)
 			return nil
 		}
@@ -79,9 +67,9 @@ func (s *Store) Check() error {
 	return fail(ErrDamaged, all, "check %s: the store is damaged; remove the captures that are named, or restore the file from a backup:\n%v", s.path, all)
 }
 
-// checkCapture reads one capture as Load does, and what Load does not look at.
+// checkCapture reads one capture as Load does, but for texts, and what Load does not look at.
 func (s *Store) checkCapture(id ID) error {
-	r, err := s.read("check a capture of", id, true)
+	r, err := s.read("check a capture of", id, false)
 	if err != nil {
 		return err
 	}
@@ -183,119 +171,4 @@ func (s *Store) checkReferences(tx *bolt.Tx, p *problems) []ID {
 		return nil
 	})
 	return ids
-}
-
-// checkPages walks the tree of pages by reading the file, not through bbolt, and verifies all that
-// bbolt relies on when it follows them: that pages exist, are of their kind and are met once, and
-// that elements lie in their pages.
-//
-// The layouts are those of bbolt's internal/common: a branch element is pos 4 · key size 4 · page
-// 8, a leaf element flags 4 · pos 4 · key size 4 · value size 4, positions count from the element;
-// a bucket's value is root page 8 · sequence 8, and a page of its own where the root is 0.
-func (h boltHeader) checkPages(r io.ReaderAt) error {
-	seen := make([]bool, h.pages)
-	see := func(p boltPage) error {
-		for i := range p.span {
-			if seen[p.id+i] {
-				return fmt.Errorf("page %d is used twice", p.id+i)
-			}
-			seen[p.id+i] = true
-		}
-		return nil
-	}
-	if h.freelist != noFreelist {
-		p, err := h.page(r, h.freelist)
-		if err != nil {
-			return err
-		}
-		if err := see(p); err != nil {
-			return err
-		}
-		free, err := p.free(h)
-		if err != nil {
-			return err
-		}
-		for _, id := range free {
-			if seen[id] {
-				return fmt.Errorf("page %d is used and free", id)
-			}
-			seen[id] = true
-		}
-	}
-	// The pages that are still to be read; no recursion, so that no chain of pages is too deep.
-	next := []uint64{h.root}
-	for len(next) > 0 {
-		id := next[len(next)-1]
-		next = next[:len(next)-1]
-		p, err := h.page(r, id)
-		if err != nil {
-			return err
-		}
-		if err := see(p); err != nil {
-			return err
-		}
-		more, err := p.children(p.data)
-		if err != nil {
-			return fmt.Errorf("page %d: %w", id, err)
-		}
-		next = slices.Concat(next, more)
-	}
-	return nil
-}
-
-// children verifies the elements of a branch or leaf page whose bytes are data and returns the
-// pages they name.
-func (p boltPage) children(data []byte) ([]uint64, error) {
-	le := binary.LittleEndian
-	const element = 16
-	if pageHeader+p.count*element > len(data) {
-		return nil, fmt.Errorf("%d elements do not fit", p.count)
-	}
-	var out []uint64
-	for i := range p.count {
-		at := pageHeader + i*element
-		e := data[at:]
-		switch p.flags {
-		case flagBranch:
-			if pos, size := uint64(le.Uint32(e)), uint64(le.Uint32(e[4:])); uint64(at)+pos+size > uint64(len(data)) {
-				return nil, fmt.Errorf("element %d goes beyond the end", i)
-			}
-			out = append(out, le.Uint64(e[8:]))
-		case flagLeaf:
-			pos, key, value := uint64(le.Uint32(e[4:])), uint64(le.Uint32(e[8:])), uint64(le.Uint32(e[12:]))
-			if uint64(at)+pos+key+value > uint64(len(data)) {
-				return nil, fmt.Errorf("element %d goes beyond the end", i)
-			}
-			if le.Uint32(e)&1 == 0 { // not a bucket
-				continue
-			}
-			v := data[uint64(at)+pos+key:][:value]
-			if len(v) < 16 {
-				return nil, fmt.Errorf("bucket %d is cut off", i)
-			}
-			if root := le.Uint64(v); root != 0 {
-				out = append(out, root)
-				continue
-			}
-			// A small bucket is a leaf page inside the value. bbolt puts no buckets into those.
-			v = v[16:]
-			if len(v) < pageHeader {
-				return nil, fmt.Errorf("bucket %d is cut off", i)
-			}
-			in := boltPage{flags: le.Uint16(v[8:]), count: int(le.Uint16(v[10:]))}
-			if in.flags != flagLeaf {
-				return nil, fmt.Errorf("bucket %d holds no leaf page", i)
-			}
-			more, err := in.children(v)
-			if err != nil {
-				return nil, fmt.Errorf("bucket %d: %w", i, err)
-			}
-			if len(more) > 0 {
-				return nil, fmt.Errorf("bucket %d is small and holds buckets", i)
-			}
-		default:
-			return nil, fmt.Errorf("flags %#x are of no page", p.flags)
-		}
-	}
-	return out, nil
 }

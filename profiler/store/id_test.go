@@ -58,13 +58,13 @@ func TestResolve(t *testing.T) {
 		}
 	}
 	for ref, want := range map[string]string{
-		"@4":                    "the store has only 3; @3 is the oldest",
-		"@0":                    "a number from 1 belongs after the @",
-		"@x":                    "a number from 1 belongs after the @",
-		"zz":                    "the nearest are " + string(all[2]),
-		"":                      "the nearest are",
+		"@4":                     "the store has only 3; @3 is the oldest",
+		"@0":                     "a number from 1 belongs after the @",
+		"@x":                     "a number from 1 belongs after the @",
+		"zz":                     "the nearest are " + string(all[2]),
+		"":                       "the nearest are",
 		string(all[0][:7]) + "z": "the nearest are " + string(all[1]) + ", " + string(all[0]),
-		string(all[0][:8]):      "2 captures begin so: " + string(all[0]) + ", " + string(all[1]) + "; give more of the id",
+		string(all[0][:8]):       "2 captures begin so: " + string(all[0]) + ", " + string(all[1]) + "; give more of the id",
 	} {
 		_, err := s.Resolve(ref)
 		if err == nil || !strings.Contains(err.Error(), want) {

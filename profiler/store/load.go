@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -68,8 +67,30 @@ func (s *Store) metas(tx *bolt.Tx) ([]Meta, error) {
 // addFiles sets Files. Metas share the strings.
 func addFiles(tx *bolt.Tx, metas []Meta) error {
 	all, err := readSources(tx)
-	if err != nil {
+	if err != nil || len(all) == 0 {
 		return err
+	}
+	// A thousand captures name hundreds of files each, so a table is worth its code.
+	first, last := ^uint64(0), uint64(0)
+	for n := range all {
+		first, last = min(first, n), max(last, n)
+	}
+	find := func(n uint64) (FileMeta, bool) {
+		x, ok := all[n]
+		return FileMeta{x.path, x.local}, ok
+	}
+	if last-first < 16*uint64(len(all))+1<<12 {
+		table := make([]FileMeta, last-first+1)
+		known := make([]bool, len(table))
+		for n, x := range all {
+			table[n-first], known[n-first] = FileMeta{x.path, x.local}, true
+		}
+		find = func(n uint64) (FileMeta, bool) {
+			if n -= first; n < uint64(len(table)) {
+				return table[n], known[n]
+			}
+			return FileMeta{}, false
+		}
 	}
 	for i := range metas {
 		m := &metas[i]
@@ -78,8 +99,8 @@ func addFiles(tx *bolt.Tx, metas []Meta) error {
 		}
 		m.Files = make([]FileMeta, 0, len(m.sources))
 		for _, n := range m.sources {
-			if x, ok := all[n]; ok {
-				m.Files = append(m.Files, FileMeta{x.path, x.local})
+			if f, ok := find(n); ok {
+				m.Files = append(m.Files, f)
 			}
 		}
 	}
@@ -330,14 +351,14 @@ type Token struct {
 }
 
 // Changed is a Token of the file as it is now, for noticing that any process has committed. It
-// takes no lock and three system calls, so it may be asked often.
+// takes no lock and a few system calls, so it may be asked often.
 func (s *Store) Changed() (Token, error) {
-	f, err := os.Open(s.path)
-	if errors.Is(err, os.ErrNotExist) {
+	f, err := s.openFile("look at", false)
+	if err == errNoStore {
 		return Token{}, nil
 	}
 	if err != nil {
-		return Token{}, s.explain("look at", err)
+		return Token{}, err
 	}
 	defer f.Close()
 	var t Token

@@ -114,8 +114,8 @@ func (s *Store) lockFile(verb string, f *os.File, write bool, deadline time.Time
 	}
 	h, err := readBoltHeader(f)
 	if err != nil {
-		if locked.Size() < 1<<20 && truncated(f) {
-			return nil, s.damaged(verb, errCut)
+		if boltLike(f) {
+			return nil, s.damaged(verb, err)
 		}
 		return nil, s.foreign(verb, err)
 	}
@@ -126,8 +126,8 @@ func (s *Store) lockFile(verb string, f *os.File, write bool, deadline time.Time
 	return f, nil
 }
 
-// truncated says that f begins as a bbolt file does.
-func truncated(f *os.File) bool {
+// boltLike says that f begins as a bbolt file does.
+func boltLike(f *os.File) bool {
 	var b [pageHeader + 4]byte
 	n, _ := f.ReadAt(b[:], 0)
 	return n == len(b) && string(b[pageHeader:]) == "\xed\xda\x0c\xed"

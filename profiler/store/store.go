@@ -111,7 +111,20 @@ func Open(path string, opts Options) (*Store, error) {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	s := &Store{path: path, opts: opts, now: time.Now}
-	return s, s.view("open", func(*bolt.Tx) error { return nil })
+	const verb = "open"
+	err = s.with(verb, false, func(db *bolt.DB) error {
+		if err := s.checkPages(db); err != nil {
+			return s.damaged(verb, err)
+		}
+		return db.View(func(tx *bolt.Tx) error {
+			_, err := s.version(verb, tx)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Path is the file.

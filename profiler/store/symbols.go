@@ -161,5 +161,8 @@ func decodeSymbols(record []byte) (profile.Symbols, error) {
 			s.Of[i], all = all[:l:l], all[l:]
 		}
 	}
-	return s, d.done()
+	if err := d.done(); err != nil {
+		return profile.Symbols{}, err
+	}
+	return s, nil
 }
