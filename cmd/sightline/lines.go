@@ -181,11 +181,9 @@ func (a *annotated) print(out io.Writer, workspace string, o *opened, all bool, 
 	p := paletteFor(out)
 	cost := map[int]annotatedLine{}
 	last := 0
-	var most int64
 	for _, l := range a.Lines {
 		cost[l.Line] = l
 		last = max(last, l.Line)
-		most = max(most, l.Total)
 	}
 	least := int64(threshold / 100 * float64(a.whole))
 	hot := func(l int) bool { c, ok := cost[l]; return ok && c.Total >= least && c.Total > 0 }
@@ -207,13 +205,12 @@ func (a *annotated) print(out io.Writer, workspace string, o *opened, all bool, 
 	}
 	lines := max(len(a.text), last)
 	digits := len(fmt.Sprint(lines))
-	scale := lspserver.ScaleFor(most, a.Unit)
 	room := width(out) - digits - 38
 	number := func(w int64) string {
 		if w == 0 {
 			return fmt.Sprintf("%16s", "")
 		}
-		return fmt.Sprintf("%6s %9s", lspserver.Percent(w, a.whole), scale.Format(w))
+		return fmt.Sprintf("%6s %9s", lspserver.Percent(w, a.whole), lspserver.Weight(w, a.Unit))
 	}
 	fmt.Fprintln(out, p.dim(fmt.Sprintf("%16s %17s  %*s", "total", "self", digits, "")))
 	skipped := false

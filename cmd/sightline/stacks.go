@@ -68,18 +68,13 @@ func newStacks(io streams) *cobra.Command {
 func printRows(out io.Writer, rows []view.Row, o *opened) {
 	p := paletteFor(out)
 	whole := o.profile.Total().Weight
-	var most int64
-	for _, r := range rows {
-		most = max(most, r.Total.Weight)
-	}
-	scale := lspserver.ScaleFor(most, o.profile.Unit)
 	room := width(out) - 44
 	fmt.Fprintln(out)
 	fmt.Fprintln(out, p.dim(fmt.Sprintf("%17s  %17s  %s", "self", "total", "function")))
 	for _, r := range rows {
 		fmt.Fprintf(out, "%s  %s  %s\n",
-			p.heat(fmt.Sprintf("%7s %9s", lspserver.Percent(r.Self.Weight, whole), scale.Format(r.Self.Weight)), r.Self.Weight, whole),
-			fmt.Sprintf("%7s %9s", lspserver.Percent(r.Total.Weight, whole), scale.Format(r.Total.Weight)),
+			p.heat(fmt.Sprintf("%7s %9s", lspserver.Percent(r.Self.Weight, whole), lspserver.Weight(r.Self.Weight, o.profile.Unit)), r.Self.Weight, whole),
+			fmt.Sprintf("%7s %9s", lspserver.Percent(r.Total.Weight, whole), lspserver.Weight(r.Total.Weight, o.profile.Unit)),
 			nameAndPlace(p, r, room))
 	}
 }
