@@ -147,10 +147,9 @@ func (b *builder) sample(pid, tid int, at uint64, weight int64, kernel, user []u
 	}
 	if pid > 0 {
 		p := b.tracker.process(pid)
-		task = b.task(p, tid)
-		for i := len(user) - 1; i > 0; i-- {
-			stack = b.c.Stacks.Intern(stack, b.user(p, user[i], true))
-		}
+		th := b.tracker.thread(p, tid)
+		task = b.task(p, th, tid)
+		stack = b.callers(p, th, user)
 		if len(user) > 0 {
 			if caller, ok := b.frames.caller(b.tracker, p, user[0], regs); ok {
 				stack = b.c.Stacks.Intern(stack, b.user(p, caller, true))
@@ -169,6 +168,22 @@ func (b *builder) sample(pid, tid int, at uint64, weight int64, kernel, user []u
 		b.last = max(b.last, time.Duration(at-b.zero))
 	}
 	b.samples.Append(profile.Sample{Stack: stack, Task: task, Time: b.last, Count: 1, Weight: weight})
+}
+
+// callers is the stack of all frames of a user stack but the leaf. Most of them are those that the
+// thread had in its last sample, so that two look-ups for each frame become one comparison.
+func (b *builder) callers(p *process, th *thread, user []uint64) (stack profile.StackID) {
+	same := th.changes == p.changes
+	th.changes = p.changes
+	for i, n := len(user)-1, 0; i > 0; i, n = i-1, n+1 {
+		if same = same && n < len(th.walked) && th.walked[n].addr == user[i]; same {
+			stack = th.walked[n].stack
+			continue
+		}
+		stack = b.c.Stacks.Intern(stack, b.user(p, user[i], true))
+		th.walked = append(th.walked[:n], walked{user[i], stack})
+	}
+	return stack
 }
 
 func (b *builder) user(p *process, addr uint64, isReturn bool) profile.LocationID {
@@ -213,8 +228,7 @@ func (b *builder) location(f *codeFile, addr uint64, isReturn bool) profile.Loca
 	return id
 }
 
-func (b *builder) task(p *process, tid int) profile.TaskID {
-	th := b.tracker.thread(p, tid)
+func (b *builder) task(p *process, th *thread, tid int) profile.TaskID {
 	if th.task == 0 {
 		task := profile.Task{PID: p.pid, TID: tid, Parent: p.parent, Comm: th.comm}
 		id, ok := b.tasks[task]

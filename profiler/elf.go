@@ -2,6 +2,7 @@ package profiler
 
 import (
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"encoding/binary"
 	"encoding/hex"
@@ -11,9 +12,9 @@ import (
 )
 
 // An image is what the recorder must know of an ELF file: where its bytes are in its own address
-// space, and who it is. It is read from the program headers alone, which the kernel maps by and
-// which a stripped or even truncated file still has; debug/elf.NewFile would refuse such files for
-// their section headers.
+// space, and who it is. It is read from the program headers, which the kernel maps by and which a
+// stripped or even truncated file still has; debug/elf.NewFile would refuse such files for their
+// section headers.
 type image struct {
 	segments []segment
 	buildID  string // GNU build ID in hex, else the Go build ID; "" if none
@@ -30,6 +31,7 @@ var errNotELF = errors.New("not an ELF file")
 
 const (
 	maxProgramHeaders = 1024
+	maxSections       = 4096
 	maxNotes          = 64 << 10
 )
 
@@ -45,8 +47,8 @@ func readImage(r io.ReaderAt) (image, error) {
 	if elf.Data(ident[elf.EI_DATA]) == elf.ELFDATA2MSB {
 		order = binary.BigEndian
 	}
-	var phoff uint64
-	var phentsize, phnum uint16
+	var phoff, shoff uint64
+	var phentsize, phnum, shentsize, shnum uint16
 	is64 := elf.Class(ident[elf.EI_CLASS]) == elf.ELFCLASS64
 	if is64 {
 		var h elf.Header64
@@ -54,18 +56,29 @@ func readImage(r io.ReaderAt) (image, error) {
 			return image{}, fmt.Errorf("read the ELF header: %w", err)
 		}
 		phoff, phentsize, phnum = h.Phoff, h.Phentsize, h.Phnum
+		shoff, shentsize, shnum = h.Shoff, h.Shentsize, h.Shnum
 	} else {
 		var h elf.Header32
 		if err := readStruct(r, 0, order, &h); err != nil {
 			return image{}, fmt.Errorf("read the ELF header: %w", err)
 		}
 		phoff, phentsize, phnum = uint64(h.Phoff), h.Phentsize, h.Phnum
+		shoff, shentsize, shnum = uint64(h.Shoff), h.Shentsize, h.Shnum
 	}
 	if phnum == 0 || phnum > maxProgramHeaders || phoff > 1<<62 {
 		return image{}, fmt.Errorf("ELF file with %d program headers", phnum)
 	}
 	var im image
-	var goID string
+	var gnuID, goID string
+	notes := func(offset, size, align uint64) {
+		if offset > 1<<62 {
+			return
+		}
+		b := make([]byte, min(size, maxNotes))
+		n, _ := r.ReadAt(b, int64(offset))
+		gnu, golang := readNotes(b[:n], order, align)
+		gnuID, goID = cmp.Or(gnuID, gnu), cmp.Or(goID, golang)
+	}
 	for i := range uint64(phnum) {
 		p, err := readProgramHeader(r, int64(phoff+i*uint64(phentsize)), order, is64)
 		if err != nil {
@@ -79,24 +92,36 @@ func readImage(r io.ReaderAt) (image, error) {
 				})
 			}
 		case elf.PT_NOTE:
-			if p.Off > 1<<62 {
-				continue
-			}
-			notes := make([]byte, min(p.Filesz, maxNotes))
-			n, _ := r.ReadAt(notes, int64(p.Off))
-			gnu, golang := readNotes(notes[:n], order, p.Align)
-			if im.buildID == "" {
-				im.buildID = gnu
-			}
-			if goID == "" {
-				goID = golang
-			}
+			notes(p.Off, p.Filesz, p.Align)
 		}
 	}
-	if im.buildID == "" {
+	// Go's linker leaves its .note.gnu.build-id out of the program headers.
+	for i := uint64(0); gnuID == "" && shoff != 0 && i < uint64(min(shnum, maxSections)); i++ {
+		h, err := readSectionHeader(r, int64(shoff+i*uint64(shentsize)), order, is64)
+		if err != nil {
+			break
+		}
+		if elf.SectionType(h.Type) == elf.SHT_NOTE && elf.SectionFlag(h.Flags)&elf.SHF_ALLOC != 0 {
+			notes(h.Off, h.Size, h.Addralign)
+		}
+	}
+	if im.buildID = gnuID; im.buildID == "" {
 		im.buildID = goID
 	}
 	return im, nil
+}
+
+func readSectionHeader(r io.ReaderAt, at int64, order binary.ByteOrder, is64 bool) (elf.Section64, error) {
+	if is64 {
+		var h elf.Section64
+		err := readStruct(r, at, order, &h)
+		return h, err
+	}
+	var h elf.Section32
+	err := readStruct(r, at, order, &h)
+	return elf.Section64{
+		Type: h.Type, Flags: uint64(h.Flags), Off: uint64(h.Off), Size: uint64(h.Size), Addralign: uint64(h.Addralign),
+	}, err
 }
 
 func readProgramHeader(r io.ReaderAt, at int64, order binary.ByteOrder, is64 bool) (elf.Prog64, error) {

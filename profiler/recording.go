@@ -307,7 +307,6 @@ func (r *Recording) Binary(id profile.MappingID) (io.ReaderAt, error) {
 // binaries.
 func (r *Recording) Close() error {
 	r.Stop()
-	var err error
 	r.close.Do(func() {
 		if r.target.Command != nil {
 			r.Wait()
@@ -318,7 +317,7 @@ func (r *Recording) Close() error {
 			unix.Close(r.pidfd)
 		}
 	})
-	return err
+	return nil
 }
 
 // Run records one more command in the same capture, after the one before it has ended: a test that

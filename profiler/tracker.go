@@ -43,11 +43,22 @@ type process struct {
 	// located remembers where addresses are until the regions change; the key is the address and
 	// whether it is a return address in its highest bit, which user addresses leave free.
 	located map[uint64]profile.LocationID
+	changes int // how often the regions have changed
 }
 
 type thread struct {
 	comm string
 	task profile.TaskID // 0: no sample under this name yet
+
+	// walked are the callers of the last sample, outermost first, with the stacks they became; good
+	// while changes is the process's.
+	walked  []walked
+	changes int
+}
+
+type walked struct {
+	addr  uint64
+	stack profile.StackID
 }
 
 // A region is a range of runtime addresses at which a file's bytes from offset on are mapped.
@@ -132,7 +143,7 @@ func (t *tracker) rename(pid, tid int, comm string, exec bool) {
 		} else {
 			next.parent = p.parent
 			if th := p.threads[pid]; th != nil && th.comm == comm {
-				next.threads[pid] = th
+				next.threads[pid] = &thread{comm: comm, task: th.task}
 			}
 		}
 		p = next
@@ -191,6 +202,7 @@ func (p *process) put(r region) {
 		return // mprotect, or what was known at the start and is told again
 	}
 	p.located = nil
+	p.changes++
 	last := first
 	var left, right []region
 	for ; last < len(p.regions) && p.regions[last].start < r.end; last++ {
@@ -230,6 +242,7 @@ func (t *tracker) locate(p *process, addr uint64) (*codeFile, uint64) {
 		p.stale = false
 		if now := t.sys.discover(p.pid); now != nil {
 			p.regions, p.shared, p.located = now.regions, false, nil
+			p.changes++
 			r = p.region(addr)
 		}
 	}
