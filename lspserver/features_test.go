@@ -229,6 +229,24 @@ func TestSetMetric(t *testing.T) {
 	}
 }
 
+// What setMetric chose stays when other settings change, and gives way to the setting itself.
+func TestSetMetricAndSettings(t *testing.T) {
+	s := start(t, fib, setup{captures: []string{fibCPU}})
+	s.Open(s.path("fib/fib.go"))
+	s.Execute("sightline.setMetric", map[string]any{"metric": "self", "unit": "percent"})
+	configure := func(hints map[string]any) {
+		t.Helper()
+		s.Forget()
+		s.Configure(map[string]any{"sightline": map[string]any{"hints": hints}})
+		s.Await(lsptest.Refreshed("inlayHint", 1))
+	}
+	s.Await(lsptest.Refreshed("inlayHint", 1))
+	configure(map[string]any{"threshold": 25})
+	s.wantHints("fib/fib.go", "4: 49.0%", "7: 30.0%")
+	configure(map[string]any{"unit": "time"})
+	s.wantHints("fib/fib.go", "4: 4.9 s", "7: 5.0 s")
+}
+
 func TestOpenCaptureAndClear(t *testing.T) {
 	s := start(t, fib, setup{captures: []string{fibCPU, "cpu ns\nfib.Fib@fib/fib.go:4|start=3|entry 5\n"}})
 	s.Open(s.path("fib/fib.go"))

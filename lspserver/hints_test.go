@@ -226,6 +226,17 @@ func TestStale(t *testing.T) {
 	}
 }
 
+// Half of the measured lines may go; the other half is still right.
+func TestHalfLost(t *testing.T) {
+	s := start(t, fib, setup{captures: []string{`cpu ns
+fib.Fib@fib/fib.go:4|start=3|entry 60
+fib.Fib@fib/fib.go:7|start=3|entry 40
+`}})
+	s.Open(s.path("fib/fib.go"))
+	s.Replace(s.path("fib/fib.go"), `n < 2`, "n < 3")
+	s.wantHints("fib/fib.go", "7: 40.0% · 40 ns")
+}
+
 // The newest capture that touches a document supplies its numbers, whatever newer ones touch.
 func TestNewestThatTouches(t *testing.T) {
 	s := start(t, fib+"-- other.go --\npackage fib\n\nfunc x() {}\n", setup{captures: []string{
