@@ -82,18 +82,11 @@ func (b *binaryTable) note(format string, args ...any) {
 
 // frames implements table.
 func (b *binaryTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, bool) {
-	from := len(buf)
 	if b.goes != nil {
+		// Where the Go linker has linked C code itself, its functions are in this table too, by
+		// name only; but then the linker has left their DWARF away.
 		if frames, ok := b.goes.frames(addr, buf); ok {
-			if frames[from].File != "" {
-				return frames, true
-			}
-			// Where the Go linker linked C code itself, its table has the C functions' names and
-			// nothing more.
-			if frames, ok := b.others(addr, frames[:from]); ok {
-				return frames, true
-			}
-			return b.goes.frames(addr, buf)
+			return frames, true
 		}
 	}
 	return b.others(addr, buf)

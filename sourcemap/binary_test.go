@@ -201,8 +201,30 @@ func TestOpenBinaryErrors(t *testing.T) {
 	}
 }
 
-// A stripped C program is whole at both ends: its entry point is _start, and the C library's caller
-// of main is known though it has no symbol.
+// The C library's caller of main is known, though it has no symbol in a stripped library.
+func TestBinaryCallerOfMain(t *testing.T) {
+	out, err := exec.Command("gcc", "-print-file-name=libc.so.6").Output()
+	if err != nil {
+		t.Skipf("needs a C compiler: %v", err)
+	}
+	b := openFile(t, strings.TrimSpace(string(out)))
+	symbols, err := b.file.DynamicSymbols()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range symbols {
+		if s.Name == "__libc_start_main" && s.Version == "GLIBC_2.34" {
+			got, ok := b.frames(s.Value-0x40, nil)
+			if !ok || len(got) != 1 || got[0].Func != startCallMain || !got[0].Entry {
+				t.Errorf("before __libc_start_main is %+v, %v", got, ok)
+			}
+			return
+		}
+	}
+	t.Skip("the C library is not glibc 2.34 or later")
+}
+
+// The entry point of a stripped C program is _start, so that its stacks are whole.
 func TestBinaryStrippedC(t *testing.T) {
 	dir := t.TempDir()
 	source, path := filepath.Join(dir, "main.c"), filepath.Join(dir, "main")
