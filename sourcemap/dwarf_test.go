@@ -14,7 +14,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -510,5 +512,63 @@ func TestDWARFNone(t *testing.T) {
 	obj := compile(t, "a.c", "int main(void) { return 0; }", "gcc", "-g", "-c", "-o", "OUT", "SRC")
 	if _, err := openDWARF(openELF(t, obj)); !errors.Is(err, errNoTable) {
 		t.Errorf("an object file: %v", err)
+	}
+}
+
+// processorTime is what this process has used; it tells more than the clock where other work runs.
+func processorTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// What 1,000 addresses cost a recording of a program: opening the table, reading the units hit and
+// naming every frame. The C++ library has eight units.
+func BenchmarkDWARF(b *testing.B) {
+	library := "for i in 1 2 3 4 5 6 7 8; do " +
+		"g++ -std=c++17 -g -O2 -fPIC -Dmain=main$i -Dstore=store$i -Dplain_c=plain$i -c -o $i.o boxes.cc || exit 1; done; g++ -shared -o out *.o"
+	for _, bench := range []struct {
+		name    string
+		command []string
+	}{
+		{"c++", []string{"sh", "-c", library}},
+		{"rust", []string{"rustc", "-g", "-O", "-o", "OUT", "loops.rs"}},
+		{"go", []string{"sh", "-c", "cp tally.go.txt tally.go && go build -o out tally.go"}},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			f := openELF(b, build(b, bench.command...))
+			open := func() *dwarfTable {
+				opened, err := openDWARF(f)
+				if err != nil {
+					b.Fatal(err)
+				}
+				return opened.(*dwarfTable)
+			}
+			table := open()
+			addrs := addressesOf(b, table, 1000)
+			b.Run("addresses=1000", func(b *testing.B) {
+				b.ReportAllocs()
+				frames, before := 0, processorTime(b)
+				for b.Loop() {
+					table, frames = open(), 0
+					var buf []profile.Frame
+					for _, a := range addrs {
+						buf, _ = table.frames(a, buf[:0])
+						frames += len(buf)
+					}
+				}
+				used := processorTime(b) - before
+				b.ReportMetric(float64(used.Microseconds())/1e3/float64(b.N), "cpu-ms/op")
+				b.ReportMetric(float64(used.Nanoseconds())/float64(b.N)/float64(frames), "cpu-ns/frame")
+				b.ReportMetric(float64(table.info.size)/1e6, "MB-info")
+			})
+			b.Run("first", func(b *testing.B) {
+				for b.Loop() {
+					open().frames(addrs[len(addrs)/2], nil)
+				}
+			})
+		})
 	}
 }
