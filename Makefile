@@ -4,12 +4,10 @@ GO      ?= go
 BIN     := bin/sightline
 FUZZTIME ?= 30s
 
-export CGO_ENABLED = 0
-
 .PHONY: build run test check bench generate fuzz clean
 
 build:
-	@$(GO) build -o $(BIN) ./cmd/sightline
+	@CGO_ENABLED=0 $(GO) build -o $(BIN) ./cmd/sightline
 
 # The main job on the bundled example: profile its test, then show its source with the costs.
 run: build
