@@ -273,6 +273,8 @@ func TestForeignCapture(t *testing.T) {
 		Options:  lsptest.Options{Settings: map[string]any{"sightline": map[string]any{"paths": map[string]any{"/build/src": ""}}}},
 	})
 	s.Open(s.path("fib/fib.go"))
+	s.Await(lsptest.Refreshed("inlayHint", 1)) // the first settings have come
+	s.Forget()
 	s.wantHints("fib/fib.go")
 	s.Configure(map[string]any{"sightline": map[string]any{"paths": map[string]any{"/build/src": s.dir}}})
 	s.Await(lsptest.Refreshed("inlayHint", 1))
