@@ -42,6 +42,7 @@ func (o *opener) process(pid int) (*owners, error) {
 	const quietTries = 3
 	for try := 1; ; try++ {
 		owners, rounds, err := o.threads(pid)
+		o.rounds = rounds
 		if err != nil || o.source == nil || rounds <= 1 {
 			return owners, err
 		}

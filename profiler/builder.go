@@ -264,6 +264,22 @@ func (b *builder) finish(length time.Duration, lost uint64) {
 	}
 }
 
+// unseen compares what was sampled with the time that the events have counted, and warns where much
+// of it is in no sample.
+func (b *builder) unseen(ran time.Duration, kernelHidden bool) {
+	sampled := time.Duration(b.samples.Sum().Weight)
+	missing := ran - sampled
+	if missing < 20*time.Millisecond || missing < ran/20 {
+		return
+	}
+	why := "of threads that ended, or left a CPU for good, before a sampling period was over; record with a higher --freq"
+	if kernelHidden {
+		why = "most likely the kernel's own, or " + why
+	}
+	b.c.Warn(profile.WarnHidden, 0, fmt.Sprintf("%v of the %v on a processor (%d%%) is in no sample: it is time %s",
+		missing.Round(time.Millisecond), ran.Round(time.Millisecond), 100*missing/ran, why))
+}
+
 // monotonic is the clock of all records.
 func monotonic() uint64 {
 	var ts unix.Timespec

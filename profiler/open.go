@@ -27,7 +27,8 @@ type opener struct {
 
 	mu     sync.Mutex // guards the following
 	events []*perfevent.Event
-	past   uint64 // records that events lost which are closed already
+	past   perfevent.Counts // of events that are closed already
+	rounds int              // how often threads were looked for; with more than one some may have two events
 }
 
 // maxPast is how many events of commands that have ended are kept, for processes that they have left
@@ -123,8 +124,7 @@ func (o *opener) retire() {
 		o.events = append([]*perfevent.Event(nil), o.events[n:]...)
 	}
 	for _, e := range old {
-		n, _ := e.Lost()
-		o.past += n
+		o.past = plus(o.past, e)
 	}
 	o.mu.Unlock()
 	for _, e := range old {
@@ -164,14 +164,21 @@ func (o *opener) each(do func(*perfevent.Event) error) error {
 func (o *opener) enable() error  { return o.each((*perfevent.Event).Enable) }
 func (o *opener) disable() error { return o.each((*perfevent.Event).Disable) }
 
-// lost is how many records found a ring full, as the events themselves count.
-func (o *opener) lost() (n uint64) {
-	o.each(func(e *perfevent.Event) error {
-		k, _ := e.Lost()
-		n += k
-		return nil
-	})
-	return n + o.past
+// counts are those of all events.
+func (o *opener) counts() perfevent.Counts {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	sum := o.past
+	for _, e := range o.events {
+		sum = plus(sum, e)
+	}
+	return sum
+}
+
+// plus adds an event's counts; one that cannot be read counts nothing.
+func plus(a perfevent.Counts, e *perfevent.Event) perfevent.Counts {
+	b, _ := e.Read()
+	return perfevent.Counts{Ran: a.Ran + b.Ran, Lost: a.Lost + b.Lost}
 }
 
 func (o *opener) engine() Engine {

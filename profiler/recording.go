@@ -239,7 +239,8 @@ func (r *Recording) Stop() (*profile.Capture, error) {
 		if c != nil {
 			c.terminate(r.options.Grace)
 		}
-		lost := r.opener.lost()
+		counts := r.opener.counts()
+		lost := counts.Lost
 		var unread uint64
 		if s := r.opener.source; s != nil {
 			lost += s.Lost()
@@ -253,6 +254,11 @@ func (r *Recording) Stop() (*profile.Capture, error) {
 			r.b.warn(profile.WarnTarget, err.Error())
 		}
 		r.b.finish(length, lost)
+		// On the machine's events idle time counts as well, and time of a thread that has two events
+		// counts twice.
+		if !r.target.Machine && r.opener.rounds <= 1 {
+			r.b.unseen(counts.Ran, r.opener.clock.ExcludeKernel)
+		}
 		if unread > 0 || r.merger.queue.broken > 0 {
 			r.b.c.Warn(profile.WarnLost, int64(unread), "the kernel wrote records that could not be understood; Count is their bytes")
 		}

@@ -474,6 +474,27 @@ func TestBuilderWarnings(t *testing.T) {
 	}
 }
 
+func TestBuilderUnseen(t *testing.T) {
+	for ran, want := range map[time.Duration]string{
+		1000 * time.Millisecond: "",
+		1040 * time.Millisecond: "",
+		1250 * time.Millisecond: "250ms of the 1.25s on a processor (20%) is in no sample",
+		900 * time.Millisecond:  "",
+		0:                       "",
+	} {
+		b := newBuilder(profile.Target{}, newFakeSystem(), time.Now(), 0, 1)
+		b.samples.Append(profile.Sample{Weight: int64(time.Second), Count: 1})
+		b.unseen(ran, false)
+		got := ""
+		for _, w := range b.c.Warnings {
+			got += w.Text
+		}
+		if want == "" && got != "" || !strings.HasPrefix(got, want) {
+			t.Errorf("ran %v: warned that %q, want %q", ran, got, want)
+		}
+	}
+}
+
 // How many samples a second the recorder can take.
 func BenchmarkRecord(b *testing.B) {
 	for _, depth := range []int{20, 100} {

@@ -117,10 +117,9 @@ func base() *unix.PerfEventAttr {
 // An Event is an open perf event. It must be closed; closing ends it for every task that inherited
 // it.
 type Event struct {
-	fd   int
-	id   uint64
-	cpu  int
-	lost bool // reading tells of lost records
+	fd  int
+	id  uint64
+	cpu int
 }
 
 // Open opens c for a task (a TID; 0 the calling thread, -1 every task) while it is on a CPU, and
@@ -144,7 +143,7 @@ func (c Clock) Open(tid, cpu int, ring *Ring) (*Event, error) {
 			}
 			return nil, fmt.Errorf("open a perf event on task %d, CPU %d: %w", tid, cpu, err)
 		}
-		e := &Event{fd: fd, cpu: cpu, lost: features&featureLost != 0}
+		e := &Event{fd: fd, cpu: cpu}
 		if err := e.setUp(ring); err != nil {
 			unix.Close(fd)
 			return nil, fmt.Errorf("open a perf event on task %d, CPU %d: %w", tid, cpu, err)
@@ -185,17 +184,24 @@ func (e *Event) control(verb string, request uint) error {
 	return nil
 }
 
-// Lost is how many records of the event found the ring full. ok is false where the kernel does not
-// tell (before Linux 6.0).
-func (e *Event) Lost() (n uint64, ok bool) {
-	if !e.lost {
-		return 0, false
-	}
+// Counts are what an event has counted so far, together with all that inherited it.
+type Counts struct {
+	Ran  time.Duration // running time of its tasks on its CPU, the kernel's included, sampled or not
+	Lost uint64        // records that found the ring full; 0 before Linux 6.0, which does not tell
+}
+
+// Read reads the event's counts.
+func (e *Event) Read() (Counts, error) {
 	var b [16]byte // struct read_format: value, lost
-	if k, err := unix.Read(e.fd, b[:]); err != nil || k != len(b) {
-		return 0, false
+	n, err := unix.Read(e.fd, b[:])
+	if err != nil {
+		return Counts{}, fmt.Errorf("read the perf event on CPU %d: %w", e.cpu, err)
 	}
-	return binary.NativeEndian.Uint64(b[8:]), true
+	c := Counts{Ran: time.Duration(binary.NativeEndian.Uint64(b[:]))}
+	if n == len(b) {
+		c.Lost = binary.NativeEndian.Uint64(b[8:])
+	}
+	return c, nil
 }
 
 // Close ends the event. It may wait for other CPUs to let go of it; stop many events before

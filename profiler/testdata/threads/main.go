@@ -14,7 +14,7 @@ var sink int
 
 //go:noinline
 func burn() {
-	for i := range 300_000 {
+	for i := range 3_000_000 {
 		sink += i * i
 	}
 }
