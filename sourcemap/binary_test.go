@@ -40,7 +40,7 @@ func TestBinaryOfGoAndC(t *testing.T) {
 	for _, link := range []string{"external", "internal"} {
 		t.Run(link, func(t *testing.T) {
 			t.Parallel()
-			path := goBuild{cgo: true, args: []string{"-ldflags=-linkmode=" + link}}.build(t, "testdata/gotables")
+			path := goBuild{cgo: true, args: []string{"-ldflags=-linkmode=" + link}}.build(t)
 			b := openFile(t, path)
 			if b.goes == nil {
 				t.Fatal("its Go tables were not found")
@@ -78,7 +78,7 @@ func TestGoTableWithoutSections(t *testing.T) {
 	} {
 		t.Run(build.name, func(t *testing.T) {
 			t.Parallel()
-			path := build.build(t, "testdata/gotables")
+			path := build.build(t)
 			want, _ := openGo(t, path)
 			image, err := os.ReadFile(path)
 			if err != nil {
@@ -113,7 +113,7 @@ func TestGoTableWithoutSections(t *testing.T) {
 func TestGoTableWithoutModuledata(t *testing.T) {
 	// Before Go 1.26 the header says where the code begins.
 	for version, known := range map[string]bool{"1.25.4": true, "": false} {
-		path := goBuild{version: version}.build(t, "testdata/gotables")
+		path := goBuild{version: version}.build(t)
 		whole, _ := openGo(t, path)
 		addr := addressOfFunc(t, whole, "main.work")
 		image, err := os.ReadFile(path)
@@ -138,7 +138,7 @@ func TestGoTableWithoutModuledata(t *testing.T) {
 
 // What is wrong with a file is said in a sentence.
 func TestOpenBinaryErrors(t *testing.T) {
-	path := goBuild{}.build(t, "testdata/gotables")
+	path := goBuild{}.build(t)
 	image, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -88,7 +88,7 @@ func TestGoTableAgainstDWARF(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			table, f := openGo(t, build.build(t, "testdata/gotables"))
+			table, f := openGo(t, build.build(t))
 			dwarf, err := openDWARF(f)
 			if err != nil {
 				t.Fatal(err)

@@ -85,8 +85,19 @@ func (s *Symbolizer) Symbolize(ctx context.Context, c *profile.Capture, open Ope
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
+	byTable := map[table][]*batch{} // mappings of the kernel share one; a table serves one goroutine
 	for _, w := range work {
-		group.Go(func() error { return w.name(groupCtx) })
+		byTable[w.table] = append(byTable[w.table], w)
+	}
+	for _, batches := range byTable {
+		group.Go(func() error {
+			for _, w := range batches {
+				if err := w.name(groupCtx); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
 	if err := group.Wait(); err != nil {
 		return err

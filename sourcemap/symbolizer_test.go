@@ -107,11 +107,12 @@ func kallsymsOf(text string) func() (io.ReadCloser, error) {
 
 // Each kind of mapping gets the frames the contract says, and what cannot be read one warning.
 func TestSymbolizeKinds(t *testing.T) {
-	program := goBuild{args: []string{"-ldflags=-s -w"}}.build(t, "testdata/gotables")
+	program := goBuild{args: []string{"-ldflags=-s -w"}}.build(t)
 	table, _ := openGo(t, program)
 	r := newRecording()
 	goes := r.file(t, program)
 	kernel := r.mapping(profile.Mapping{Kind: profile.KernelCode}, nil)
+	module := r.mapping(profile.Mapping{Kind: profile.KernelCode, Path: "[nf_tables]"}, nil)
 	anonymous := r.mapping(profile.Mapping{Kind: profile.Anonymous}, nil)
 	gone := r.mapping(profile.Mapping{Kind: profile.FileCode, Path: "/lib/gone.so"}, nil)
 	script := r.mapping(profile.Mapping{Kind: profile.FileCode, Path: "/bin/script"}, strings.NewReader("#!/bin/sh\n"))
@@ -123,6 +124,7 @@ func TestSymbolizeKinds(t *testing.T) {
 	fold := r.add(goes, addressOfFunc(t, table, "main.work"))
 	nowhere := r.add(goes, 1)
 	schedule := r.add(kernel, 0x210)
+	syscall := r.add(module, 0x110)
 	beyond := r.add(kernel, 1<<40)
 	jitted := r.add(anonymous, 0x7f0000001000)
 	none := r.add(0, 0x1234)
@@ -147,6 +149,7 @@ func TestSymbolizeKinds(t *testing.T) {
 		{fold, "main.work", program},
 		{nowhere, "[unknown]", program},
 		{schedule, "schedule", "[kernel]"},
+		{syscall, "do_syscall_64", "[kernel]"},
 		{beyond, "[kernel]", ""},
 		{jitted, "[unknown]", ""},
 		{none, "[unknown]", ""},
@@ -195,7 +198,7 @@ func TestSymbolizeHiddenKernel(t *testing.T) {
 // A view that has grown keeps its frames and ids, and equals what naming all at once gives; warnings
 // of earlier views come with later ones, which are copies that do not have them.
 func TestSymbolizeGrowingViews(t *testing.T) {
-	program := goBuild{}.build(t, "testdata/gotables")
+	program := goBuild{}.build(t)
 	_, f := openGo(t, program)
 	addrs := codeOf(f, 4099)
 	r := newRecording()
@@ -252,7 +255,7 @@ func TestSymbolizeGrowingViews(t *testing.T) {
 }
 
 func TestSymbolizeCancelled(t *testing.T) {
-	program := goBuild{}.build(t, "testdata/gotables")
+	program := goBuild{}.build(t)
 	r := newRecording()
 	r.add(r.file(t, program), 0x401000)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -268,7 +271,7 @@ func TestSymbolizeCancelled(t *testing.T) {
 
 // Addresses that are file offsets are names for the same places.
 func TestSymbolizeOffsets(t *testing.T) {
-	program := goBuild{args: []string{"-buildmode=pie"}}.build(t, "testdata/gotables")
+	program := goBuild{args: []string{"-buildmode=pie"}}.build(t)
 	table, f := openGo(t, program)
 	addr := addressOfFunc(t, table, "main.work")
 	r := newRecording()
@@ -342,7 +345,7 @@ func TestSources(t *testing.T) {
 // A source that is younger than the binary that names it may have other lines; one that nobody edits
 // has the time of its installation.
 func TestSourcesYoungerThanBinary(t *testing.T) {
-	program := goBuild{}.build(t, "testdata/gotables")
+	program := goBuild{}.build(t)
 	dir := t.TempDir()
 	cache := filepath.Join(dir, "mod")
 	files := map[string]time.Duration{ // age relative to the binary
@@ -383,6 +386,75 @@ func TestSourcesYoungerThanBinary(t *testing.T) {
 		}
 		if source.Note != want || source.Text == nil {
 			t.Errorf("%s has the note %q; want %q", source.Path, source.Note, want)
+		}
+	}
+}
+
+// The kernel's code in user space is named by its own symbols.
+func TestSymbolizeVDSO(t *testing.T) {
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var image []byte
+	for line := range strings.Lines(string(maps)) {
+		var start, end int64
+		if !strings.Contains(line, "[vdso]") {
+			continue
+		}
+		if _, err := fmt.Sscanf(line, "%x-%x", &start, &end); err != nil {
+			t.Fatal(err)
+		}
+		mem, err := os.Open("/proc/self/mem")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer mem.Close()
+		image = make([]byte, end-start)
+		if _, err := mem.ReadAt(image, start); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if image == nil {
+		t.Skip("this kernel maps no vdso")
+	}
+	b, err := openBinary(bytes.NewReader(image))
+	if err != nil {
+		t.Fatal(err)
+	}
+	symbols, err := b.file.DynamicSymbols()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRecording()
+	m := r.mapping(profile.Mapping{Kind: profile.VDSO, Path: "[vdso]"}, bytes.NewReader(image))
+	want := map[profile.LocationID]string{}
+	for _, s := range symbols {
+		if strings.HasPrefix(s.Name, "__vdso_") || strings.HasPrefix(s.Name, "__kernel_") {
+			want[r.add(m, s.Value+1)] = s.Name
+		}
+	}
+	if err := NewSymbolizer(Config{}).Symbolize(t.Context(), r.Capture, r.open); err != nil {
+		t.Fatal(err)
+	}
+	for l, name := range want {
+		frame := r.Symbols.Frames[r.Symbols.Of[l][0]]
+		if !strings.HasSuffix(frame.Func, strings.TrimLeft(name, "_")) || frame.Module != "[vdso]" {
+			t.Errorf("%s is %+v", name, frame)
+		}
+	}
+	if len(want) == 0 || len(r.Warnings) != 0 {
+		t.Errorf("%d functions, warnings %q", len(want), warnings(r.Capture))
+	}
+}
+
+func TestIsEntry(t *testing.T) {
+	for name, want := range map[string]bool{
+		"runtime.goexit": true, "runtime.goexit.abi0": true, "_rt0_amd64_linux": true, "start_thread": true,
+		startCallMain: true, "runtime.systemstack": false, "main.main": false, "main": false, "": false,
+	} {
+		if got := isEntry(name); got != want {
+			t.Errorf("isEntry(%q) is %v", name, got)
 		}
 	}
 }
