@@ -72,6 +72,9 @@ func (s *server) testCommand(d *document, t goTest) *protocol.Command {
 		profileTestArgs{URI: string(d.uri), Run: t.run, Bench: t.bench})
 }
 
+// lensRanks is up to which place a lens tells a function's: being 188th means nothing.
+const lensRanks = 20
+
 // functionCommand says what a function costs and leads to its hottest line.
 func (s *server) functionCommand(d *document, a *placed, fn placedFunction, m metric) *protocol.Command {
 	l := a.file.capture
@@ -80,9 +83,13 @@ func (s *server) functionCommand(d *document, a *placed, fn placedFunction, m me
 	if fn.Self.Weight == fn.Total.Weight {
 		title = "self " + l.words(fn.Self.Weight, m.Form, scale)
 	} else if fn.Self.Weight > 0 {
-		title += ", self " + l.words(fn.Self.Weight, m.Form, scale)
+		form := m.Form
+		if form == formBoth {
+			form = formPercent // the time is small beside the total's, and the title long enough
+		}
+		title += ", self " + l.words(fn.Self.Weight, form, scale)
 	}
-	if fn.rank > 0 {
+	if fn.rank > 0 && fn.rank <= lensRanks {
 		title += fmt.Sprintf(", #%d", fn.rank)
 	}
 	line := a.hottestOf(fn)

@@ -70,7 +70,7 @@ func TestHover(t *testing.T) {
 		"| self | 79.0% | 7.9 s | 790 ±3.6% |\n| total | 99.0% | 9.9 s | 990 ±3.2% |\n\n" +
 		"Called by\n\n- `fib.TestFib` (fib\\_test.go:5) 99.0% · 9.9 s\n\n" +
 		"Calls\n\n- `fib.sum` (fib.go:10) 20.0% · 2.0 s\n\n" +
-		"Threads\n\n- fib.test (7) 79.0%\n- worker (8) 20.0%\n\n\n" +
+		"Threads\n\n- fib.test (7) 79.0%\n- worker (2 threads) 20.0%\n\n\n" +
 		"*go test ./fib -run TestFib · recorded 12 min ago*\n\n" +
 		"*Kernel frames are not visible: perf\\_event\\_paranoid is 2.*"
 	if diff := cmp.Diff(want, s.Hover(path, "func Fib")); diff != "" {
@@ -105,7 +105,7 @@ total  50.0%  5.0 s  500 samples ±4.5%
 called by 50.0% fib.TestFib (fib_test.go:5)
 calls 20.0% fib.sum (fib.go:10)
 thread fib.test (7) 30.0%
-thread worker (8) 20.0%
+thread worker (2 threads) 20.0%
 go test ./fib -run TestFib · recorded 12 min ago
 Kernel frames are not visible: perf_event_paranoid is 2.`
 	if diff := cmp.Diff(want, s.Hover(s.path("fib/fib.go"), "Fib\\(n-1")); diff != "" {
@@ -170,7 +170,7 @@ func TestCodeActions(t *testing.T) {
 			"Go to the hottest line of fib.TestFib (total 99.0% · 9.9 s)", "Next hot line", "Previous hot line",
 		}, source...)},
 		{file: "fib/fib.go", at: `return Fib`, want: append([]string{
-			"Go to the hottest line of fib.Fib (total 99.0% · 9.9 s, self 79.0% · 7.9 s, #1)", "Next hot line", "Previous hot line",
+			"Go to the hottest line of fib.Fib (total 99.0% · 9.9 s, self 79.0%, #1)", "Next hot line", "Previous hot line",
 		}, source...)},
 		{file: "fib/fib.go", at: `return Fib`, only: []string{"source"}, want: source},
 		{file: "fib/fib.go", at: `return Fib`, only: []string{"quickfix", "refactor"}},
@@ -626,7 +626,7 @@ func TestExtensions(t *testing.T) {
 	s.Execute("sightline.openCapture", "@")
 	s.Await(lsptest.Notified("sightline/changed"))
 	s.Must("sightline/captures", nil, &captures)
-	if len(captures) != 1 || captures[0].Target != "go test ./fib -run TestFib" || !captures[0].Shown || captures[0].Samples != 4 {
+	if len(captures) != 1 || captures[0].Target != "go test ./fib -run TestFib" || !captures[0].Shown || captures[0].Samples != 5 {
 		t.Errorf("captures are %+v", captures)
 	}
 	for method, params := range map[string]any{"sightline/noSuch": nil, "sightline/lines": nil} {

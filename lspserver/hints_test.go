@@ -22,7 +22,7 @@ module example.com/fib
 -- fib/fib.go --
 package fib
 
-func Fib(n int) int { //@ lens("total 99.0% · 9.9 s, self 79.0% · 7.9 s, #1")
+func Fib(n int) int { //@ lens("total 99.0% · 9.9 s, self 79.0%, #1")
 	if n < 2 { //@ hint("49.0% · 4.9 s")
 		return n
 	}
@@ -58,11 +58,13 @@ const fibCPU = `cpu ns
 length: 10.5s
 task 1: pid=7 tid=7 comm=fib.test
 task 2: pid=7 tid=8 comm=worker
+task 3: pid=7 tid=9 comm=worker
 warning: kind=hidden text="Kernel frames are not visible: perf_event_paranoid is 2."
 testing.tRunner@testing/testing.go:1690|start=1600|entry;fib.TestFib@fib/fib_test.go:6|start=5;fib.Fib@fib/fib.go:4|start=3 4900000000 count=490 task=1
 testing.tRunner@testing/testing.go:1690|start=1600|entry;fib.TestFib@fib/fib_test.go:6|start=5;fib.Fib@fib/fib.go:7|start=3 3000000000 count=300 task=1
-testing.tRunner@testing/testing.go:1690|start=1600|entry;fib.TestFib@fib/fib_test.go:6|start=5;fib.Fib@fib/fib.go:7|start=3;fib.sum@fib/fib.go:11|start=10 2000000000 count=200 task=2
-runtime.gc@runtime/mgc.go:9|start=5|entry 100000000 count=10 task=2
+testing.tRunner@testing/testing.go:1690|start=1600|entry;fib.TestFib@fib/fib_test.go:6|start=5;fib.Fib@fib/fib.go:7|start=3;fib.sum@fib/fib.go:11|start=10 1000000000 count=100 task=2
+testing.tRunner@testing/testing.go:1690|start=1600|entry;fib.TestFib@fib/fib_test.go:6|start=5;fib.Fib@fib/fib.go:7|start=3;fib.sum@fib/fib.go:11|start=10 1000000000 count=100 task=3
+runtime.gc@runtime/mgc.go:9|start=5|entry 100000000 count=10 task=3
 `
 
 func TestHints(t *testing.T) {
@@ -112,7 +114,7 @@ func TestTooltip(t *testing.T) {
 		"| self | 30.0% | 3.0 s | 300 ±5.8% |\n| total | 50.0% | 5.0 s | 500 ±4.5% |\n\n" +
 		"Called by\n\n- `fib.TestFib` (fib\\_test.go:5) 50.0% · 5.0 s\n\n" +
 		"Calls\n\n- `fib.sum` (fib.go:10) 20.0% · 2.0 s\n\n" +
-		"Threads\n\n- fib.test (7) 30.0%\n- worker (8) 20.0%\n\n\n" +
+		"Threads\n\n- fib.test (7) 30.0%\n- worker (2 threads) 20.0%\n\n\n" +
 		"*go test ./fib -run TestFib · recorded 12 min ago*\n\n" +
 		"*Kernel frames are not visible: perf\\_event\\_paranoid is 2.*"
 	if diff := cmp.Diff(want, s.Tooltip(h[1])); diff != "" {

@@ -1,9 +1,11 @@
 package lspserver
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -65,7 +67,7 @@ type page struct {
 	capture          *loaded // nil: nothing but title and origin
 	self, total      profile.Measure
 	callers, callees []view.Row
-	threads          []view.ThreadRow
+	threads          []thread // none where all are of one name
 	origin           []string // what capture this is, one line each
 }
 
@@ -90,9 +92,7 @@ func detailPage(title string, l *loaded, d view.LineDetail) *page {
 	p := &page{title: title, capture: l, self: d.Self, total: d.Total}
 	p.callers = d.Callers[:min(len(d.Callers), pageRows)]
 	p.callees = d.Callees[:min(len(d.Callees), pageRows)]
-	if len(d.Threads) > 1 {
-		p.threads = d.Threads[:min(len(d.Threads), pageRows)]
-	}
+	p.threads = threadsOf(d.Threads)
 	return p
 }
 
@@ -160,7 +160,7 @@ func (s *server) markup(p *page, markdown bool) *protocol.MarkupContent {
 		if len(p.threads) > 0 {
 			b.WriteString("\nThreads\n\n")
 			for _, t := range p.threads {
-				fmt.Fprintf(&b, "- %s %s\n", escape(threadName(t.Task)), Percent(t.Total.Weight, l.total.Weight))
+				fmt.Fprintf(&b, "- %s %s\n", escape(t.name), Percent(t.total.Weight, l.total.Weight))
 			}
 		}
 	}
@@ -190,7 +190,7 @@ func (s *server) plain(p *page) string {
 		list("called by", p.callers)
 		list("calls", p.callees)
 		for _, t := range p.threads {
-			fmt.Fprintf(&b, "thread %s %s\n", threadName(t.Task), Percent(t.Total.Weight, l.total.Weight))
+			fmt.Fprintf(&b, "thread %s %s\n", t.name, Percent(t.total.Weight, l.total.Weight))
 		}
 	}
 	for _, line := range p.origin {
@@ -216,7 +216,48 @@ func where(r view.Row) string {
 	return " (" + filepath.Base(r.File) + ":" + strconv.Itoa(r.Line) + ")"
 }
 
-func threadName(t profile.Task) string { return fmt.Sprintf("%s (%d)", t.Comm, t.TID) }
+// A thread is the part of a cost that threads of one name have.
+type thread struct {
+	name  string // "worker (8)", "worker (4 threads)"
+	total profile.Measure
+}
+
+// threadsOf splits a cost among threads by their names: a Go program's threads, and those of a pool,
+// have one name, and which of them it was tells nobody anything. Where there is one name there is
+// nothing to tell.
+func threadsOf(rows []view.ThreadRow) []thread {
+	type group struct {
+		pid  int
+		comm string
+	}
+	of := map[group]int{}
+	var threads []thread
+	var count, first []int
+	var names []string
+	for _, r := range rows { // largest first
+		g := group{r.Task.PID, r.Task.Comm}
+		i, ok := of[g]
+		if !ok {
+			i = len(threads)
+			of[g] = i
+			threads = append(threads, thread{})
+			count, first, names = append(count, 0), append(first, r.Task.TID), append(names, r.Task.Comm)
+		}
+		threads[i].total.Add(r.Total)
+		count[i]++
+	}
+	if len(threads) < 2 {
+		return nil
+	}
+	for i := range threads {
+		threads[i].name = fmt.Sprintf("%s (%d)", names[i], first[i])
+		if count[i] > 1 {
+			threads[i].name = fmt.Sprintf("%s (%s)", names[i], plural(int64(count[i]), "thread"))
+		}
+	}
+	slices.SortStableFunc(threads, func(a, b thread) int { return cmp.Compare(b.total.Weight, a.total.Weight) })
+	return threads[:min(len(threads), pageRows)]
+}
 
 func measureWord(unit profile.Unit) string {
 	switch unit {

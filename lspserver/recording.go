@@ -23,6 +23,9 @@ import (
 // liveInterval is how often at most live numbers are made anew; so often clients refresh.
 const liveInterval = 500 * time.Millisecond
 
+// reportInterval is how often at most progress is reported within a phase.
+const reportInterval = 200 * time.Millisecond
+
 // A recording is the one that a session has under way. The goroutine of the command that started it
 // runs it to its end.
 type recording struct {
@@ -90,8 +93,13 @@ func (r *recording) wasDiscarded() bool {
 
 func (r *recording) update(u Update) {
 	r.mu.Lock()
-	r.last = u
-	r.mu.Unlock()
+	defer r.mu.Unlock()
+	if u.Phase == "" {
+		u.Phase = r.last.Phase
+	}
+	// An update may carry only output.
+	u.Elapsed, u.Samples = max(u.Elapsed, r.last.Elapsed), max(u.Samples, r.last.Samples)
+	r.last = Update{Elapsed: u.Elapsed, Samples: u.Samples, Phase: u.Phase}
 }
 
 // state is how far the recording is.
@@ -253,7 +261,7 @@ type recordingResult struct {
 	Failed       bool         `json:"failed"`    // the target failed; the capture is kept
 	Discarded    bool         `json:"discarded"` // by sightline.discard
 	Message      string       `json:"message"`   // the result as it was shown
-	Hottest      *destination `json:"hottest"`   // the line of the workspace with most weight of its own; null
+	Hottest      *destination `json:"hottest"`   // the line of the workspace with most weight, see hottest; null
 }
 
 // runRecording records to the end. The client may end it in three ways, all of which keep what was
@@ -329,11 +337,13 @@ func withOutput(err error, output *tail) string {
 func (s *server) follow(r *recording, run Recording, progress chan *rpc.Progress) *tail {
 	output := &tail{}
 	var shown *rpc.Progress
-	var live, lens time.Time // when they were shown last
+	var live, lens, told time.Time // when live numbers, lenses and progress were shown last
+	phase := ""
 	for {
 		select {
 		case p := <-progress:
 			shown = p
+			_, _, phase = r.state()
 			p.Report(r.progress(), -1)
 		case u, ok := <-run.Updates():
 			if !ok {
@@ -344,10 +354,11 @@ func (s *server) follow(r *recording, run Recording, progress chan *rpc.Progress
 			}
 			output.write(u.Output)
 			r.update(u)
-			if shown != nil {
+			now := time.Now()
+			if _, _, p := r.state(); shown != nil && (p != phase || now.Sub(told) >= reportInterval) {
+				phase, told = p, now
 				shown.Report(r.progress(), -1)
 			}
-			now := time.Now()
 			if u.Capture != nil && now.Sub(live) >= liveInterval {
 				if l, err := load(captureKey{}, u.Capture, s.liveSource(r, u.Capture)); err == nil {
 					live, lens = now, now
@@ -456,29 +467,48 @@ func (s *server) report(res *recordingResult, result Result, err error, output *
 	}
 }
 
-// hottest is the line with the most weight of its own among the files of a workspace, as it was
-// recorded; nil where there is none.
+// hottest is the line of the workspace that most time is spent in, with what it calls outside of the
+// workspace: what a person can change. It is as recorded; nil where no sample comes by the workspace.
 func (s *server) hottest(w *workspace, l *loaded) *destination {
-	var best *file
-	line, most := 0, int64(0)
 	paths := s.paths.Load()
 	root := paths.Canonical(w.root)
+	own := map[string]*file{}
 	for _, f := range l.files {
-		if f.local == "" || !within(f.local, w.root) && !within(paths.Canonical(f.local), root) {
-			continue
-		}
-		for _, ln := range f.lines {
-			if ln.Self.Weight > most {
-				best, line, most = f, ln.Line, ln.Self.Weight
-			}
+		if f.local != "" && (within(f.local, w.root) || within(paths.Canonical(f.local), root)) {
+			own[f.path] = f
 		}
 	}
-	if best == nil {
+	type line struct {
+		file string
+		line int
+	}
+	// The innermost line of the workspace on each stack; parents come before their children.
+	parents, leaves := l.profile.Stacks.Columns()
+	innermost := make([]line, len(parents))
+	for id := 1; id < len(parents); id++ {
+		innermost[id] = innermost[parents[id]]
+		if f := &l.profile.Frames[leaves[id]]; f.Line > 0 && own[f.File] != nil {
+			innermost[id] = line{f.File, f.Line}
+		}
+	}
+	weights := map[line]int64{}
+	for i, id := range l.profile.Samples.Stack {
+		weights[innermost[id]] += l.profile.Samples.Weight[i]
+	}
+	delete(weights, line{})
+	var best line
+	for at, weight := range weights {
+		if c := cmp.Or(cmp.Compare(weight, weights[best]), cmp.Compare(best.file, at.file), best.line-at.line); c > 0 || best == (line{}) {
+			best = at
+		}
+	}
+	if best == (line{}) {
 		return nil
 	}
-	recorded, _ := best.baseline()
-	to := s.destination(uri.File(best.local), rpc.NewText(string(recorded)), line-1)
-	to.Label = Percent(most, l.total.Weight)
+	f := own[best.file]
+	recorded, _ := f.baseline()
+	to := s.destination(uri.File(f.local), rpc.NewText(string(recorded)), best.line-1)
+	to.Label = Percent(weights[best], l.total.Weight)
 	return to
 }
 

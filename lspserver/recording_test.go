@@ -110,9 +110,9 @@ func TestProfileTest(t *testing.T) {
 	id := s.put(s.capture(fibCPU, nil))
 	run.finish(lspserver.Result{ID: id}, nil)
 	res := answer(t, call)
-	message := "TestFib/small: 4 samples in 10.5 s, hottest fib.go:4 (49.0%)"
+	message := "TestFib/small: 5 samples in 10.5 s, hottest fib.go:4 (49.0%)"
 	if res.Capture != string(id) || res.Root != s.dir || res.Failed || res.Discarded || res.Message != message ||
-		res.Samples != 4 || res.Milliseconds != 10500 || res.Hottest == nil || res.Hottest.Range.Start.Line != 3 {
+		res.Samples != 5 || res.Milliseconds != 10500 || res.Hottest == nil || res.Hottest.Range.Start.Line != 3 {
 		t.Errorf("result is %+v", res)
 	}
 	s.Await(lsptest.Ended("TestFib/small", "^"+message[:20]), lsptest.Shown("^"+message[:20]),
@@ -201,7 +201,7 @@ func TestStopAndKeep(t *testing.T) {
 			if raw, err := call.Wait(); err == nil && !strings.Contains(string(raw), string(id)) || err != nil && how != "cancel" {
 				t.Errorf("the answer is %s, %v", raw, err)
 			}
-			s.Await(lsptest.Shown("^TestFib: 4 samples"), lsptest.NoWork())
+			s.Await(lsptest.Shown("^TestFib: 5 samples"), lsptest.NoWork())
 			s.checkHints("fib/fib.go")
 		})
 	}
@@ -269,7 +269,7 @@ func TestFailingTest(t *testing.T) {
 		t.Errorf("result is %+v", res)
 	}
 	s.Await(
-		lsptest.Shown(fmt.Sprintf(`(?s)^TestFib failed; its profile is kept \(%s, 4 samples in 10\.5 s\): exit status 1\n.*line 29 of.*got 1, want 2\né{100}…\nFAIL$`, id)),
+		lsptest.Shown(fmt.Sprintf(`(?s)^TestFib failed; its profile is kept \(%s, 5 samples in 10\.5 s\): exit status 1\n.*line 29 of.*got 1, want 2\né{100}…\nFAIL$`, id)),
 		lsptest.Logged(`(?s)^TestFib wrote:\nline 0 of the test\n.*FAIL$`),
 	)
 	s.Look(func(st *lsptest.State) {
@@ -415,4 +415,30 @@ func TestChangedWhileRecording(t *testing.T) {
 	})
 	run.finish(lspserver.Result{}, nil)
 	answer(t, call)
+}
+
+// The hottest line is one of the workspace's, with what it calls outside: what a person can change.
+func TestHottestLine(t *testing.T) {
+	s := start(t, fib, setup{})
+	s.Open(s.path("fib/fib.go"))
+	call := s.StartCommand("sightline.profileTest", map[string]any{"dir": s.path("fib")})
+	run := s.started()
+	id := s.put(s.capture(`cpu ns
+length: 1s
+task 1: pid=7 tid=7 comm=fib.test
+task 2: pid=7 tid=8 comm=fib.test
+fib.TestFib@fib/fib_test.go:6|start=5|entry;fib.Fib@fib/fib.go:4|start=3 40 task=1
+fib.TestFib@fib/fib_test.go:6|start=5|entry;fib.Fib@fib/fib.go:7|start=3;runtime.x@runtime/x.go:1;runtime.y@runtime/x.go:2 25 task=1
+fib.TestFib@fib/fib_test.go:6|start=5|entry;fib.Fib@fib/fib.go:7|start=3;runtime.x@runtime/x.go:3 25 task=2
+runtime.gc@runtime/x.go:9|entry 60 task=2
+`, nil))
+	run.finish(lspserver.Result{ID: id, Message: "3 runs"}, nil)
+	res := answer(t, call)
+	if want := "the tests of fib: 4 samples in 1.0 s, hottest fib.go:7 (33.3%)"; res.Message != want {
+		t.Errorf("the message is %q, want %q", res.Message, want)
+	}
+	s.Await(lsptest.Shown(`hottest fib.go:7 \(33\.3%\)\. 3 runs$`))
+	if got := s.Hover(s.path("fib/fib.go"), `Fib\(n-1`); strings.Contains(got, "Threads") {
+		t.Errorf("threads of one name are told apart:\n%s", got)
+	}
 }

@@ -63,6 +63,8 @@ func Weight(w int64, unit profile.Unit) string {
 	switch {
 	case w < 0:
 		return "-" + Weight(-w, unit)
+	case w == 0 && unit == profile.Nanoseconds:
+		return "0 s"
 	case w == 0:
 		return "0" + stepsOf(unit)[0].suffix
 	}
