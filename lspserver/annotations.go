@@ -23,6 +23,7 @@ type placed struct {
 	certain   bool             // the source was recorded, so drift is known
 	mostSelf  int64            // largest weight of one line by itself
 	mostTotal int64            // and with all it calls
+	mostIn    int64            // and of one function
 }
 
 type placedLine struct {
@@ -89,6 +90,7 @@ func place(f *file, text *rpc.Text) *placed {
 		}
 		if ok {
 			p.functions = append(p.functions, placedFunction{fn, n})
+			p.mostIn = max(p.mostIn, fn.Total.Weight)
 		}
 	}
 	slices.SortStableFunc(p.functions, func(a, b placedFunction) int { return cmp.Compare(a.now, b.now) })
@@ -130,7 +132,7 @@ func (m metric) cost(self, total profile.Measure) profile.Measure {
 
 // scale is the one scale that all times of the file are written in.
 func (p *placed) scale(m metric) Scale {
-	most := p.mostTotal
+	most := max(p.mostTotal, p.mostIn)
 	if m.Measure == measureSelf {
 		most = p.mostSelf
 	}

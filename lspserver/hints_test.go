@@ -377,3 +377,16 @@ func TestPositionsPastTheEnd(t *testing.T) {
 		t.Errorf("after an edit past the end there are %d hints, want 3", len(raw))
 	}
 }
+
+// Lines and functions of a file are written on one scale, that of the largest.
+func TestOneScale(t *testing.T) {
+	s := start(t, fib, setup{captures: []string{`cpu ns
+fib.Fib@fib/fib.go:4|start=3|entry 600000000
+fib.Fib@fib/fib.go:7|start=3|entry 500000000
+`}})
+	s.Open(s.path("fib/fib.go"))
+	s.wantHints("fib/fib.go", "4: 54.5% · 0.6 s", "7: 45.5% · 0.5 s")
+	if diff := cmp.Diff([]string{"3: self 100.0% · 1.1 s, #1"}, s.lenses("fib/fib.go")); diff != "" {
+		t.Errorf("lenses (-want +got):\n%s", diff)
+	}
+}
