@@ -356,6 +356,33 @@ func TestDWARFIndex(t *testing.T) {
 	}
 }
 
+// A function that the linker removed lies at address 0 by its entry, and here would reach into the
+// others.
+func TestDWARFRemovedFunction(t *testing.T) {
+	bin := compile(t, "a.c", "void removed(void) {\n__asm__(\".skip 40000\");\n}\nint main(void) {\nreturn 0;\n}\nvoid too(void) {\n__asm__(\".skip 40000\");\n}\n",
+		"gcc", "-g", "-O1", "-ffunction-sections", "-Wl,--gc-sections", "-o", "OUT", "SRC")
+	f := openELF(t, bin)
+	opened, err := openDWARF(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	symbols, err := f.Symbols()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range symbols {
+		switch {
+		case s.Name == "removed":
+			t.Fatal("the linker did not remove it")
+		case s.Name == "main":
+			got, ok := opened.frames(s.Value, nil)
+			if !ok || len(got) != 1 || got[0].Func != "main" || got[0].StartLine != 4 {
+				t.Errorf("main is %v", got)
+			}
+		}
+	}
+}
+
 // Assembly has lines and no functions; the symbol table names it.
 func TestDWARFAssembly(t *testing.T) {
 	bin := compile(t, "a.s", ".globl spin\nspin:\n nop\n nop\n ret\n.globl _start\n_start:\n call spin\n hlt\n",

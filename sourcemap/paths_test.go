@@ -111,6 +111,17 @@ func TestPathsLocal(t *testing.T) {
 	}
 }
 
+func TestPathsCommonFolderName(t *testing.T) {
+	root := tree(t, "ours/src/main.c", "ours/named/main.c")
+	p := &Paths{Workspace: []string{root + "/ours/src", root + "/ours/named"}}
+	if got, ok := p.Local("/theirs/src/main.c"); ok {
+		t.Errorf("another project's file is taken for %q", got)
+	}
+	if got, _ := p.Local("/ci/named/main.c"); got != root+"/ours/named/main.c" {
+		t.Errorf("the same folder elsewhere is %q", got)
+	}
+}
+
 func TestPathsZero(t *testing.T) {
 	root := tree(t, "a.c")
 	var p Paths

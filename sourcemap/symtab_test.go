@@ -96,6 +96,7 @@ const symtabSource = `
 
 __attribute__((noinline)) int twice(int x) { return x + x + rand(); }
 __attribute__((alias("twice"))) int __twice_alias(int);
+__attribute__((weak, alias("twice"))) int tw(int);
 __attribute__((noinline)) static int thrice(int x) { return twice(x) + x; }
 static int pick(int x) { return x; }
 static void *resolve(void) { return pick; }
@@ -103,7 +104,7 @@ int chosen(int) __attribute__((ifunc("resolve")));
 
 __asm__(".text\n.globl by_hand\nby_hand:\n nop\n nop\n.Linside:\n nop\ninner_label:\n nop\n ret\n"
         ".type no_size,@function\nno_size:\n nop\n nop\nlabel_in_no_size:\n nop\n ret\n"
-        ".type sized,@function\nsized:\n nop\nlabel_in_sized:\n nop\n ret\n.size sized,.-sized\n");
+        ".type sized,@function\nsized:\n nop\nlabel_in_sized:\n nop\n.type in_sized,@function\nin_sized:\n nop\n ret\n.size sized,.-sized\n");
 
 int main(int argc, char **argv) {
 	char buf[64];
@@ -136,7 +137,7 @@ func TestSymtab(t *testing.T) {
 		{"thrice", 0, "thrice"}, {"chosen", 0, "chosen"},
 		{"by_hand", 0, "by_hand"}, {"by_hand", 2, "by_hand"}, {"inner_label", 0, "by_hand"},
 		{"no_size", 0, "no_size"}, {"label_in_no_size", 1, "no_size"},
-		{"sized", 0, "sized"}, {"label_in_sized", 0, "sized"},
+		{"sized", 0, "sized"}, {"label_in_sized", 0, "sized"}, {"in_sized", 0, "sized"},
 	} {
 		addr := addrs[test.at]
 		if addr == 0 {
