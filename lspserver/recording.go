@@ -279,7 +279,7 @@ func (s *server) runRecording(c call, r *recording, req Request) (any, error) {
 	}
 	r.done = make(chan struct{})
 	s.recording = r
-	req.Workspace, req.Freq, req.Engine = w.root, s.settings.frequency, s.settings.engine
+	req.Workspace, req.Freq, req.Engine, req.Prefixes = w.root, s.settings.frequency, s.settings.engine, s.settings.prefixes
 	if req.For == 0 {
 		req.For = time.Duration(s.settings.recordingLimit * float64(time.Second))
 	}

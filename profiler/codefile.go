@@ -396,15 +396,21 @@ func newVDSO(data []byte) *codeFile {
 	return b
 }
 
+// readMemory copies a process's memory. /proc/PID/mem would do for most, but is closed to a program
+// with file capabilities, whose own process is not dumpable; process_vm_readv(2) on oneself is not.
 func readMemory(pid int, from, to uint64) ([]byte, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
-	if err != nil {
-		return nil, err
+	if to <= from {
+		return nil, fmt.Errorf("read memory of process %d: from %#x to %#x there is none", pid, from, to)
 	}
-	defer f.Close()
 	data := make([]byte, to-from)
-	if _, err := f.ReadAt(data, int64(from)); err != nil {
-		return nil, err
+	local := []unix.Iovec{{Base: &data[0]}}
+	local[0].SetLen(len(data))
+	n, err := unix.ProcessVMReadv(pid, local, []unix.RemoteIovec{{Base: uintptr(from), Len: len(data)}}, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read %d bytes of memory of process %d: %w", len(data), pid, err)
+	}
+	if n < len(data) {
+		return nil, fmt.Errorf("read %d bytes of memory of process %d: there are %d", len(data), pid, n)
 	}
 	return data, nil
 }

@@ -28,6 +28,7 @@ type recorder struct {
 	// Live has every update carry the symbolized capture so far, for an editor that shows numbers
 	// while the program runs.
 	live bool
+	running sync.WaitGroup // recordings that are not stored yet
 	// Streams are given to a recorded command as they are; where out is nil its output comes as
 	// updates. A test's output always does.
 	streams streams
@@ -54,7 +55,9 @@ func (r *recorder) Start(ctx context.Context, req lspserver.Request) (lspserver.
 	// The recording outlives ctx by the time it takes to keep it.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stopWatch := context.AfterFunc(ctx, s.Stop)
+	r.running.Add(1)
 	go func() {
+		defer r.running.Done()
 		defer close(s.done)
 		defer close(s.updates)
 		defer cancel()
@@ -395,9 +398,6 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 	}
 	if k.flushed != nil {
 		c.Warn(profile.WarnInterrupted, 0, "recording was stopped because it could not be stored: "+k.flushed.Error())
-	}
-	if o.failed {
-		c.Warn(profile.WarnTarget, 0, "the target failed: "+o.text)
 	}
 	s.tell(lspserver.Update{Phase: lspserver.PhaseStoring, Samples: sampleCount(c)})
 	meta, err := k.writer.Finish(c)

@@ -81,9 +81,13 @@ func serve(ctx context.Context, streams streams, o serveOptions) error {
 	if err != nil {
 		return fmt.Errorf("connect to the editor: %w; it has to listen before it starts the server", err)
 	}
+	// An editor that is gone has its recording stopped; what was recorded is kept, however long that
+	// takes.
+	rec := &recorder{open: openStore, live: true}
+	defer rec.running.Wait()
 	code := rpc.Serve(ctx, conn, func(c rpc.Client) rpc.Server {
 		return lspserver.New(c, lspserver.Config{
-			Recorder:  &recorder{open: openStore, live: true},
+			Recorder:  rec,
 			OpenStore: openStore,
 			Version:   version().Version,
 			Log:       log,

@@ -143,8 +143,10 @@ func (c *Capture) Warn(kind WarningKind, count int64, text string) {
 var ErrNoSeries = errors.New("no such samples in the capture")
 
 // Profile turns one kind of a capture's samples into weighted stacks of frames: each location
-// becomes its frames, outermost first, and a stack whose outermost frame is not an entry function
-// begins with the pseudo-frame BrokenStack. The cost is one pass over the unique stacks; samples
+// becomes its frames, outermost first, and a stack without an entry function begins with the
+// pseudo-frame BrokenStack. What a walk found outside of an entry function is left out: nothing calls
+// that, so it is junk behind the stack's end (Go before 1.26 does not clear the frame pointer where
+// its threads begin). The cost is one pass over the unique stacks; samples
 // keep their order and their columns are shared but for Stack.
 //
 // A stack that lies wholly in the kernel has no user part to be broken. It fails only where the
@@ -177,6 +179,7 @@ func (c *Capture) Profile(kind Kind) (*Profile, error) {
 
 	parents, locations := c.Stacks.Columns()
 	to := make([]StackID, len(parents)) // capture's stack → profile's stack
+	whole := make([]bool, len(parents)) // it has an entry function
 	for id := 1; id < len(parents); id++ {
 		loc := locations[id]
 		frames := unknown[:]
@@ -184,7 +187,15 @@ func (c *Capture) Profile(kind Kind) (*Profile, error) {
 			frames = c.Symbols.Of[loc]
 		}
 		at := to[parents[id]]
-		if parents[id] == 0 && !p.Frames[frames[len(frames)-1]].Entry && c.kindOf(loc) != KernelCode {
+		whole[id] = whole[parents[id]]
+		kernel := c.kindOf(loc) == KernelCode
+		switch entry := p.Frames[frames[len(frames)-1]].Entry; {
+		case whole[id]:
+		case entry && !kernel:
+			at, whole[id] = 0, true
+		case parents[id] == 0 && kernel:
+			whole[id] = true
+		case parents[id] == 0:
 			at = p.Stacks.Intern(0, broken)
 		}
 		for i := len(frames) - 1; i >= 0; i-- {

@@ -324,3 +324,42 @@ func TestLookup(t *testing.T) {
 		}
 	}
 }
+
+// Nothing calls an entry function: what a walk found outside of one is junk and left out, and the
+// stack is whole. A stack that ends within the junk is broken.
+func TestProfileDropsWhatIsOutsideAnEntry(t *testing.T) {
+	c := NewCapture(Target{Command: []string{"./prog"}}, time.Time{})
+	c.Mappings = append(c.Mappings, Mapping{Kind: FileCode, Path: "/bin/prog"})
+	for addr := range uint64(3) {
+		c.Locations = append(c.Locations, Location{Mapping: 1, Addr: 0x10 * (addr + 1)})
+	}
+	c.Series = []Series{{Kind: CPU, Unit: Nanoseconds}}
+	c.Symbols.Frames = []Frame{{}, {Func: "junk"}, {Func: "mstart", Entry: true}, {Func: "schedule"}}
+	c.Symbols.Of = [][]FrameID{nil, {1}, {2}, {3}}
+	junk := c.Stacks.Intern(0, 1)
+	mstart := c.Stacks.Intern(junk, 2)
+	schedule := c.Stacks.Intern(mstart, 3)
+	again := c.Stacks.Intern(schedule, 2) // an entry function within a whole stack cuts nothing
+	for _, id := range []StackID{junk, schedule, again} {
+		c.Series[0].Samples.Append(Sample{Stack: id, Count: 1, Weight: 1})
+	}
+	p, err := c.Profile(CPU)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, id := range p.Samples.Stack {
+		var names []string
+		for _, f := range p.Stacks.RootFirst(id, nil) {
+			names = append(names, p.Frames[f].Func)
+		}
+		got = append(got, strings.Join(names, ";"))
+	}
+	want := []string{"[broken stack];junk", "mstart;schedule", "mstart;schedule;mstart"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("stacks (-want +got):\n%s", diff)
+	}
+	if b := p.Broken(); b != 1.0/3 {
+		t.Errorf("broken share %v, want a third", b)
+	}
+}

@@ -55,7 +55,7 @@ type Frame struct {
 }
 
 // Pseudo-frames keep totals true where a name or a caller is missing. Their spelling is fixed,
-// and each is a function without file, line and module.
+// and each is a function without file and line; Unknown has its module where that is known.
 const (
 	Unknown     = "[unknown]"      // an address no symbol covers
 	BrokenStack = "[broken stack]" // root of a stack whose outermost callers are missing
