@@ -27,7 +27,7 @@ type recorder struct {
 	open func(dir string) (*store.Store, error) // the store of dir's workspace
 	// Live has every update carry the symbolized capture so far, for an editor that shows numbers
 	// while the program runs.
-	live bool
+	live    bool
 	running sync.WaitGroup // recordings that are not stored yet
 	// Streams are given to a recorded command as they are; where out is nil its output comes as
 	// updates. A test's output always does.
@@ -82,7 +82,6 @@ type session struct {
 	err    error
 
 	begun time.Time
-	phase atomic.Pointer[string]
 }
 
 func (s *session) Updates() <-chan lspserver.Update { return s.updates }
@@ -109,13 +108,22 @@ func (s *session) stopped() bool {
 }
 
 // Tell passes an update on. Nobody needs to listen: a full channel drops what the next update says
-// anyway, but never a program's output.
+// anyway. A program's output waits for its reader, but not for one that has stopped the recording
+// and gone away.
 func (s *session) tell(u lspserver.Update) {
 	if !s.begun.IsZero() {
 		u.Elapsed = time.Since(s.begun)
 	}
 	if u.Output != nil {
-		s.updates <- u
+		select {
+		case s.updates <- u:
+			return
+		case <-s.stop:
+		}
+		select {
+		case s.updates <- u:
+		case <-time.After(time.Second):
+		}
 		return
 	}
 	select {
