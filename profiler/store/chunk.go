@@ -19,8 +19,8 @@ const chunkSamples = 4 << 20
 // What an element costs in the memory of a reader, with what is needed while decoding.
 const (
 	sampleSize   = 4 + 4 + 8 + 8 + 8
-	stackSize    = 4 + 4 + 8
-	locationSize = 24 + 4*remembered
+	stackSize    = 4 + 4 + 4 + 8
+	locationSize = 24 + 4*remembered + 4 + 16
 	taskSize     = 48
 	mappingSize  = 48
 	seriesSize   = 160
@@ -113,14 +113,14 @@ func encodeChunk(c *profile.Capture, from, to marks, changed []profile.MappingID
 
 	e.uint(uint64(from.locations))
 	e.count(to.locations-from.locations, locationSize)
-	e.locations(c.Locations[from.locations:to.locations])
-	part("locations")
-
 	e.uint(uint64(from.stacks))
 	e.count(to.stacks-from.stacks, stackSize)
-	e.stacks(c.Stacks, from.stacks, to.stacks, to.locations)
+	siblings := e.stacks(c.Stacks, from.stacks, to.stacks, from.locations, to.locations)
 	part("stacks")
+	e.locations(c.Locations[:to.locations], from.locations, siblings)
+	part("locations")
 
+	fresh := chainsOf(c.Stacks, from.stacks, to.stacks)
 	e.uint(uint64(len(from.samples)))
 	e.count(len(to.samples), seriesSize)
 	for i, end := range to.samples {
@@ -134,7 +134,7 @@ func encodeChunk(c *profile.Capture, from, to marks, changed []profile.MappingID
 		e.uint(uint64(begin))
 		e.count(end-begin, sampleSize)
 		part("series")
-		e.samples(s.Samples.Slice(begin, end), s.Period, part)
+		e.samples(s.Samples.Slice(begin, end), s.Period, fresh, part)
 	}
 	return e.seal(recordChunk)
 }
@@ -164,30 +164,13 @@ func (e *encoder) mapping(m profile.Mapping) {
 	e.bool(m.Offsets)
 }
 
-// locations: addresses lie near the one before in the same mapping.
-func (e *encoder) locations(locations []profile.Location) {
-	mapping := make([]uint64, len(locations))
-	addr := make([]uint64, len(locations))
-	last := make(map[profile.MappingID]uint64)
-	for i, l := range locations {
-		mapping[i] = uint64(l.Mapping) << 1
-		if l.Return {
-			mapping[i] |= 1
-		}
-		addr[i] = zigzag(int64(l.Addr - last[l.Mapping]))
-		last[l.Mapping] = l.Addr
-	}
-	e.column(mapping)
-	e.column(addr)
-}
-
 // callees remembers which locations followed on a location in the stacks before: the latest first.
-// A stack's next location is nearly always one of those, since a call instruction mostly calls one
+// A stack's next location is mostly one of those, since a call instruction mostly calls one
 // function, and that has few places that are hot.
 type callees [remembered]profile.LocationID
 
 const (
-	remembered = 8
+	remembered = 16
 	// The symbols of a stack's location: below remembered its place in the callees of its parent's
 	// location; or
 	leafNew   = remembered     // the one after the largest there was
@@ -200,10 +183,38 @@ func (c *callees) touch(i int, l profile.LocationID) {
 	c[0] = l
 }
 
+// siblings are, for each new location of a chunk, one that was called from where it was called when
+// it was met first: it probably lies in the same function. 0 if there is none.
+type siblings struct {
+	base int // first new location
+	of   []profile.LocationID
+}
+
+func newSiblings(from, to int) siblings {
+	return siblings{from, make([]profile.LocationID, to-from)}
+}
+
+// meet is called when l is met first, and the location met before it in the same place was near.
+func (s siblings) meet(l, near profile.LocationID) {
+	if i := int(l) - s.base; i >= 0 && i < len(s.of) {
+		s.of[i] = near
+	}
+}
+
+// guess is the sibling's address, if that comes before location l and is in mapping m.
+func (s siblings) guess(locations []profile.Location, l int, m profile.MappingID) (addr uint64, ok bool) {
+	near := int(s.of[l-s.base])
+	if near == 0 || near >= l || locations[near].Mapping != m {
+		return 0, false
+	}
+	return locations[near].Addr, true
+}
+
 // stacks: a new stack's nodes follow each other, so a parent is mostly the node before (0).
-func (e *encoder) stacks(s *profile.Stacks[profile.LocationID], from, to, locations int) {
+func (e *encoder) stacks(s *profile.Stacks[profile.LocationID], from, to, fromLocation, locations int) siblings {
+	near := newSiblings(fromLocation, locations)
 	if from == to {
-		return
+		return near
 	}
 	parents, leaves := s.Columns()
 	p := make([]uint64, to-from)
@@ -222,6 +233,7 @@ func (e *encoder) stacks(s *profile.Stacks[profile.LocationID], from, to, locati
 			symbols[i] = uint64(at)
 		case leaf == next:
 			symbols[i], at = leafNew, remembered
+			near.meet(leaf, c[0])
 		default:
 			symbols[i], at = leafOther, remembered
 			others = append(others, uint64(leaf))
@@ -233,6 +245,30 @@ func (e *encoder) stacks(s *profile.Stacks[profile.LocationID], from, to, locati
 	e.column(symbols)
 	e.uint(uint64(len(others)))
 	e.column(others)
+	return near
+}
+
+// locations: an address is told by its distance from the sibling's, or else from the one before in
+// the same mapping.
+func (e *encoder) locations(locations []profile.Location, from int, near siblings) {
+	mapping := make([]uint64, len(locations)-from)
+	addr := make([]uint64, len(locations)-from)
+	last := make(map[profile.MappingID]uint64)
+	for i := range mapping {
+		l := locations[from+i]
+		mapping[i] = uint64(l.Mapping) << 1
+		if l.Return {
+			mapping[i] |= 1
+		}
+		guess := last[l.Mapping]
+		if addr, ok := near.guess(locations, from+i, l.Mapping); ok {
+			guess = addr
+		}
+		addr[i] = zigzag(int64(l.Addr - guess))
+		last[l.Mapping] = l.Addr
+	}
+	e.column(mapping)
+	e.column(addr)
 }
 
 // nextLocation is one above the largest location that leaves name.
@@ -243,7 +279,37 @@ func nextLocation(leaves []profile.LocationID) profile.LocationID {
 	return slices.Max(leaves) + 1
 }
 
-func (e *encoder) samples(s profile.Samples, period int64, part func(string)) {
+// chains guesses the stack of a sample that is the first to have it. Its nodes were made for it, each
+// the parent of the next, so it is where that chain ends which begins after the largest stack there
+// was.
+type chains struct {
+	base profile.StackID   // first stack of the chunk
+	ends []profile.StackID // of each stack from base: where its chain ends
+}
+
+func chainsOf(s *profile.Stacks[profile.LocationID], from, to int) chains {
+	parents, _ := s.Columns()
+	c := chains{base: profile.StackID(from), ends: make([]profile.StackID, to-from)}
+	for i := len(c.ends) - 1; i >= 0; i-- {
+		id := from + i
+		c.ends[i] = profile.StackID(id)
+		if i+1 < len(c.ends) && int(parents[id+1]) == id {
+			c.ends[i] = c.ends[i+1]
+		}
+	}
+	return c
+}
+
+// after is the guess where largest is the largest stack there was; 0 if there is no further one.
+func (c chains) after(largest profile.StackID) profile.StackID {
+	if i := int(largest) + 1 - int(c.base); i < len(c.ends) {
+		return c.ends[i]
+	}
+	return 0
+}
+
+// samples: a stack is 0 where fresh guesses it, or else one more than its number.
+func (e *encoder) samples(s profile.Samples, period int64, fresh chains, part func(string)) {
 	n := s.Len()
 	v := make([]uint64, n)
 	for i, t := range s.Task {
@@ -251,8 +317,17 @@ func (e *encoder) samples(s profile.Samples, period int64, part func(string)) {
 	}
 	e.ids(v)
 	part("sample.task")
+	largest := fresh.base - 1
+	first := fresh.after(largest)
 	for i, id := range s.Stack {
-		v[i] = uint64(id)
+		v[i] = uint64(id) + 1
+		if id == first {
+			v[i] = 0
+		}
+		if id > largest {
+			largest = id
+			first = fresh.after(largest)
+		}
 	}
 	e.ids(v)
 	part("sample.stack")
@@ -304,14 +379,18 @@ func decodeChunk(c *profile.Capture, at *marks, record []byte) error {
 
 	d.begins("locations", at.locations)
 	n = d.count(locationSize)
-	var scratch []uint64
-	c.Locations = d.locations(c.Locations, n, &scratch)
-	at.locations += n
-
 	d.begins("stacks", at.stacks)
-	n = d.count(stackSize)
-	c.Stacks = d.stacks(c.Stacks, n, at.locations, &scratch)
-	at.stacks += n
+	stacks := d.count(stackSize)
+	var scratch []uint64
+	var near siblings
+	c.Stacks, near = d.stacks(c.Stacks, stacks, at.locations, at.locations+n, &scratch)
+	if d.err != nil {
+		return d.err
+	}
+	fresh := chainsOf(c.Stacks, at.stacks, at.stacks+stacks)
+	at.stacks += stacks
+	c.Locations = d.locations(c.Locations, n, near, &scratch)
+	at.locations += n
 
 	d.begins("series", len(at.samples))
 	n = d.count(seriesSize)
@@ -331,7 +410,7 @@ func decodeChunk(c *profile.Capture, at *marks, record []byte) error {
 		s.Period = period
 		d.begins("samples", at.samples[i])
 		samples := d.count(sampleSize)
-		d.samples(&s.Samples, samples, &scratch)
+		d.samples(&s.Samples, samples, fresh, &scratch)
 		at.samples[i] += samples
 	}
 	return d.done()
@@ -379,7 +458,7 @@ func (d *decoder) mapping() profile.Mapping {
 	return m
 }
 
-func (d *decoder) locations(locations []profile.Location, n int, scratch *[]uint64) []profile.Location {
+func (d *decoder) locations(locations []profile.Location, n int, near siblings, scratch *[]uint64) []profile.Location {
 	if d.err != nil || n == 0 {
 		return locations
 	}
@@ -391,23 +470,28 @@ func (d *decoder) locations(locations []profile.Location, n int, scratch *[]uint
 		return locations
 	}
 	locations = slices.Grow(locations, n)
-	last := make(map[uint64]uint64)
+	last := make(map[profile.MappingID]uint64)
 	for i := range n {
-		m := mapping[i] >> 1
-		if m > 1<<32-1 {
-			d.fail("location %d has mapping %d", i, m)
+		if mapping[i]>>1 > 1<<32-1 {
+			d.fail("location %d has mapping %d", i, mapping[i]>>1)
 			return locations
 		}
-		a := last[m] + uint64(unzigzag(addr[i]))
+		m := profile.MappingID(mapping[i] >> 1)
+		guess := last[m]
+		if addr, ok := near.guess(locations, len(locations), m); ok {
+			guess = addr
+		}
+		a := guess + uint64(unzigzag(addr[i]))
 		last[m] = a
-		locations = append(locations, profile.Location{Mapping: profile.MappingID(m), Addr: a, Return: mapping[i]&1 == 1})
+		locations = append(locations, profile.Location{Mapping: m, Addr: a, Return: mapping[i]&1 == 1})
 	}
 	return locations
 }
 
-func (d *decoder) stacks(s *profile.Stacks[profile.LocationID], n, locations int, scratch *[]uint64) *profile.Stacks[profile.LocationID] {
+func (d *decoder) stacks(s *profile.Stacks[profile.LocationID], n, fromLocation, locations int, scratch *[]uint64) (*profile.Stacks[profile.LocationID], siblings) {
+	near := newSiblings(fromLocation, locations)
 	if d.err != nil || n == 0 {
-		return s
+		return s, near
 	}
 	*scratch = grow(*scratch, 2*n)
 	p, symbols := (*scratch)[:n], (*scratch)[n:2*n]
@@ -418,12 +502,12 @@ func (d *decoder) stacks(s *profile.Stacks[profile.LocationID], n, locations int
 		d.fail("%d of %d stacks have other locations", others, n)
 	}
 	if d.err != nil {
-		return s
+		return s, near
 	}
 	other := make([]uint64, others)
 	d.column(other)
 	if d.err != nil {
-		return s
+		return s, near
 	}
 	parents, leaves := s.Columns()
 	parents, leaves = slices.Grow(parents, n), slices.Grow(leaves, n)
@@ -433,7 +517,7 @@ func (d *decoder) stacks(s *profile.Stacks[profile.LocationID], n, locations int
 		id := uint64(len(parents))
 		if p[i] >= id {
 			d.fail("stack %d has no parent", id)
-			return s
+			return s, near
 		}
 		parent := id - 1 - p[i]
 		c := &after[leaves[parent]]
@@ -444,12 +528,13 @@ func (d *decoder) stacks(s *profile.Stacks[profile.LocationID], n, locations int
 			leaf = uint64(c[at])
 		case x == leafNew:
 			leaf = next
+			near.meet(profile.LocationID(leaf), c[0])
 		case x == leafOther && len(other) > 0:
 			leaf, other = other[0], other[1:]
 		}
 		if leaf == 0 || leaf >= uint64(locations) {
 			d.fail("stack %d has location %d of %d", id, leaf, locations)
-			return s
+			return s, near
 		}
 		next = max(next, leaf+1)
 		c.touch(at, profile.LocationID(leaf))
@@ -459,10 +544,10 @@ func (d *decoder) stacks(s *profile.Stacks[profile.LocationID], n, locations int
 	if len(other) > 0 {
 		d.fail("%d locations belong to no stack", len(other))
 	}
-	return profile.StacksOf(parents, leaves)
+	return profile.StacksOf(parents, leaves), near
 }
 
-func (d *decoder) samples(s *profile.Samples, n int, scratch *[]uint64) {
+func (d *decoder) samples(s *profile.Samples, n int, fresh chains, scratch *[]uint64) {
 	if d.err != nil {
 		return
 	}
@@ -480,12 +565,22 @@ func (d *decoder) samples(s *profile.Samples, n int, scratch *[]uint64) {
 	}
 	d.column(v)
 	s.Stack = slices.Grow(s.Stack, n)
+	largest := fresh.base - 1
+	first := fresh.after(largest)
 	for _, x := range v {
 		if x > 1<<32-1 {
 			d.fail("no stack has number %d", x)
 			return
 		}
-		s.Stack = append(s.Stack, profile.StackID(x))
+		id := first
+		if x != 0 {
+			id = profile.StackID(x - 1)
+		}
+		if id > largest {
+			largest = id
+			first = fresh.after(largest)
+		}
+		s.Stack = append(s.Stack, id)
 	}
 	d.column(v)
 	s.Weight = slices.Grow(s.Weight, n)

@@ -13,11 +13,11 @@ import (
 //
 //	constant  one number, uvarint
 //	varints   uvarints, compressed; good where values repeat in patterns
-//	slots     each number's slot (its length in bits and the two bits after the leading one),
-//	          compressed, then the remaining bits as they are; good for noise such as the jitter
-//	          of a timer, whose low bits no compressor gets smaller
-//	ranked    up to 255 most frequent numbers get one byte each, compressed; the others are a
-//	          column of their own; good for a few hot stacks among many
+//	slots     each number's slot (its length in bits and the two bits after the leading one) as
+//	          symbols, then the remaining bits as they are; good for noise such as the jitter of
+//	          a timer, whose low bits no compressor gets smaller
+//	ranked    up to 255 most frequent numbers are symbols; the others are a column of their own;
+//	          good for a few hot stacks among many
 //
 // A slot is a byte: numbers below 4 are their own slot, longer ones (length-2)*4 + two bits, at
 // most 251.
@@ -175,7 +175,7 @@ func (e *encoder) slots(v []uint64) {
 		w.write(x&(1<<low-1), low)
 	}
 	e.byte(columnSlots)
-	e.packed(slots)
+	e.symbols(slots)
 	tail := w.close()
 	e.uint(uint64(len(tail)))
 	e.b = append(e.b, tail...)
@@ -197,7 +197,7 @@ func (e *encoder) ranked(v []uint64, r ranking) {
 			others = append(others, x)
 		}
 	}
-	e.packed(symbols)
+	e.symbols(symbols)
 	e.column(others)
 }
 

@@ -117,17 +117,43 @@ func (e *encoder) bytes(b []byte) {
 	e.packed(b)
 }
 
+// How packed bytes are stored, the low bits of their head.
+const (
+	packedPlain = iota
+	packedZstd
+	packedHuffman
+)
+
 // packed writes b compressed, or as it is where that is smaller. The reader has to know len(b).
 func (e *encoder) packed(b []byte) {
+	var best []byte
 	if len(b) >= 16 {
-		if z := compress(b, e.level); len(z) < len(b) {
-			e.uint(uint64(len(z))<<1 | 1)
-			e.b = append(e.b, z...)
-			return
-		}
+		best = compress(b, e.level)
 	}
-	e.uint(uint64(len(b)) << 1)
-	e.b = append(e.b, b...)
+	e.smaller(b, packedZstd, best)
+}
+
+// symbols is packed for what is a sequence of symbols rather than of texts.
+func (e *encoder) symbols(b []byte) {
+	if len(b) < 16 {
+		e.smaller(b, packedPlain, nil)
+		return
+	}
+	h, z := huffman(b), compress(b, e.level)
+	if len(h) < len(z) {
+		e.smaller(b, packedHuffman, h)
+	} else {
+		e.smaller(b, packedZstd, z)
+	}
+}
+
+// smaller writes packed, or b as it is.
+func (e *encoder) smaller(b []byte, method uint64, packed []byte) {
+	if packed == nil || len(packed) >= len(b) {
+		method, packed = packedPlain, b
+	}
+	e.uint(uint64(len(packed))<<2 | method)
+	e.b = append(e.b, packed...)
 }
 
 // A decoder takes a payload apart. The first error stays; after it every method returns zero.
@@ -230,21 +256,28 @@ func (d *decoder) string() string { return string(d.take(uint64(d.count(1)))) }
 // bytes reads what encoder.bytes wrote, into memory of its own; never nil without an error.
 func (d *decoder) bytes() []byte { return d.packed(d.count(1)) }
 
-// packed reads what encoder.packed wrote. The caller has bounded n.
+// packed reads what encoder.packed or symbols wrote. The caller has bounded n.
 func (d *decoder) packed(n int) []byte {
 	head := d.uint()
-	b := d.take(head >> 1)
+	b := d.take(head >> 2)
 	if d.err != nil {
 		return nil
 	}
-	if head&1 == 0 {
+	var out []byte
+	var err error
+	switch head & 3 {
+	case packedPlain:
 		if len(b) != n {
-			d.fail("%d bytes stand for %d", len(b), n)
-			return nil
+			err = fmt.Errorf("%d bytes stand for %d", len(b), n)
 		}
-		return append(make([]byte, 0, n), b...)
+		out = append(make([]byte, 0, len(b)), b...)
+	case packedZstd:
+		out, err = decompress(b, n)
+	case packedHuffman:
+		out, err = unhuffman(b, n)
+	default:
+		err = fmt.Errorf("nothing is packed by method %d", head&3)
 	}
-	out, err := decompress(b, n)
 	if err != nil {
 		d.fail("%v", err)
 		return nil
