@@ -122,7 +122,7 @@ func (s *Store) checkReferences(tx *bolt.Tx, p *problems) []ID {
 			p.add("capture %q has content and is not listed", k)
 			return nil
 		}
-		chunks, keys := 0, 0
+		chunks := 0
 		b := captures.Bucket(k)
 		_ = b.ForEach(func(name, _ []byte) error {
 			if bytes.Equal(name, chunkKey(chunks)) {
@@ -130,9 +130,11 @@ func (s *Store) checkReferences(tx *bolt.Tx, p *problems) []ID {
 			} else if !bytes.Equal(name, keySymbols) {
 				p.add("capture %s: nothing belongs at %q", k, name)
 			}
-			keys++
 			return nil
 		})
+		if chunks == 0 {
+			p.add("capture %s: its tables are missing", k)
+		}
 		return nil
 	})
 	texts := make(map[[sha256.Size]byte]bool)

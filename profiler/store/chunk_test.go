@@ -131,13 +131,18 @@ func TestChunks(t *testing.T) {
 // A chunk that is missing, or there twice, is an error and not a shift of all numbers.
 func TestChunkOutOfOrder(t *testing.T) {
 	c := generateOnce(small)
-	first, second := prefix(c, 100), prefix(c, 200)
-	a, _ := marksOf(first, start(), math.MaxInt)
-	b, _ := marksOf(second, a, math.MaxInt)
-	record := encodeChunk(second, a, b, nil, nil)
-	at := start()
-	if err := decodeChunk(profile.NewCapture(c.Target, c.Start), &at, record); err == nil {
-		t.Error("a second chunk was taken for the first")
+	half, _ := marksOf(c, start(), 500) // all tables
+	whole, _ := marksOf(c, half, 500)   // samples only
+	first, second := encodeChunk(c, start(), half, nil, nil), encodeChunk(c, half, whole, nil, nil)
+	for name, records := range map[string][][]byte{
+		"missing": {second}, "first twice": {first, first}, "second twice": {first, second, second},
+	} {
+		got, at := profile.NewCapture(c.Target, c.Start), start()
+		for i, record := range records {
+			if err := decodeChunk(got, &at, record); (err != nil) != (i == len(records)-1) {
+				t.Errorf("%s: chunk %d: %v", name, i, err)
+			}
+		}
 	}
 }
 

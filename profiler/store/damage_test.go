@@ -246,6 +246,54 @@ func TestDamagedSource(t *testing.T) {
 	}
 }
 
+// What nobody refers to, and what refers to nothing, is found.
+func TestCheckFindsReferences(t *testing.T) {
+	for name, test := range map[string]struct {
+		damage func(tx *bolt.Tx) error
+		says   string
+	}{
+		"text": {func(tx *bolt.Tx) error {
+			x := sourceOf(&profile.Source{Text: []byte("orphan")})
+			return tx.Bucket(bucketTexts).Put(x.hash[:], encodeText([]byte("orphan")))
+		}, "no source has it"},
+		"source": {func(tx *bolt.Tx) error {
+			return tx.Bucket(bucketSources).Put(sourceKey(99), source{path: "orphan.go"}.encode())
+		}, "no capture names orphan.go"},
+		"wrong text": {func(tx *bolt.Tx) error {
+			b := tx.Bucket(bucketTexts)
+			k, _ := b.Cursor().First()
+			return b.Put(bytes.Clone(k), encodeText([]byte("another")))
+		}, "it is the text"},
+		"content": {func(tx *bolt.Tx) error {
+			_, err := tx.Bucket(bucketCaptures).CreateBucket([]byte("000000001"))
+			return err
+		}, "is not listed"},
+		"key": {func(tx *bolt.Tx) error {
+			b := tx.Bucket(bucketCaptures)
+			k, _ := b.Cursor().First()
+			return b.Bucket(k).Put([]byte("x"), nil)
+		}, "nothing belongs at"},
+		"bytes": {func(tx *bolt.Tx) error {
+			k, v := tx.Bucket(bucketMeta).Cursor().First()
+			m, err := decodeMeta(ID(k), v)
+			if err != nil {
+				return err
+			}
+			m.Bytes++
+			return tx.Bucket(bucketMeta).Put([]byte(m.ID), m.encode())
+		}, "bytes and should have"},
+	} {
+		s := must[*Store](t)(Open(filepath.Join(t.TempDir(), "captures.db"), Options{}))
+		must[Meta](t)(s.Put(generate(small, 1)))
+		if err := s.update("damage", test.damage); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Check(); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // Whatever bit is wrong: no panic, no fault, no hang; and what is read is what was stored, or an
 // error.
 func TestFlippedBits(t *testing.T) {

@@ -99,7 +99,18 @@ func TestSourcesAreShared(t *testing.T) {
 	if n, m := counts(t, s); n != 2 || m != 1 {
 		t.Errorf("%d sources and %d texts", n, m)
 	}
-	if err := s.Remove(second, third); err != nil {
+	// A text stays while another source has it.
+	fourth := put(same)
+	if err := s.Remove(second); err != nil {
+		t.Fatal(err)
+	}
+	if got := must[profile.Source](t)(s.Source(fourth, "same.go")); string(got.Text) != string(text) {
+		t.Errorf("the text that was shared is %q", got.Text)
+	}
+	if n, m := counts(t, s); n != 1 || m != 1 {
+		t.Errorf("%d sources and %d texts", n, m)
+	}
+	if err := s.Remove(fourth, third); err != nil {
 		t.Fatal(err)
 	}
 	if n, m := counts(t, s); n != 0 || m != 0 {
@@ -262,6 +273,10 @@ func TestChanged(t *testing.T) {
 		{"remove", func() error { return s.Remove(id) }},
 	} {
 		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		// Two commits within one tick of a file system's clock.
+		if err := os.Chtimes(s.Path(), time.Unix(1, 0), time.Unix(1, 0)); err != nil {
 			t.Fatal(err)
 		}
 		token := must[Token](t)(s.Changed())
