@@ -37,7 +37,20 @@ func noCommand(cmd *exec.Cmd, err error) error {
 	if len(cmd.Args) > 0 {
 		name = cmd.Args[0]
 	}
-	return &refusal{text: fmt.Sprintf("record %s: %v", name, err), reason: ErrNoCommand, cause: err}
+	what := err
+	if inner := new(exec.Error); errors.As(err, &inner) {
+		what = inner.Err
+	} else if inner := new(fs.PathError); errors.As(err, &inner) {
+		what = inner.Err
+	}
+	remedy := "give a program by its path or by a name on PATH"
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		remedy = "it is no program, or may not be run: see its mode (chmod +x)"
+	case errors.Is(err, syscall.ENOEXEC):
+		remedy = "it is neither a program for this machine nor a script that begins with #!"
+	}
+	return &refusal{text: fmt.Sprintf("record %s: %v; %s", name, what, remedy), reason: ErrNoCommand, cause: err}
 }
 
 // launch starts a command so that it is recorded from its first instruction, by a thread made for

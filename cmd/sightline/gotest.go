@@ -104,7 +104,8 @@ func buildTest(ctx context.Context, dir, pattern, runRE, benchRE string, flags [
 	if t.Package, t.Dir, found = strings.Cut(packages[0], "\t"); !found {
 		return nil, fmt.Errorf("no package %s: go list answered %q", pattern, packages[0])
 	}
-	if t.temp, err = os.MkdirTemp("", "sightline-test-"); err != nil {
+	removeLeftovers()
+	if t.temp, err = os.MkdirTemp("", fmt.Sprintf("%s%d-", tempPrefix, os.Getpid())); err != nil {
 		return nil, fmt.Errorf("folder for the test binary: %w", err)
 	}
 	t.binary = filepath.Join(t.temp, filepath.Base(t.Package)+".test")
@@ -114,7 +115,11 @@ func buildTest(ctx context.Context, dir, pattern, runRE, benchRE string, flags [
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("building the test of %s: %w", t.Package, ctx.Err())
 		}
-		return nil, fmt.Errorf("the test of %s does not compile:\n%s", t.Package, strings.TrimRight(msg, "\n"))
+		problem := "cannot be built"
+		if strings.HasPrefix(msg, "# ") { // the compiler's messages come under the package's name
+			problem = "does not compile"
+		}
+		return nil, fmt.Errorf("the test of %s %s:\n%s", t.Package, problem, strings.TrimRight(msg, "\n"))
 	}
 	if _, err := os.Stat(t.binary); err != nil {
 		t.Close()
@@ -125,6 +130,24 @@ func buildTest(ctx context.Context, dir, pattern, runRE, benchRE string, flags [
 		return nil, err
 	}
 	return t, nil
+}
+
+// TempPrefix begins the names of folders for test binaries; the id of the process that made it
+// follows.
+const tempPrefix = "sightline-test-"
+
+// RemoveLeftovers removes the test binaries of processes that were killed.
+func removeLeftovers() {
+	old, _ := filepath.Glob(filepath.Join(os.TempDir(), tempPrefix+"*"))
+	for _, dir := range old {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), tempPrefix), "-")
+		if _, err := strconv.Atoi(pid); err != nil {
+			continue
+		}
+		if _, err := os.Stat("/proc/" + pid); errors.Is(err, os.ErrNotExist) {
+			os.RemoveAll(dir) // another user's cannot be removed, and need not
+		}
+	}
 }
 
 // ListFlags keeps the build flags that decide which files a package has: go list takes no test
@@ -184,7 +207,7 @@ func (t *goTest) checkMatch(ctx context.Context) error {
 		there = append(there[:8], "…")
 	}
 	if len(there) == 0 {
-		return fmt.Errorf("nothing in %s matches %s %s; it has none", t.Package, what, pattern)
+		return fmt.Errorf("nothing in %s matches %s %s; it has none (tests behind a build tag need -- -tags)", t.Package, what, pattern)
 	}
 	return fmt.Errorf("nothing in %s matches %s %s; it has %s", t.Package, what, pattern, strings.Join(there, ", "))
 }
@@ -208,6 +231,7 @@ func (t *goTest) command(count int, out io.Writer) *exec.Cmd {
 	cmd := exec.Command(t.binary, append(args, t.Args...)...)
 	cmd.Dir = t.Dir
 	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = endsWithUs()
 	return cmd
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sightline-dev/sightline/lspserver/lsptest"
 )
@@ -290,4 +293,78 @@ func TestServerAsAProcess(t *testing.T) {
 	if code := e.Shutdown(); code != 0 {
 		t.Errorf("exit status %d after shutdown", code)
 	}
+}
+
+// An editor that crashes takes its ends of all pipes with it, that of the log first. The recording
+// is stopped and kept, and what it recorded does not run on.
+func TestEditorCrashesWhileRecording(t *testing.T) {
+	bin, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := lsptest.NewWorkspace(t, marked, lsptest.WorkspaceOptions{})
+	state := t.TempDir()
+	t.Setenv("XDG_STATE_HOME", state)
+	cmd := exec.Command(bin, "serve")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	e := lsptest.Start(t, lsptest.Connection{
+		ReadWriteCloser: pipes{out, in},
+		Wait:            func() (int, error) { err := cmd.Wait(); return cmd.ProcessState.ExitCode(), ignoreExit(err) },
+	}, lsptest.Options{Folders: []string{w.Root}})
+	pidFile := w.Path("pid")
+	e.StartCommand("sightline.record", map[string]any{"command": []string{"sh", "-c", "echo $$ > pid.tmp && mv pid.tmp pid; while :; do :; done"}})
+	e.Await(lsptest.Reported("sh", "[1-9][0-9][0-9] samples"))
+	text, err := os.ReadFile(pidFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr.Close()
+	if code := e.Hangup(); code != 1 {
+		t.Errorf("the server ended with status %d, want 1", code)
+	}
+	for i := 0; syscall.Kill(pid, 0) == nil; i++ {
+		if i == 100 {
+			syscall.Kill(pid, syscall.SIGKILL)
+			t.Fatal("the recorded program runs on")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Chdir(w.Root)
+	list := decode[[]captureJSON](t, mustRun(t, "captures", "--json"))
+	if len(list) != 1 || list[0].Interrupted || list[0].Kinds[0].Samples < 100 {
+		t.Errorf("captures are %+v, want the one, whole", list)
+	}
+	checkStore(t)
+}
+
+type pipes struct {
+	io.ReadCloser
+	io.WriteCloser
+}
+
+func (p pipes) Close() error { return errors.Join(p.WriteCloser.Close(), p.ReadCloser.Close()) }
+
+func ignoreExit(err error) error {
+	if errors.As(err, new(*exec.ExitError)) {
+		return nil
+	}
+	return err
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sightline-dev/sightline/lspserver"
@@ -27,7 +28,9 @@ type recorder struct {
 	open func(dir string) (*store.Store, error) // the store of dir's workspace
 	// Live has every update carry the symbolized capture so far, for an editor that shows numbers
 	// while the program runs.
-	live    bool
+	live bool
+	// Bound has commands end with this process, however it ends. A test always does.
+	bound   bool
 	running sync.WaitGroup // recordings that are not stored yet
 	// Streams are given to a recorded command as they are; where out is nil its output comes as
 	// updates. A test's output always does.
@@ -141,6 +144,10 @@ func (s *session) Write(p []byte) (int, error) {
 // Folder is where the recording belongs: it decides the store and how paths are found.
 func (s *session) folder() string { return cmp.Or(s.req.Workspace, s.req.Dir, ".") }
 
+// EndsWithUs has the kernel end a command when this process is killed: nobody would stop it then.
+// The thread that starts a command stays as long as the command does (see profiler).
+func endsWithUs() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} }
+
 // ErrNothingSeen says that a target ended before one sample fell into it.
 var errNothingSeen = errors.New("no sample was taken")
 
@@ -162,6 +169,9 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 		}()
 		test, err = buildTest(build, s.req.Dir, t.Package, t.Run, t.Bench, t.Args)
 		cancel()
+		if err != nil && s.stopped() {
+			return lspserver.Result{Message: "stopped before it ran"}, nil
+		}
 		if err != nil {
 			return lspserver.Result{}, err
 		}
@@ -209,6 +219,9 @@ func (s *session) target(test *goTest) (profiler.Target, profiler.Options, error
 		cmd := exec.Command(s.req.Command[0], s.req.Command[1:]...)
 		cmd.Dir = s.req.Dir
 		cmd.Stdout, cmd.Stderr = s, s
+		if s.recorder.bound {
+			cmd.SysProcAttr = endsWithUs()
+		}
 		if s.recorder.streams.out != nil {
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = s.recorder.streams.in, s.recorder.streams.out, s.recorder.streams.err
 		}
@@ -397,7 +410,7 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 		if err := k.writer.Discard(); err != nil {
 			return lspserver.Result{}, err
 		}
-		return lspserver.Result{Failed: o.failed}, fmt.Errorf("%s: %w in %s; record something that computes for longer, or raise --freq",
+		return lspserver.Result{Failed: o.failed}, fmt.Errorf("%s: %w in %s; record something that computes for longer, or with a higher frequency",
 			c.Target, errNothingSeen, c.Length.Round(time.Millisecond))
 	}
 	s.tell(lspserver.Update{Phase: lspserver.PhaseSymbolizing, Samples: sampleCount(c)})

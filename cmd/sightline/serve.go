@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -81,9 +83,12 @@ func serve(ctx context.Context, streams streams, o serveOptions) error {
 	if err != nil {
 		return fmt.Errorf("connect to the editor: %w; it has to listen before it starts the server", err)
 	}
+	// A log line to an editor that is gone must not end the process. Ignoring the signal would be
+	// handed on to the programs it starts; being told of it is not.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	// An editor that is gone has its recording stopped; what was recorded is kept, however long that
 	// takes.
-	rec := &recorder{open: openStore, live: true}
+	rec := &recorder{open: openStore, live: true, bound: true}
 	defer rec.running.Wait()
 	code := rpc.Serve(ctx, conn, func(c rpc.Client) rpc.Server {
 		return lspserver.New(c, lspserver.Config{

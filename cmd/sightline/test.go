@@ -106,6 +106,9 @@ func (o *recordFlags) record(cmd *cobra.Command, io streams, req lspserver.Reque
 	if err != nil {
 		return err
 	}
+	if result.ID == "" {
+		return failure{result.Message}
+	}
 	if err := o.report(io, st, dir, result); err != nil {
 		return err
 	}
