@@ -8,7 +8,6 @@ import (
 	"github.com/sightline-dev/sightline/lspserver/rpc"
 	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/profiler/view"
-	"github.com/sightline-dev/sightline/sourcemap"
 )
 
 // placed is what a capture says of one version of a document: its numbers on the lines where the
@@ -41,7 +40,7 @@ func (p *placed) stale() bool { return 2*p.lost > p.measured }
 
 // annotations are the numbers to show for a document; nil where there are none.
 func (s *server) annotations(d *document) *placed {
-	if d == nil {
+	if d == nil || d.unknown {
 		return nil
 	}
 	f := s.fileOf(d)
@@ -51,18 +50,19 @@ func (s *server) annotations(d *document) *placed {
 	if p := d.placed.Load(); p != nil && p.file == f {
 		return p
 	}
-	p := place(f, d.text)
+	p := place(f, d)
 	d.placed.Store(p)
 	return p
 }
 
-// place puts a file's numbers on the lines of the present text. A line that was changed loses its
-// number, one that was only moved keeps it.
-func place(f *file, text *rpc.Text) *placed {
+// place puts a file's numbers on the lines of a document. A line that was changed loses its number,
+// one that was only moved keeps it.
+func place(f *file, d *document) *placed {
+	text := d.text
 	p := &placed{file: f, measured: len(f.lines), certain: true}
 	at := func(recorded int) (int, bool) { return recorded, true }
 	if recorded, certain := f.baseline(); recorded != nil {
-		m := sourcemap.NewLineMap(recorded, []byte(text.String()))
+		m := d.history.lineMap(f, recorded, []byte(text.String()))
 		at, p.edited, p.certain = m.Now, m.Edited(), certain
 	} else {
 		p.certain = false

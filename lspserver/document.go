@@ -22,13 +22,17 @@ type document struct {
 	real    string // path without symbolic links
 	version int32
 	text    *rpc.Text
+	history history // how text came about
+	unknown bool    // a change could not be applied: where lines are is not known
 
-	tests  func() []goTest        // found at the first call
-	placed atomic.Pointer[placed] // the numbers placed last; see annotations
+	tests     func() []goTest        // found at the first call
+	functions func() []goFunction    // found at the first call
+	placed    atomic.Pointer[placed] // the numbers placed last; see annotations
 }
 
-func newDocument(u uri.URI, path, real string, version int32, text *rpc.Text) *document {
-	d := &document{uri: u, path: path, real: real, version: version, text: text}
+func newDocument(u uri.URI, path, real string, version int32, text *rpc.Text, h history) *document {
+	d := &document{uri: u, path: path, real: real, version: version, text: text, history: h}
+	d.functions = sync.OnceValue(func() []goFunction { return goFunctions(path, text.String()) })
 	d.tests = sync.OnceValue(func() []goTest { return goTests(path, []byte(text.String())) })
 	return d
 }
@@ -125,25 +129,49 @@ func (s *server) DidOpen(_ context.Context, p *protocol.DidOpenTextDocumentParam
 	} else {
 		s.log.Info("a document that is no file here is not annotated", "uri", item.URI)
 	}
-	s.setDocument(item.URI, newDocument(item.URI, path, real, item.Version, rpc.NewText(item.Text)))
+	s.setDocument(item.URI, newDocument(item.URI, path, real, item.Version, rpc.NewText(item.Text), newHistory(item.Text)))
 	return nil
 }
 
 // DidChange implements protocol.Server. Changes of a document that was never opened have no text to
-// apply to, and changes that cannot be applied leave it as it was.
+// apply to. After one that cannot be applied the document has no numbers until its whole text comes.
 func (s *server) DidChange(_ context.Context, p *protocol.DidChangeTextDocumentParams) error {
 	d, ok := s.documents()[p.TextDocument.URI]
 	if !ok {
 		s.log.Warn("a change of a document that is not open is ignored", "uri", p.TextDocument.URI)
 		return nil
 	}
-	text, err := d.text.Apply(s.client.Encoding(), p.ContentChanges)
-	if err != nil {
-		s.log.Warn("a change was not applied: the numbers of the document may be off until it is opened again",
-			"uri", d.uri, "version", p.TextDocument.Version, "error", err)
+	text, h, unknown := d.text, d.history, d.unknown
+	enc := s.client.Encoding()
+	for i := range p.ContentChanges {
+		next, err := text.Apply(enc, p.ContentChanges[i:i+1])
+		if err != nil {
+			s.log.Warn("a change was not applied: the document has no numbers until its whole text comes",
+				"uri", d.uri, "version", p.TextDocument.Version, "error", err)
+			unknown = true
+			continue
+		}
+		if c, ok := p.ContentChanges[i].(*protocol.TextDocumentContentChangePartial); ok {
+			h = h.edited(text.String(), text.Offset(enc, c.Range.Start), text.Offset(enc, c.Range.End), c.Text)
+		} else {
+			h, unknown = newHistory(next.String()), false
+		}
+		text = next
+	}
+	next := newDocument(d.uri, d.path, d.real, p.TextDocument.Version, text, h)
+	next.unknown = unknown
+	s.setDocument(d.uri, next)
+	return nil
+}
+
+// DidSave implements protocol.Server: what is on disk now may be what is built and recorded next.
+func (s *server) DidSave(_ context.Context, p *protocol.DidSaveTextDocumentParams) error {
+	d, ok := s.documents()[p.TextDocument.URI]
+	if !ok || d.unknown {
 		return nil
 	}
-	s.setDocument(d.uri, newDocument(d.uri, d.path, d.real, p.TextDocument.Version, text))
+	next := newDocument(d.uri, d.path, d.real, d.version, d.text, d.history.saved(d.text.String()))
+	s.setDocument(d.uri, next)
 	return nil
 }
 

@@ -73,7 +73,7 @@ func (s *server) Initialize(_ context.Context, p *protocol.InitializeParams) (*p
 	return &protocol.InitializeResult{
 		ServerInfo: protocol.ServerInfo{Name: "sightline", Version: protocol.NewOptional(s.cfg.Version)},
 		Capabilities: protocol.ServerCapabilities{
-			TextDocumentSync:  &protocol.TextDocumentSyncOptions{OpenClose: &yes, Change: &incremental},
+			TextDocumentSync:  &protocol.TextDocumentSyncOptions{OpenClose: &yes, Change: &incremental, Save: protocol.Boolean(true)},
 			HoverProvider:     protocol.Boolean(true),
 			InlayHintProvider: &protocol.InlayHintOptions{ResolveProvider: &yes},
 			CodeLensProvider:  &protocol.CodeLensOptions{},

@@ -3,6 +3,7 @@ package lspserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -10,7 +11,6 @@ import (
 	"go.lsp.dev/uri"
 
 	"github.com/sightline-dev/sightline/lspserver/rpc"
-	"github.com/sightline-dev/sightline/sourcemap"
 )
 
 // A destination is where a navigating command leads, and whether the client went there.
@@ -126,9 +126,10 @@ func (s *server) goToFrame(c call, a goToFrameArgs) (any, error) {
 	// The editor's text if it is open, else the disk's, is what the line is looked up in.
 	u, paths := uri.File(path), s.paths.Load()
 	var text *rpc.Text
+	var h history
 	for _, d := range s.snapshot(c.ctx) {
 		if d.path != "" && paths.Same(d.path, path) {
-			u, text = d.uri, d.text
+			u, text, h = d.uri, d.text, d.history
 		}
 	}
 	if text == nil {
@@ -136,13 +137,15 @@ func (s *server) goToFrame(c call, a goToFrameArgs) (any, error) {
 		if err != nil {
 			return nil, errState("%s is not shown: %v", path, err)
 		}
-		text = rpc.NewText(string(data))
+		text, h = rpc.NewText(string(data)), newHistory(string(data))
 	}
 	line := a.Line
 	if f != nil {
 		if recorded, _ := f.baseline(); recorded != nil {
-			if n, ok := sourcemap.NewLineMap(recorded, []byte(text.String())).Now(line); ok {
+			if n, ok := h.lineMap(f, recorded, []byte(text.String())).Now(line); ok {
 				line = n
+			} else {
+				s.say(protocol.MessageTypeInfo, fmt.Sprintf("Line %d of %s was changed since it was recorded: this is about where it was.", line, filepath.Base(path)))
 			}
 		}
 	}

@@ -5,9 +5,9 @@ import "bytes"
 // A LineMap tells which line of a text, as it is now, is which line of the text that was recorded.
 // Lines are numbered from 1 and end with "\n", as compilers count them.
 //
-// White space is no change: a line that was indented anew, aligned by a formatter or given another
-// line ending keeps its number, also where the change is inside a string literal. A line with any
-// other change has no counterpart. Lines that keep their order are matched by a longest common
+// White space at the ends of a line is no change: a line that was indented anew or given another line
+// ending keeps its number. A line with any other change, be it a space between two words, has no
+// counterpart. Lines that keep their order are matched by a longest common
 // subsequence; of the rest, a block that was moved as a whole keeps its numbers if it has at least
 // three lines and at least one that is found only once in both texts.
 //
@@ -23,7 +23,21 @@ type LineMap struct {
 // NewLineMap compares the text that was recorded with the text as it is now. It keeps neither.
 func NewLineMap(recorded, current []byte) *LineMap {
 	a, b := splitLines(recorded), splitLines(current)
-	m := &LineMap{now: make([]int32, len(a)), then: make([]int32, len(b))}
+	m := newLineMap(len(a), len(b))
+	if d := m.compare(a, b); d != nil {
+		d.matchMoved()
+	}
+	m.countEdited()
+	return m
+}
+
+func newLineMap(recorded, current int) *LineMap {
+	return &LineMap{now: make([]int32, recorded), then: make([]int32, current)}
+}
+
+// compare matches the lines that kept their order. It returns what it compared them with, nil where
+// nothing is left to be matched.
+func (m *LineMap) compare(a, b [][]byte) *differ {
 	start := 0
 	for start < len(a) && start < len(b) && sameLine(a[start], b[start]) {
 		m.match(start, start)
@@ -34,11 +48,12 @@ func NewLineMap(recorded, current []byte) *LineMap {
 		endA, endB = endA-1, endB-1
 		m.match(endA, endB)
 	}
-	if start < endA && start < endB {
-		newDiffer(m, a, b, start, endA, endB).run()
+	if start == endA || start == endB {
+		return nil
 	}
-	m.countEdited()
-	return m
+	d := newDiffer(m, a, b, start, endA, endB)
+	d.keepOrder()
+	return d
 }
 
 // Now is the present line of a recorded line. It is false for a line that was changed or removed,
@@ -105,6 +120,13 @@ func (m *LineMap) countEdited() {
 
 // isMoved says whether recorded line i+1 is part of a moved block.
 func (m *LineMap) isMoved(i int) bool { return m.moved != nil && m.moved[i] }
+
+func (m *LineMap) markMoved(i int) {
+	if m.moved == nil {
+		m.moved = make([]bool, len(m.now))
+	}
+	m.moved[i] = true
+}
 
 // splitLines cuts a text after each "\n", without the line endings. A last line without an ending is
 // a line; an ending at the end begins none. A byte order mark is no part of the text, as editors do

@@ -16,7 +16,7 @@ const maxDiffWork = 3 << 20
 // A differ matches the lines of two texts between their common beginning and end.
 //
 // The module golang.org/x/tools has a line diff, which github.com/aymanbagabas/go-udiff copies; it
-// gives up being exact after some fifty edits, and neither knows of white space or moved blocks.
+// gives up being exact after some fifty edits, and neither knows of indentation or moved blocks.
 type differ struct {
 	m     *LineMap
 	texts [2][][]byte // all lines of the recorded and the present text
@@ -25,13 +25,12 @@ type differ struct {
 	keys  []lineKey   // by id
 	table []keySlot   // hash table of keys: a power of two, at most half full
 	seed  maphash.Seed
-	buf   []byte
 	work  int // what is left of maxDiffWork
 }
 
-// A lineKey is a line's content but for its white space.
+// A lineKey is a line's content but for the white space at its ends.
 type lineKey struct {
-	text    []byte   // of the first line that has it
+	text    []byte   // trimmed
 	count   [2]int32 // lines between that have it, in the recorded and the present text
 	trivial bool     // neither a letter nor a digit: blank lines, closing braces
 }
@@ -61,16 +60,8 @@ func newDiffer(m *LineMap, recorded, current [][]byte, start, endRecorded, endCu
 
 // key is the id of a line's content, which it adds if it is told to.
 func (d *differ) key(line []byte, add bool) (int32, bool) {
-	if cap(d.buf) < len(line) {
-		d.buf = make([]byte, 2*len(line))
-	}
-	buf, n, class := d.buf[:len(line)], 0, uint8(0)
-	for _, c := range line { // without branches, which would be mispredicted at each word
-		buf[n] = c
-		n += int(byteClass[c] & 1)
-		class |= byteClass[c]
-	}
-	h := maphash.Bytes(d.seed, buf[:n])
+	line = trim(line)
+	h := maphash.Bytes(d.seed, line)
 	mask := uint64(len(d.table) - 1)
 	for at := h & mask; ; at = (at + 1) & mask {
 		slot := d.table[at]
@@ -78,61 +69,41 @@ func (d *differ) key(line []byte, add bool) (int32, bool) {
 		case slot.id == 0 && !add:
 			return 0, false
 		case slot.id == 0:
-			d.keys = append(d.keys, lineKey{text: line, trivial: class&wordByte == 0})
+			d.keys = append(d.keys, lineKey{text: line, trivial: !slices.ContainsFunc(line, isWord)})
 			d.table[at] = keySlot{h, int32(len(d.keys))}
 			return int32(len(d.keys) - 1), true
-		case slot.hash == h && sameLine(d.keys[slot.id-1].text, line):
+		case slot.hash == h && bytes.Equal(d.keys[slot.id-1].text, line):
 			return slot.id - 1, true
 		}
 	}
 }
 
-// byteClass tells white space (0), letters and digits (3) and what else there is (1).
-var byteClass = func() (class [256]uint8) {
-	for i := range class {
-		switch c := byte(i); {
-		case isSpace(c):
-		case c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80:
-			class[c] = 1 | wordByte
-		default:
-			class[c] = 1
-		}
-	}
-	return class
-}()
-
-const wordByte = 2
+// isWord tells letters and digits from white space and punctuation.
+func isWord(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80
+}
 
 func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
 
-// sameLine is equalButSpace, quick where the lines are equal.
-func sameLine(a, b []byte) bool { return bytes.Equal(a, b) || equalButSpace(a, b) }
-
-// equalButSpace says whether two lines have the same content but for white space.
-func equalButSpace(a, b []byte) bool {
-	i, j := 0, 0
-	for {
-		for i < len(a) && isSpace(a[i]) {
-			i++
-		}
-		for j < len(b) && isSpace(b[j]) {
-			j++
-		}
-		if i == len(a) || j == len(b) {
-			return i == len(a) && j == len(b)
-		}
-		if a[i] != b[j] {
-			return false
-		}
-		i, j = i+1, j+1
+// trim is a line without the white space at its ends.
+func trim(line []byte) []byte {
+	for len(line) > 0 && isSpace(line[0]) {
+		line = line[1:]
 	}
+	for len(line) > 0 && isSpace(line[len(line)-1]) {
+		line = line[:len(line)-1]
+	}
+	return line
 }
 
-func (d *differ) run() {
+// sameLine says whether two lines have the same content but for white space at their ends.
+func sameLine(a, b []byte) bool { return bytes.Equal(a, b) || bytes.Equal(trim(a), trim(b)) }
+
+// keepOrder matches the lines that kept their order.
+func (d *differ) keepOrder() {
 	d.matchInOrder()
 	d.slide()
 	d.dropStray()
-	d.matchMoved()
 }
 
 // matchInOrder matches a longest common subsequence of the lines that both texts have, by Eugene
@@ -389,12 +360,9 @@ func (d *differ) matchMoved() {
 			if !ok {
 				continue
 			}
-			if d.m.moved == nil {
-				d.m.moved = make([]bool, len(now))
-			}
 			for n := range rest.lines {
 				d.m.match(rest.from+n, rest.to+n)
-				d.m.moved[rest.from+n] = true
+				d.m.markMoved(rest.from + n)
 			}
 		}
 	}
