@@ -22,7 +22,6 @@ type placed struct {
 	certain   bool             // the source was recorded, so drift is known
 	mostSelf  int64            // largest weight of one line by itself
 	mostTotal int64            // and with all it calls
-	mostIn    int64            // and of one function
 }
 
 type placedLine struct {
@@ -90,7 +89,6 @@ func place(f *file, d *document) *placed {
 		}
 		if ok {
 			p.functions = append(p.functions, placedFunction{fn, n})
-			p.mostIn = max(p.mostIn, fn.Total.Weight)
 		}
 	}
 	slices.SortStableFunc(p.functions, func(a, b placedFunction) int { return cmp.Compare(a.now, b.now) })
@@ -130,29 +128,20 @@ func (m metric) cost(self, total profile.Measure) profile.Measure {
 	return total
 }
 
-// scale is the one scale that all times of the file are written in.
-func (p *placed) scale(m metric) Scale {
-	most := max(p.mostTotal, p.mostIn)
-	if m.Measure == measureSelf {
-		most = p.mostSelf
-	}
-	return ScaleFor(most, p.file.capture.profile.Unit)
-}
-
 // over says whether a weight reaches a threshold, in percent of the whole profile.
 func (l *loaded) over(weight int64, threshold float64) bool {
 	return weight > 0 && 100*float64(weight) >= threshold*float64(l.total.Weight)
 }
 
 // words writes a weight as the metric wants it: "34.1% · 1.2 s".
-func (l *loaded) words(weight int64, form string, scale Scale) string {
+func (l *loaded) words(weight int64, form string) string {
 	switch form {
 	case formPercent:
 		return Percent(weight, l.total.Weight)
 	case formTime:
-		return scale.Format(weight)
+		return Weight(weight, l.profile.Unit)
 	}
-	return Percent(weight, l.total.Weight) + " · " + scale.Format(weight)
+	return Percent(weight, l.total.Weight) + " · " + Weight(weight, l.profile.Unit)
 }
 
 // on is the number on a 0-based line of the document, or nil.

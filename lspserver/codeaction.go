@@ -84,7 +84,7 @@ func (s *server) numberActions(d *document, line int, add addAction) {
 	m, set := s.shown()
 	if a != nil && !a.stale() {
 		for _, fn := range a.hot(set.lensThreshold) {
-			if end := a.endOf(fn); fn.now <= line && line <= end {
+			if end := a.endOf(d, fn); fn.now <= line && line <= end {
 				c := s.functionCommand(d, a, fn, m)
 				add("", fmt.Sprintf("Go to the hottest line of %s (%s)", fn.Name, c.Title), c)
 			}

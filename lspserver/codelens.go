@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"go.lsp.dev/protocol"
@@ -35,7 +37,7 @@ func (s *server) CodeLens(ctx context.Context, p *protocol.CodeLensParams) ([]pr
 	}
 	if set.lensFunctions {
 		if a := s.annotations(d); a != nil && a.stale() {
-			add(0, s.staleCommand(a))
+			add(0, s.staleCommand(d, a))
 		} else if a != nil {
 			for _, fn := range a.hot(set.lensThreshold) {
 				add(fn.now, s.functionCommand(d, a, fn, m))
@@ -78,56 +80,86 @@ const lensRanks = 20
 // functionCommand says what a function costs and leads to its hottest line.
 func (s *server) functionCommand(d *document, a *placed, fn placedFunction, m metric) *protocol.Command {
 	l := a.file.capture
-	scale := a.scale(metric{Measure: measureTotal})
-	title := "total " + l.words(fn.Total.Weight, m.Form, scale)
+	title := "total " + l.words(fn.Total.Weight, m.Form)
 	if fn.Self.Weight == fn.Total.Weight {
-		title = "self " + l.words(fn.Self.Weight, m.Form, scale)
+		title = "self " + l.words(fn.Self.Weight, m.Form)
 	} else if fn.Self.Weight > 0 {
 		form := m.Form
 		if form == formBoth {
 			form = formPercent // the time is small beside the total's, and the title long enough
 		}
-		title += ", self " + l.words(fn.Self.Weight, form, scale)
+		title += ", self " + l.words(fn.Self.Weight, form)
 	}
 	if fn.rank > 0 && fn.rank <= lensRanks {
 		title += fmt.Sprintf(", #%d", fn.rank)
 	}
-	line := a.hottestOf(fn)
+	line := a.hottestOf(d, fn, m)
 	return command("sightline.goToFrame", title, "go to the hottest line of "+fn.Name,
 		goToFrameArgs{URI: string(d.uri), Line: line + 1})
 }
 
-// endOf is the last 0-based line that may belong to a function: the one before the next function.
-func (p *placed) endOf(fn placedFunction) int {
+// endOf is the last 0-based line of a function. Closures belong to the function around them. In Go
+// the source tells; elsewhere it is the line before the next function that has a cost and does not
+// lie in this one.
+func (p *placed) endOf(d *document, fn placedFunction) int {
+	var inner *goFunction
+	for _, g := range d.functions() {
+		if g.first != fn.now {
+			continue
+		}
+		if g.closure == isClosure(fn.Name) {
+			return g.last
+		}
+		inner = &g
+	}
+	if inner != nil {
+		return inner.last
+	}
 	for _, other := range p.functions {
-		if other.now > fn.now {
+		if other.now > fn.now && !isNested(other.Name, fn.Name) {
 			return other.now - 1
 		}
 	}
 	return math.MaxInt32
 }
 
-// hottestOf is the 0-based line of a function with the most weight of its own; the function's first
-// where none has a number.
-func (p *placed) hottestOf(fn placedFunction) int {
-	best, most := fn.now, int64(-1)
-	for _, l := range p.within(fn.now, p.endOf(fn)) {
-		if w := l.Self.Weight; w > most {
+// goClosure is how the Go linker names closures: "p.F.func1", "p.F.func1.2", "p.F.gowrap1".
+var goClosure = regexp.MustCompile(`\.(func|gowrap|deferwrap)?[0-9]+$`)
+
+func isClosure(name string) bool { return goClosure.MatchString(name) }
+
+// isNested says whether a function lies in another, as names tell: "f.func1", "f::{closure}".
+func isNested(name, outer string) bool {
+	rest, ok := strings.CutPrefix(name, outer)
+	return ok && (strings.HasPrefix(rest, ".") || strings.HasPrefix(rest, "::"))
+}
+
+// hottestOf is the 0-based hottest line of a function: the one inside with the highest number, as the
+// hints show it; the first of several. A function's head has the cost of entering it, and what is
+// measured there is rarely what to look at, so it is the answer only where nothing else has a number.
+func (p *placed) hottestOf(d *document, fn placedFunction, m metric) int {
+	best, most := fn.now, int64(0)
+	for _, l := range p.within(fn.now+1, p.endOf(d, fn)) {
+		if w := m.cost(l.Self, l.Total).Weight; w > most {
 			best, most = l.now, w
 		}
 	}
 	return best
 }
 
-// staleCommand tells that numbers are not shown, and clears them for good.
-func (s *server) staleCommand(a *placed) *protocol.Command {
-	return command("sightline.clear", s.staleNotice(a), "hide this notice until there is a new capture", nil)
+// staleCommand tells that numbers are not shown, and clears those of this document for good.
+func (s *server) staleCommand(d *document, a *placed) *protocol.Command {
+	return command("sightline.clear", s.staleNotice(a), "hide this notice until there is a new capture", clearArgs{URI: string(d.uri)})
 }
 
 // staleNotice says why a document has no numbers although a capture touches it.
 func (s *server) staleNotice(a *placed) string {
-	return fmt.Sprintf("profiled %s, but %d of %s have changed since: profile again",
-		Age(s.age(a.file.capture)), a.lost, plural(int64(a.measured), "measured line"))
+	have := "have"
+	if a.lost == 1 {
+		have = "has"
+	}
+	return fmt.Sprintf("profiled %s, but %d of %s %s changed since: profile again",
+		Age(s.age(a.file.capture)), a.lost, plural(int64(a.measured), "measured line"), have)
 }
 
 // age is how long ago a capture ended.

@@ -55,7 +55,7 @@ func (s *server) linesOf(ctx context.Context, p rpc.LinesParams) (*rpc.LinesResu
 		return res, nil
 	}
 	m, set := s.shown()
-	scale, most := a.scale(m), a.mostTotal
+	most := a.mostTotal
 	if m.Measure == measureSelf {
 		most = a.mostSelf
 	}
@@ -66,7 +66,7 @@ func (s *server) linesOf(ctx context.Context, p rpc.LinesParams) (*rpc.LinesResu
 			c.Heat = float64(cost.Weight) / float64(most)
 		}
 		if l.over(cost.Weight, set.hintThreshold) {
-			c.Text = l.words(cost.Weight, m.Form, scale)
+			c.Text = l.words(cost.Weight, m.Form)
 		}
 		res.Lines = append(res.Lines, c)
 	}

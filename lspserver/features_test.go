@@ -31,8 +31,8 @@ func TestLenses(t *testing.T) {
 	}
 	l := s.Lens(s.path("fib/fib.go"), "#1")
 	var to struct{ Range protocol.Range }
-	if err := json.Unmarshal(s.Run(l.Command, l.Arguments), &to); err != nil || to.Range.Start.Line != 4 {
-		t.Errorf("the lens of Fib leads to line %d (%v), want its hottest, 5", to.Range.Start.Line+1, err)
+	if err := json.Unmarshal(s.Run(l.Command, l.Arguments), &to); err != nil || to.Range.Start.Line != 7 {
+		t.Errorf("the lens of Fib leads to line %d (%v), want its hottest, 8", to.Range.Start.Line+1, err)
 	}
 	s.Await(lsptest.ShownDocument("/fib.go"))
 }

@@ -378,15 +378,15 @@ func TestPositionsPastTheEnd(t *testing.T) {
 	}
 }
 
-// Lines and functions of a file are written on one scale, that of the largest.
-func TestOneScale(t *testing.T) {
+// Each weight is written in the step that suits it: none loses its digits beside a larger one.
+func TestSmallBesideLarge(t *testing.T) {
 	s := start(t, fib, setup{captures: []string{`cpu ns
-fib.Fib@fib/fib.go:4|start=3|entry 600000000
-fib.Fib@fib/fib.go:7|start=3|entry 500000000
+fib.Fib@fib/fib.go:4|start=3|entry 5800000000
+fib.Fib@fib/fib.go:7|start=3|entry 199000000
 `}})
 	s.Open(s.path("fib/fib.go"))
-	s.wantHints("fib/fib.go", "4: 54.5% · 0.6 s", "7: 45.5% · 0.5 s")
-	if diff := cmp.Diff([]string{"3: self 100.0% · 1.1 s, #1"}, s.lenses("fib/fib.go")); diff != "" {
+	s.wantHints("fib/fib.go", "4: 96.7% · 5.8 s", "7: 3.3% · 199 ms")
+	if diff := cmp.Diff([]string{"3: self 100.0% · 6.0 s, #1"}, s.lenses("fib/fib.go")); diff != "" {
 		t.Errorf("lenses (-want +got):\n%s", diff)
 	}
 }

@@ -39,7 +39,7 @@ func (s *server) InlayHint(ctx context.Context, p *protocol.InlayHintParams) ([]
 	if a == nil || a.stale() {
 		return hints, nil
 	}
-	scale, enc := a.scale(m), s.client.Encoding()
+	enc := s.client.Encoding()
 	first, last := lineRange(p.Range)
 	data := dataOf(a)
 	padding := true
@@ -54,7 +54,7 @@ func (s *server) InlayHint(ctx context.Context, p *protocol.InlayHintParams) ([]
 		}
 		hints = append(hints, protocol.InlayHint{
 			Position:    end,
-			Label:       protocol.String(a.file.capture.words(cost.Weight, m.Form, scale)),
+			Label:       protocol.String(a.file.capture.words(cost.Weight, m.Form)),
 			PaddingLeft: &padding,
 			Data:        data(l.Line.Line),
 		})

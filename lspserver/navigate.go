@@ -79,7 +79,7 @@ func (s *server) hotLine(c call, a hotLineArgs, step int) (any, error) {
 		}
 	}
 	to := s.destination(d.uri, d.text, best.now)
-	to.Label = p.file.capture.words(m.cost(best.Self, best.Total).Weight, m.Form, p.scale(m))
+	to.Label = p.file.capture.words(m.cost(best.Self, best.Total).Weight, m.Form)
 	s.show(c.ctx, to)
 	return to, nil
 }

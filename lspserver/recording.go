@@ -467,8 +467,9 @@ func (s *server) report(res *recordingResult, result Result, err error, output *
 	}
 }
 
-// hottest is the line of the workspace that most time is spent in, with what it calls outside of the
-// workspace: what a person can change. It is as recorded; nil where no sample comes by the workspace.
+// hottest is the hottest line of the function of the workspace that most time is spent in, with what
+// it calls outside of the workspace: what a person can change. It is as recorded, and the line that
+// the function's lens leads to; nil where no sample comes by the workspace.
 func (s *server) hottest(w *workspace, l *loaded) *destination {
 	paths := s.paths.Load()
 	root := paths.Canonical(w.root)
@@ -478,9 +479,9 @@ func (s *server) hottest(w *workspace, l *loaded) *destination {
 			own[f.path] = f
 		}
 	}
-	type line struct {
-		file string
-		line int
+	type line struct { // or a function, by its name
+		file, function string
+		line           int
 	}
 	// The innermost line of the workspace on each stack; parents come before their children.
 	parents, leaves := l.profile.Stacks.Columns()
@@ -488,27 +489,50 @@ func (s *server) hottest(w *workspace, l *loaded) *destination {
 	for id := 1; id < len(parents); id++ {
 		innermost[id] = innermost[parents[id]]
 		if f := &l.profile.Frames[leaves[id]]; f.Line > 0 && own[f.File] != nil {
-			innermost[id] = line{f.File, f.Line}
+			innermost[id] = line{f.File, f.Func, f.Line}
 		}
 	}
-	weights := map[line]int64{}
+	lines, functions := map[line]int64{}, map[line]int64{}
 	for i, id := range l.profile.Samples.Stack {
-		weights[innermost[id]] += l.profile.Samples.Weight[i]
-	}
-	delete(weights, line{})
-	var best line
-	for at, weight := range weights {
-		if c := cmp.Or(cmp.Compare(weight, weights[best]), cmp.Compare(best.file, at.file), best.line-at.line); c > 0 || best == (line{}) {
-			best = at
+		if at := innermost[id]; at.file != "" {
+			lines[at] += l.profile.Samples.Weight[i]
+			at.line = 0
+			functions[at] += l.profile.Samples.Weight[i]
 		}
 	}
-	if best == (line{}) {
+	heaviest := func(weights map[line]int64, candidate func(line) bool) (best line, found bool) {
+		for at, weight := range weights {
+			c := cmp.Or(cmp.Compare(weight, weights[best]), cmp.Compare(best.file, at.file), cmp.Compare(best.line, at.line), cmp.Compare(best.function, at.function))
+			if candidate(at) && (c > 0 || !found) {
+				best, found = at, true
+			}
+		}
+		return best, found
+	}
+	function, found := heaviest(functions, func(line) bool { return true })
+	if !found {
 		return nil
 	}
-	f := own[best.file]
+	f := own[function.file]
 	recorded, _ := f.baseline()
-	to := s.destination(uri.File(f.local), rpc.NewText(string(recorded)), best.line-1)
-	to.Label = Percent(weights[best], l.total.Weight)
+	text := string(recorded)
+	d := newDocument(uri.File(f.local), f.local, f.local, 0, rpc.NewText(text), newHistory(text))
+	m, _ := s.shown()
+	p := place(f, d)
+	for _, fn := range p.functions {
+		if fn.Name != function.function {
+			continue
+		}
+		to := s.destination(d.uri, d.text, p.hottestOf(d, fn, m))
+		if at := p.on(int(to.Range.Start.Line)); at != nil {
+			to.Label = l.words(m.cost(at.Self, at.Total).Weight, m.Form)
+			return to
+		}
+	}
+	// The function's begin is not known: its line that most time is spent in.
+	at, _ := heaviest(lines, func(at line) bool { return at.file == function.file && at.function == function.function })
+	to := s.destination(d.uri, d.text, at.line-1)
+	to.Label = l.words(lines[at], m.Form)
 	return to
 }
 

@@ -110,9 +110,9 @@ func TestProfileTest(t *testing.T) {
 	id := s.put(s.capture(fibCPU, nil))
 	run.finish(lspserver.Result{ID: id}, nil)
 	res := answer(t, call)
-	message := "TestFib/small: 5 samples in 10.5 s, hottest fib.go:4 (49.0%)"
+	message := "TestFib/small: 5 samples in 10.5 s, hottest fib.go:7 (50.0% · 5.0 s)"
 	if res.Capture != string(id) || res.Root != s.dir || res.Failed || res.Discarded || res.Message != message ||
-		res.Samples != 5 || res.Milliseconds != 10500 || res.Hottest == nil || res.Hottest.Range.Start.Line != 3 {
+		res.Samples != 5 || res.Milliseconds != 10500 || res.Hottest == nil || res.Hottest.Range.Start.Line != 6 {
 		t.Errorf("result is %+v", res)
 	}
 	s.Await(lsptest.Ended("TestFib/small", "^"+message[:20]), lsptest.Shown("^"+message[:20]),
@@ -434,10 +434,10 @@ runtime.gc@runtime/x.go:9|entry 60 task=2
 `, nil))
 	run.finish(lspserver.Result{ID: id, Message: "3 runs"}, nil)
 	res := answer(t, call)
-	if want := "the tests of fib: 4 samples in 1.0 s, hottest fib.go:7 (33.3%)"; res.Message != want {
+	if want := "the tests of fib: 4 samples in 1.0 s, hottest fib.go:7 (33.3% · 50 ns)"; res.Message != want {
 		t.Errorf("the message is %q, want %q", res.Message, want)
 	}
-	s.Await(lsptest.Shown(`hottest fib.go:7 \(33\.3%\)\. 3 runs$`))
+	s.Await(lsptest.Shown(`hottest fib.go:7 \(33\.3% · 50 ns\)\. 3 runs$`))
 	if got := s.Hover(s.path("fib/fib.go"), `Fib\(n-1`); strings.Contains(got, "Threads") {
 		t.Errorf("threads of one name are told apart:\n%s", got)
 	}

@@ -94,13 +94,14 @@ type server struct {
 	mu         sync.Mutex // guards what follows; never held while anything waits
 	workspaces []*workspace
 	settings   *settings
-	metric     metric              // shown now: the settings' until setMetric
-	opened     *openedCapture      // opened by hand; nil: the newest that touches the document
-	hidden     map[captureKey]bool // cleared away; copied when it changes
-	live       *loaded             // what the recording under way has so far; nil
-	recording  *recording          // under way; nil
-	complained map[store.ID]bool   // captures whose failure was told
-	told       map[string]bool     // settings' mistakes that were told
+	metric     metric                         // shown now: the settings' until setMetric
+	opened     *openedCapture                 // opened by hand; nil: the newest that touches the document
+	hidden     map[captureKey]bool            // cleared away; copied when it changes
+	hiddenIn   map[string]map[captureKey]bool // cleared away for one document, by its path; copied when it changes
+	live       *loaded                        // what the recording under way has so far; nil
+	recording  *recording                     // under way; nil
+	complained map[store.ID]bool              // captures whose failure was told
+	told       map[string]bool                // settings' mistakes that were told
 }
 
 // An openedCapture is one that a person asked to see.

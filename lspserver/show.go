@@ -2,6 +2,7 @@ package lspserver
 
 import (
 	"errors"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -42,7 +43,7 @@ func (s *server) showState() showState {
 func (s *server) openCapture(_ call, a openCaptureArgs) (any, error) {
 	if a.Capture == "" {
 		s.mu.Lock()
-		s.opened, s.hidden = nil, nil
+		s.opened, s.hidden, s.hiddenIn = nil, nil, nil
 		s.mu.Unlock()
 		s.refresh.all()
 		return s.showState(), nil
@@ -58,7 +59,7 @@ func (s *server) openCapture(_ call, a openCaptureArgs) (any, error) {
 	opened := &openedCapture{w, w.storePath(), id}
 	w.mu.Unlock()
 	s.mu.Lock()
-	s.opened, s.hidden = opened, nil
+	s.opened, s.hidden, s.hiddenIn = opened, nil, nil
 	s.mu.Unlock()
 	s.refresh.all()
 	return s.showState(), nil
@@ -146,8 +147,15 @@ func newest(ref string) (n int, ok bool) {
 
 type noArgs struct{}
 
+type clearArgs struct {
+	URI string `json:"uri,omitempty"` // the only document to hide numbers of; "" for all
+}
+
 // clear hides all that is stored now. What is recorded later is shown again.
-func (s *server) clear(call, noArgs) (any, error) {
+func (s *server) clear(c call, a clearArgs) (any, error) {
+	if a.URI != "" {
+		return s.clearDocument(c, a)
+	}
 	hidden := map[captureKey]bool{}
 	for _, w := range s.allWorkspaces() {
 		s.list(w)
@@ -159,6 +167,31 @@ func (s *server) clear(call, noArgs) (any, error) {
 	}
 	s.mu.Lock()
 	s.opened, s.hidden, s.live = nil, hidden, nil
+	s.mu.Unlock()
+	s.refresh.all()
+	return s.showState(), nil
+}
+
+// clearDocument hides all that is stored now of one document.
+func (s *server) clearDocument(c call, a clearArgs) (any, error) {
+	d, err := s.documentNamed(c.ctx, "sightline.clear", a.URI)
+	if err != nil {
+		return nil, err
+	}
+	of := map[captureKey]bool{}
+	for _, c := range s.candidates(d) {
+		of[captureKey{c.workspace.root, c.meta.ID}] = true
+	}
+	s.mu.Lock()
+	if s.opened != nil {
+		of[captureKey{s.opened.workspace.root, s.opened.id}] = true
+	}
+	hidden := maps.Clone(s.hiddenIn)
+	if hidden == nil {
+		hidden = map[string]map[captureKey]bool{}
+	}
+	hidden[d.path] = of
+	s.hiddenIn = hidden
 	s.mu.Unlock()
 	s.refresh.all()
 	return s.showState(), nil

@@ -71,29 +71,6 @@ func Weight(w int64, unit profile.Unit) string {
 	return scaled(float64(w), stepsOf(unit))
 }
 
-// A Scale writes several weights in one step, so that a column of them can be compared by eye.
-// The zero Scale is not valid.
-type Scale struct{ step step }
-
-// ScaleFor is the scale of a column whose largest weight is most.
-func ScaleFor(most int64, unit profile.Unit) Scale {
-	return Scale{stepFor(math.Abs(float64(most)), stepsOf(unit))}
-}
-
-// Format writes w: one decimal, two where one would say nothing ("0.03 s"), and "<0.01 s" for less.
-func (s Scale) Format(w int64) string {
-	v := float64(w) / s.step.size
-	switch a := math.Abs(v); {
-	case w == 0 || s.step.size == 1:
-		return strconv.FormatInt(w, 10) + s.step.suffix
-	case a < 0.005:
-		return "<0.01" + s.step.suffix
-	case a < 0.095:
-		return strconv.FormatFloat(v, 'f', 2, 64) + s.step.suffix
-	}
-	return number(v) + s.step.suffix
-}
-
 // Age is how long ago something was: "just now", "34 s ago", "12 min ago", "3 h ago", "5 days ago".
 func Age(d time.Duration) string {
 	switch {

@@ -51,28 +51,12 @@ func TestWording(t *testing.T) {
 	}
 }
 
-// One file has one scale: small weights are written in the step of the largest.
-func TestScale(t *testing.T) {
-	s := ScaleFor(1.2e9, profile.Nanoseconds)
-	for w, want := range map[int64]string{
-		1.2e9: "1.2 s", 340e6: "0.3 s", 34e6: "0.03 s", 1e6: "<0.01 s", 0: "0 s", 96e6: "0.1 s",
-	} {
-		if got := s.Format(w); got != want {
-			t.Errorf("Format(%d) = %q, want %q", w, got, want)
-		}
-	}
-	if got := ScaleFor(0, profile.Number).Format(7); got != "7" {
-		t.Errorf("count = %q", got)
-	}
-}
-
 // A hint's label fits whatever the weights are.
 func TestLabelsAreShort(t *testing.T) {
 	for _, unit := range []profile.Unit{profile.Nanoseconds, profile.Bytes, profile.Cycles, profile.Number} {
 		for w := int64(1); w > 0 && w < 1<<56; w = w*7/2 + 1 {
-			s := ScaleFor(w, unit)
 			for _, part := range []int64{w, w/3 + 1, w/50 + 1, w/2000 + 1} {
-				if label := Percent(part, w) + " · " + s.Format(part); utf8.RuneCountInString(label) > 20 {
+				if label := Percent(part, w) + " · " + Weight(part, unit); utf8.RuneCountInString(label) > 20 {
 					t.Errorf("%q is longer than 20 characters", label)
 				}
 			}

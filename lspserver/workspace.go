@@ -3,6 +3,7 @@ package lspserver
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -353,6 +354,7 @@ func (s *server) relist() {
 		changed = s.list(w) || changed
 	}
 	if changed {
+		s.removedOpened()
 		s.refresh.all()
 	}
 }
@@ -363,7 +365,7 @@ func (s *server) relist() {
 func (s *server) fileOf(d *document) *file {
 	s.mu.Lock()
 	live, opened, paths := s.live, s.opened, s.paths.Load()
-	hidden := s.hidden
+	hidden, hiddenHere := s.hidden, s.hiddenIn[d.path]
 	s.mu.Unlock()
 	if live != nil {
 		if f := live.of(d, paths); f != nil {
@@ -371,15 +373,21 @@ func (s *server) fileOf(d *document) *file {
 		}
 	}
 	if opened != nil {
+		if hiddenHere[captureKey{opened.workspace.root, opened.id}] {
+			return nil
+		}
 		l, err := s.load(opened.workspace, opened.id)
-		if err != nil {
+		switch {
+		case err == nil:
+			return l.of(d, paths)
+		case !errors.Is(err, store.ErrNoCapture):
 			s.complain(opened.id, err)
 			return nil
 		}
-		return l.of(d, paths)
+		s.letGo(opened)
 	}
 	for _, c := range s.candidates(d) {
-		if hidden[captureKey{c.workspace.root, c.meta.ID}] {
+		if key := (captureKey{c.workspace.root, c.meta.ID}); hidden[key] || hiddenHere[key] {
 			continue
 		}
 		l, err := s.load(c.workspace, c.meta.ID)
@@ -392,6 +400,38 @@ func (s *server) fileOf(d *document) *file {
 		}
 	}
 	return nil
+}
+
+// letGo goes back to the newest captures where the one that was opened is not stored any more, and
+// says so.
+func (s *server) letGo(opened *openedCapture) {
+	s.mu.Lock()
+	still := s.opened == opened
+	if still {
+		s.opened = nil
+	}
+	s.mu.Unlock()
+	if still {
+		s.say(protocol.MessageTypeInfo, "Capture "+string(opened.id)+" was removed: the newest is shown again.")
+		s.refresh.all()
+	}
+}
+
+// removedOpened lets the opened capture go where it is not among those of its store any more.
+func (s *server) removedOpened() {
+	s.mu.Lock()
+	opened := s.opened
+	s.mu.Unlock()
+	if opened == nil {
+		return
+	}
+	w := opened.workspace
+	w.mu.Lock()
+	there := !w.listed || slices.ContainsFunc(w.metas, func(m store.Meta) bool { return m.ID == opened.id })
+	w.mu.Unlock()
+	if !there {
+		s.letGo(opened)
+	}
 }
 
 // complain tells once that a capture cannot be read.
