@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -15,20 +16,20 @@ import (
 
 // A captureJSON is one capture as `captures --json` and `show --json` print it.
 type captureJSON struct {
-	ID          store.ID          `json:"id"`
-	Target      string            `json:"target"`
-	Engine      string            `json:"engine"`
-	Machine     string            `json:"machine,omitempty"`
-	Start       time.Time         `json:"start"`
-	Length      int64             `json:"length"`
-	Kinds       []kindJSON        `json:"kinds"`
-	Bytes       int64             `json:"bytes"`
-	Pinned      bool              `json:"pinned"`
-	Interrupted bool              `json:"interrupted"`
-	Note        string            `json:"note,omitempty"`
-	Warnings    []profile.Warning `json:"warnings,omitempty"`
-	Mappings    []mappingJSON     `json:"mappings,omitempty"`
-	Files       []string          `json:"files,omitempty"`
+	ID          store.ID      `json:"id"`
+	Target      string        `json:"target"`
+	Engine      string        `json:"engine"`
+	Machine     string        `json:"machine,omitempty"`
+	Start       time.Time     `json:"start"`
+	Length      int64         `json:"length"`
+	Kinds       []kindJSON    `json:"kinds"`
+	Bytes       int64         `json:"bytes"`
+	Pinned      bool          `json:"pinned"`
+	Interrupted bool          `json:"interrupted"`
+	Note        string        `json:"note,omitempty"`
+	Warnings    []warningJSON `json:"warnings,omitempty"`
+	Mappings    []mappingJSON `json:"mappings,omitempty"`
+	Files       []string      `json:"files,omitempty"`
 }
 
 type kindJSON struct {
@@ -45,11 +46,25 @@ type mappingJSON struct {
 	Deleted bool   `json:"deleted,omitempty"`
 }
 
+type warningJSON struct {
+	Kind  profile.WarningKind `json:"kind"`
+	Text  string              `json:"text"`
+	Count int64               `json:"count,omitempty"`
+}
+
+func warningsToJSON(warnings []profile.Warning) []warningJSON {
+	var out []warningJSON
+	for _, w := range warnings {
+		out = append(out, warningJSON(w))
+	}
+	return out
+}
+
 func captureToJSON(m store.Meta) captureJSON {
 	c := captureJSON{
 		ID: m.ID, Target: m.Target.String(), Engine: m.Engine, Machine: m.Machine, Start: m.Start,
 		Length: int64(m.Length), Kinds: []kindJSON{}, Bytes: m.Bytes, Pinned: m.Pinned,
-		Interrupted: m.Interrupted, Note: m.Note, Warnings: m.Warnings,
+		Interrupted: m.Interrupted, Note: m.Note, Warnings: warningsToJSON(m.Warnings),
 	}
 	for _, k := range m.Kinds {
 		c.Kinds = append(c.Kinds, kindJSON{k.Kind, k.Unit, int64(k.Samples), k.Weight})
@@ -105,13 +120,23 @@ place in this list: @ is the newest, @2 the one before.`,
 					marks += " " + m.Note
 				}
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s%s\n", m.ID, age(m.Start), samples, weight,
-					lspserver.Weight(m.Bytes, profile.Bytes), cut(m.Target.String(), 60), marks)
+					lspserver.Weight(m.Bytes, profile.Bytes), cut(expand(m.Target.String()), 60), marks)
 			}
 			return w.Flush()
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// AtLeast demands a number of arguments, else says what the command takes.
+func atLeast(n int, takes string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) < n {
+			return errors.New(takes)
+		}
+		return nil
+	}
 }
 
 // OneCapture gives a command its store and the capture that its first argument names, the newest
@@ -177,7 +202,7 @@ func newRemove(io streams) *cobra.Command {
 	return &cobra.Command{
 		Use:   "rm CAPTURE…",
 		Short: "Remove captures",
-		Args:  cobra.MinimumNArgs(1),
+		Args:  atLeast(1, "rm takes the captures to remove; `sightline captures` lists them"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			st, err := storeOf(cmd)
 			if err != nil {
@@ -231,7 +256,7 @@ func newNote(io streams) *cobra.Command {
 		Use:     "note CAPTURE TEXT…",
 		Short:   "Write a note on a capture",
 		Example: "  sightline note @ before the cache",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    atLeast(1, "note takes a capture and a text; no text removes the note"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			st, id, err := oneCapture(cmd, args)
 			if err != nil {

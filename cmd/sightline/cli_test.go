@@ -326,6 +326,13 @@ func TestBadInput(t *testing.T) {
 		{"test -run TestNone", []string{"matches -run TestNone", "TestBurn"}},
 		{"test -bench None", []string{"matches -bench None", "BenchmarkBurn"}},
 		{"test -run [", []string{"-run ["}},
+		{"test -run (", []string{"-run (", "regular expression"}},
+		{"test -v", []string{"-v", "after --"}},
+		{"test -- -o x", []string{"-o"}},
+		{"test --max 0s", []string{"--max 0s"}},
+		{"test --freq abc", []string{"abc", "no number"}},
+		{"rm", []string{"rm takes"}},
+		{"stacks --top -1", []string{"--top -1"}},
 		{"test -run A -bench B", []string{"-run and -bench"}},
 		{"test --samples 0", []string{"--samples 0"}},
 		{"test --freq 0", []string{"--freq 0"}},
@@ -344,7 +351,7 @@ func TestBadInput(t *testing.T) {
 		{"show zz", []string{"zz"}},
 		{"show @7", []string{"@7"}},
 		{"rm zz", []string{"zz"}},
-		{"lines", []string{"arg"}},
+		{"lines", []string{"one file"}},
 		{"lines nowhere.go", []string{"no file nowhere.go"}},
 		{"lines burn.go", []string{"nothing is recorded"}},
 		{"stacks --view pie", []string{"no view pie", "by-name"}},
@@ -464,7 +471,12 @@ func TestKilledRecorderLeavesItsChunks(t *testing.T) {
 		t.Fatal(err)
 	}
 	inModule(t, burn)
-	cmd := exec.Command(bin, "record", "--", "sh", "-c", "while :; do :; done")
+	// The program's functions are named afterwards: from the binary, which is still there.
+	if out, err := exec.Command("go", "test", "-c", "-o", "burn.test").CombinedOutput(); err != nil {
+		t.Fatalf("go test -c: %v\n%s", err, out)
+	}
+	cmd := exec.Command(bin, "record", "--", "./burn.test", "-test.run", "TestSlow")
+	cmd.Env = append(os.Environ(), "BURN_LONG=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -494,6 +506,10 @@ func TestKilledRecorderLeavesItsChunks(t *testing.T) {
 	if out := mustRun(t, "show"); !strings.Contains(out, "recorder died") {
 		t.Errorf("show does not tell of the interruption:\n%s", out)
 	}
-	mustRun(t, "stacks")
+	rows := decode[[]rowOut](t, mustRun(t, "stacks", "--json"))
+	if rows[0].Name != "example.com/burn.spin" {
+		t.Errorf("the first function is %+v, want spin", rows[0])
+	}
+	mustRun(t, "lines", "burn.go")
 	checkStore(t)
 }

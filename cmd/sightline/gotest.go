@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -49,8 +50,11 @@ func splitTestFlags(args []string) (build, binary []string, count int, err error
 			continue
 		}
 		alone, known := testFlags[name]
-		if name == "run" || name == "bench" {
+		switch name {
+		case "run", "bench":
 			return nil, nil, 0, fmt.Errorf("give -%s before the --", name)
+		case "c", "o", "exec", "json", "fuzz", "list":
+			return nil, nil, 0, fmt.Errorf("-%s cannot be given: Sightline builds and runs the test itself", name)
 		}
 		if !known && name != "count" {
 			build = append(build, args[i])
@@ -115,11 +119,7 @@ func buildTest(ctx context.Context, dir, pattern, runRE, benchRE string, flags [
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("building the test of %s: %w", t.Package, ctx.Err())
 		}
-		problem := "cannot be built"
-		if strings.HasPrefix(msg, "# ") { // the compiler's messages come under the package's name
-			problem = "does not compile"
-		}
-		return nil, fmt.Errorf("the test of %s %s:\n%s", t.Package, problem, strings.TrimRight(msg, "\n"))
+		return nil, fmt.Errorf("the test of %s does not build:\n%s", t.Package, strings.TrimRight(msg, "\n"))
 	}
 	if _, err := os.Stat(t.binary); err != nil {
 		t.Close()
@@ -177,6 +177,9 @@ func (t *goTest) checkMatch(ctx context.Context) error {
 	}
 	if pattern == "" {
 		return nil
+	}
+	if _, err := regexp.Compile(pattern); err != nil {
+		return fmt.Errorf("%s %s is no regular expression: %w", what, pattern, err)
 	}
 	first, _, _ := strings.Cut(pattern, "/")
 	list := func(re string) ([]string, error) {
@@ -256,7 +259,8 @@ func goCommand(ctx context.Context, dir string, args ...string) (stdout, stderr 
 func firstLine(msg string, err error) string {
 	for line := range strings.Lines(msg) {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-			return strings.TrimSuffix(line, ":")
+			line, _, _ = strings.Cut(strings.TrimSuffix(line, ":"), "; to add it")
+			return line
 		}
 	}
 	return err.Error()

@@ -96,7 +96,12 @@ that changed loses it.`,
 		Example: `  sightline lines parser/parse.go
   sightline lines parser/parse.go --capture @2 --all
   sightline lines parser/parse.go --json | jq '.lines[] | select(.self > 1e6)'`,
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("lines takes one file, not %d arguments", len(args))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			st, err := storeOf(cmd)
 			if err != nil {
@@ -110,12 +115,15 @@ that changed loses it.`,
 			if err != nil {
 				return err
 			}
+			if percentAtWhat < 0 || percentAtWhat > 100 {
+				return fmt.Errorf("--threshold %g is not between 0 and 100 percent", percentAtWhat)
+			}
 			a := o.annotate(s, recorded)
 			if asJSON {
 				return writeJSON(io.out, a)
 			}
 			if s.Note != "" {
-				fmt.Fprintln(io.err, "sightline: "+s.Note)
+				fmt.Fprintf(io.err, "sightline: %s: %s\n", shortPath(".", args[0]), s.Note)
 			}
 			dir, err := workspaceFlag(cmd)
 			if err != nil {
@@ -199,9 +207,9 @@ func (a *annotated) print(out io.Writer, workspace string, o *opened, all bool, 
 		return false
 	}
 	fmt.Fprintf(out, "%s  %s\n", p.bold(shortPath(workspace, a.File)),
-		p.dim(fmt.Sprintf("%s · %s · %s · capture %s", o.capture.Target, lspserver.Weight(a.whole, a.Unit), age(o.meta.Start), a.Capture)))
+		p.dim(fmt.Sprintf("%s · %s · %s · capture %s", cut(expand(o.capture.Target.String()), 80), lspserver.Weight(a.whole, a.Unit), age(o.meta.Start), a.Capture)))
 	if a.Changed > 0 {
-		fmt.Fprintln(out, p.dim(lspserver.Count(int64(a.Changed))+" lines changed since and carry no number"))
+		fmt.Fprintln(out, p.dim(plural(a.Changed, "line")+" changed since, without a number"))
 	}
 	lines := max(len(a.text), last)
 	digits := len(fmt.Sprint(lines))

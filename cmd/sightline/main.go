@@ -22,7 +22,7 @@ import (
 func main() {
 	// The first interrupt ends a recording and keeps it; once it is being kept, a second one ends
 	// the program in the ordinary way.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], standardStreams()))
 }
@@ -88,9 +88,14 @@ Without a command it serves an editor over standard input and output.`,
   sightline record -- ./prog arg             profile a command, its threads and children
   sightline lines parser/parse.go            the source with its costs
   sightline stacks @ --view call-tree        the newest capture as a call tree`,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		Args:              cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("there is no command %q; `sightline help` lists the commands", args[0])
+			}
+			return nil
+		},
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if isTerminal(io.in) {
@@ -100,7 +105,14 @@ Without a command it serves an editor over standard input and output.`,
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())
+		text := strings.ReplaceAll(err.Error(), "unknown shorthand flag", "unknown flag")
+		if i := strings.Index(text, ": strconv."); i >= 0 {
+			text = text[:i] + " is no number"
+		}
+		if cmd.Name() == "test" {
+			return fmt.Errorf("%s; flags of go test come after --, see `sightline test --help`", text)
+		}
+		return fmt.Errorf("%s; see `%s --help`", text, cmd.CommandPath())
 	})
 	root.PersistentFlags().String("store", "", "keep captures in this `file` (default: one per workspace, under $XDG_STATE_HOME/sightline)")
 	root.PersistentFlags().String("workspace", "", "the `folder` whose captures are meant (default: the repository or module around the current folder)")

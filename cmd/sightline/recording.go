@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -84,6 +85,7 @@ type session struct {
 	result lspserver.Result
 	err    error
 
+	store *store.Store
 	begun time.Time
 }
 
@@ -156,6 +158,7 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 	if err != nil {
 		return lspserver.Result{}, err
 	}
+	s.store = st
 	var test *goTest
 	if t := s.req.Test; t != nil {
 		s.tell(lspserver.Update{Phase: lspserver.PhaseBuilding})
@@ -252,39 +255,62 @@ type outcome struct {
 
 // Drive waits for the target, repeats a test until it has samples enough, and says how it ended.
 func (s *session) drive(test *goTest, target profiler.Target, rec *profiler.Recording) outcome {
-	ended := make(chan error, 1)
-	wait := func() (stopped bool) {
-		go func() { ended <- rec.Wait() }()
-		var timeUp <-chan time.Time
-		if s.req.For > 0 {
-			t := time.NewTimer(s.req.For)
-			defer t.Stop()
-			timeUp = t.C
-		}
-		select {
-		case <-ended:
-			return false
-		case <-s.stop:
-		case <-timeUp:
-		}
-		// A command is asked to end; its last output still comes. A process goes on.
-		rec.Stop()
-		<-ended
-		return true
-	}
-	stopped := wait()
+	stopped := s.wait(rec, s.req.For)
 	if test != nil {
-		return s.repeat(test, target.Command, rec, stopped, wait)
+		return s.repeat(test, target.Command, rec, stopped)
 	}
-	if cmd := target.Command; cmd != nil && cmd.ProcessState != nil && !cmd.ProcessState.Success() && !stopped {
-		return outcome{failed: true, text: cmd.ProcessState.String()}
+	cmd := target.Command
+	if cmd == nil || cmd.ProcessState == nil || cmd.ProcessState.Success() || stopped || s.interrupted(cmd) {
+		return outcome{}
 	}
-	return outcome{}
+	return outcome{failed: true, text: cmd.ProcessState.String()}
 }
 
+// Wait waits for the present command to end, for Stop, or for the time given, if it is not 0. It
+// says whether it ended the recording itself.
+func (s *session) wait(rec *profiler.Recording, limit time.Duration) (stopped bool) {
+	ended := make(chan error, 1)
+	go func() { ended <- rec.Wait() }()
+	var timeUp <-chan time.Time
+	if limit > 0 {
+		t := time.NewTimer(limit)
+		defer t.Stop()
+		timeUp = t.C
+	}
+	select {
+	case <-ended:
+		return false
+	case <-s.stop:
+	case <-timeUp:
+	}
+	// A command is asked to end; its last output still comes. A process goes on.
+	rec.Stop()
+	<-ended
+	return true
+}
+
+// Interrupted says whether a command ended by the Ctrl-C that stops the recording as well: on a
+// terminal both get it, and the command may be the first to end.
+func (s *session) interrupted(cmd *exec.Cmd) bool {
+	status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if !ok || !status.Signaled() || status.Signal() != syscall.SIGINT {
+		return false
+	}
+	select {
+	case <-s.stop:
+		return true
+	case <-time.After(200 * time.Millisecond):
+		return false
+	}
+}
+
+// Settle is how long the recorder may take to sort the last samples of a process that has ended.
+const settle = 60 * time.Millisecond
+
 // Repeat runs a test again until the recording has the samples wanted or its time is up. Within one
-// process where that works, as -count does; a test that fails only then goes on in fresh processes.
-func (s *session) repeat(test *goTest, cmd *exec.Cmd, rec *profiler.Recording, stopped bool, wait func() bool) outcome {
+// process where that works, as -count does; a test that fails or does not repeat so goes on in
+// fresh processes. The first run is never cut short, the others end with the time.
+func (s *session) repeat(test *goTest, cmd *exec.Cmd, rec *profiler.Recording, stopped bool) outcome {
 	want, limit := s.req.Test.Samples, s.req.Test.Max
 	if want == 0 {
 		want = defaultSamples
@@ -292,39 +318,52 @@ func (s *session) repeat(test *goTest, cmd *exec.Cmd, rec *profiler.Recording, s
 	if limit == 0 {
 		limit = defaultMax
 	}
-	runs, count, before := 1, 1, 0
-	started := s.begun // of the latest run
-	fresh := false     // repeat in processes of their own
+	processes, count, before := 1, 1, 0
+	took, first := time.Since(s.begun), time.Duration(0) // of the latest run, and of the first
+	fresh := false                                       // repeat in processes of their own
+	done := func(more string) outcome {
+		if processes == 1 {
+			return outcome{text: "1 process" + more}
+		}
+		return outcome{text: fmt.Sprintf("%d processes%s", processes, more)}
+	}
 	for {
-		if stopped {
-			return outcome{text: plural(runs, "run") + ", stopped"}
+		switch {
+		case stopped && s.stopped(), cmd.ProcessState != nil && !cmd.ProcessState.Success() && s.interrupted(cmd):
+			return done(", stopped")
+		case stopped:
+			return done("") // its time is up
+		case cmd.ProcessState == nil || cmd.ProcessState.Success():
+		case processes == 1:
+			return outcome{failed: true, text: cmd.ProcessState.String()}
+		case !fresh && count > 1:
+			fresh = true // it passed alone; its failure is one of repetition in one process
+		default:
+			return outcome{failed: true, text: fmt.Sprintf("%s in process %d", cmd.ProcessState, processes)}
 		}
-		if cmd.ProcessState != nil && !cmd.ProcessState.Success() {
-			if runs == 1 {
-				return outcome{failed: true, text: cmd.ProcessState.String()}
-			}
-			if !fresh && count > 1 {
-				fresh = true // it passed alone; its failure is one of repetition in one process
-			} else {
-				return outcome{failed: true, text: fmt.Sprintf("%s in run %d", cmd.ProcessState, runs)}
-			}
+		time.Sleep(settle)
+		have, left := sampleCount(rec.View()), limit-time.Since(s.begun)
+		if have >= want || left <= 0 {
+			return done("")
 		}
-		have, spent := sampleCount(rec.View()), time.Since(s.begun)
-		if have >= want || spent >= limit {
-			return outcome{text: plural(runs, "run")}
+		if first == 0 {
+			first = took
+		} else if count > 4 && took < 2*first {
+			fresh = true // -count does not repeat it: examples, or what it needs is done once
 		}
-		next := nextCount(want-have, have-before, count, time.Since(started), limit-spent)
+		next := nextCount(want-have, have-before, count, took, left)
 		if fresh {
 			next = 1
 		}
 		before, count = have, next
 		cmd = test.command(count, io.Discard)
-		started = time.Now()
+		started := time.Now()
 		if err := rec.Run(cmd); err != nil {
-			return outcome{text: plural(runs, "run")}
+			return done("")
 		}
-		runs += count
-		stopped = wait()
+		processes++
+		stopped = s.wait(rec, left)
+		took = time.Since(started)
 	}
 }
 
@@ -333,7 +372,7 @@ func (s *session) repeat(test *goTest, cmd *exec.Cmd, rec *profiler.Recording, s
 func nextCount(missing, brought, count int, took, left time.Duration) int {
 	n := count * 10
 	if brought > 0 {
-		n = missing*count/brought + 1
+		n = min(n, missing*count/brought+1)
 	}
 	if each := took / time.Duration(count); each > 0 {
 		n = min(n, int(left/each)+1)
@@ -410,8 +449,12 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 		if err := k.writer.Discard(); err != nil {
 			return lspserver.Result{}, err
 		}
-		return lspserver.Result{Failed: o.failed}, fmt.Errorf("%s: %w in %s; record something that computes for longer, or with a higher frequency",
-			c.Target, errNothingSeen, c.Length.Round(time.Millisecond))
+		nothing := fmt.Errorf("%s: %w in %s; record something that computes for longer, or with a higher frequency",
+			cut(expand(c.Target.String()), 100), errNothingSeen, lspserver.Duration(c.Length))
+		if o.failed {
+			return lspserver.Result{Failed: true, Message: fmt.Sprintf("%s, and %v", o.text, nothing)}, nil
+		}
+		return lspserver.Result{}, nothing
 	}
 	s.tell(lspserver.Update{Phase: lspserver.PhaseSymbolizing, Samples: sampleCount(c)})
 	if err := s.symbolize(ctx, k, c); err != nil {
@@ -420,9 +463,19 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 	if k.flushed != nil {
 		c.Warn(profile.WarnInterrupted, 0, "recording was stopped because it could not be stored: "+k.flushed.Error())
 	}
+	if s.req.Test != nil { // what single processes ended with is said by the outcome
+		c.Warnings = slices.DeleteFunc(c.Warnings, func(w profile.Warning) bool { return w.Kind == profile.WarnTarget })
+		if o.failed {
+			c.Warn(profile.WarnTarget, 0, "the test failed: "+o.text)
+		}
+	}
 	s.tell(lspserver.Update{Phase: lspserver.PhaseStoring, Samples: sampleCount(c)})
 	meta, err := k.writer.Finish(c)
 	if err != nil {
+		if m, metaErr := s.store.LoadMeta(k.writer.ID()); metaErr == nil && len(m.Kinds) > 0 && m.Kinds[0].Samples > 0 {
+			return lspserver.Result{}, fmt.Errorf("%w; what was stored before is capture %s", err, m.ID)
+		}
+		k.writer.Discard() // without a sample it is of no use; that it cannot be removed changes nothing
 		return lspserver.Result{}, err
 	}
 	return lspserver.Result{ID: meta.ID, Failed: o.failed, Message: o.text}, nil

@@ -15,19 +15,19 @@ import (
 
 // An outcomeJSON is what test and record print with --json.
 type outcomeJSON struct {
-	Capture  store.ID          `json:"capture"`
-	Target   string            `json:"target"`
-	Failed   bool              `json:"failed"`
-	Message  string            `json:"message,omitempty"`
-	Engine   string            `json:"engine"`
-	Kind     profile.Kind      `json:"kind"`
-	Unit     profile.Unit      `json:"unit"`
-	Samples  int64             `json:"samples"`
-	Total    int64             `json:"total"`
-	Length   int64             `json:"length"`
-	Broken   float64           `json:"broken"`
-	Warnings []profile.Warning `json:"warnings,omitempty"`
-	Lines    []hotLine         `json:"lines"`
+	Capture  store.ID      `json:"capture"`
+	Target   string        `json:"target"`
+	Failed   bool          `json:"failed"`
+	Message  string        `json:"message,omitempty"`
+	Engine   string        `json:"engine"`
+	Kind     profile.Kind  `json:"kind"`
+	Unit     profile.Unit  `json:"unit"`
+	Samples  int64         `json:"samples"`
+	Total    int64         `json:"total"`
+	Length   int64         `json:"length"`
+	Broken   float64       `json:"broken"`
+	Warnings []warningJSON `json:"warnings,omitempty"`
+	Lines    []hotLine     `json:"lines"`
 }
 
 func (o *opened) outcome(workspace string, top int, result lspserver.Result) outcomeJSON {
@@ -37,14 +37,14 @@ func (o *opened) outcome(workspace string, top int, result lspserver.Result) out
 		Capture: o.meta.ID, Target: o.capture.Target.String(), Failed: result.Failed, Message: result.Message,
 		Engine: o.capture.Engine, Kind: o.profile.Kind, Unit: o.profile.Unit,
 		Samples: total.Count, Total: total.Weight, Length: int64(o.capture.Length), Broken: o.profile.Broken(),
-		Warnings: o.capture.Warnings, Lines: lines[:min(top, len(lines))],
+		Warnings: warningsToJSON(o.capture.Warnings), Lines: lines[:min(top, len(lines))],
 	}
 }
 
 // Summary prints what a capture is and what is missing from it.
 func (o *opened) summary(out io.Writer, message string) {
 	p := paletteFor(out)
-	head := p.bold(o.capture.Target.String())
+	head := p.bold(cut(expand(o.capture.Target.String()), max(width(out)-20, 40)))
 	if message != "" {
 		head += " · " + message
 	}

@@ -29,6 +29,9 @@ func newStacks(io streams) *cobra.Command {
 			if which != "by-name" && which != "call-tree" {
 				return fmt.Errorf("there is no view %s; use by-name or call-tree", which)
 			}
+			if top < 0 || least < 0 || least > 100 {
+				return fmt.Errorf("--top %d --min %g: neither may be negative, and --min is a percentage", top, least)
+			}
 			st, id, err := oneCapture(cmd, args)
 			if err != nil {
 				return err

@@ -122,7 +122,7 @@ func showProgress(io streams, req lspserver.Request, quiet bool, updates <-chan 
 			}
 			output.Write(u.Output)
 		}
-		if bar == nil {
+		if bar == nil || u.Output != nil {
 			continue
 		}
 		words := u.Phase

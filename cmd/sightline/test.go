@@ -40,6 +40,9 @@ samples were taken, and shows the hot lines. The profile is kept, that of a fail
 			if test.Run != "" && test.Bench != "" {
 				return fmt.Errorf("-run and -bench exclude each other; give one")
 			}
+			if test.Max <= 0 {
+				return fmt.Errorf("--max %s is no time to repeat for", test.Max)
+			}
 			if test.Samples < 1 {
 				return fmt.Errorf("--samples %d: a profile needs at least 1", test.Samples)
 			}
@@ -51,8 +54,8 @@ samples were taken, and shows the hot lines. The profile is kept, that of a fail
 	f := cmd.Flags()
 	f.StringVar(&test.Run, "run", "", "run the tests that match this `regexp`, as go test does")
 	f.StringVar(&test.Bench, "bench", "", "run the benchmarks that match this `regexp`, and no test")
-	f.IntVar(&test.Samples, "samples", defaultSamples, "repeat the test until it has this many samples …")
-	f.DurationVar(&test.Max, "max", defaultMax, "… or took this long")
+	f.IntVar(&test.Samples, "samples", defaultSamples, "repeat the test until it has this many samples,")
+	f.DurationVar(&test.Max, "max", defaultMax, "or for this long; the first run is never cut short")
 	opts.register(cmd)
 	return cmd
 }
@@ -151,7 +154,7 @@ Ctrl-C ends the recording and keeps it.`,
 				return fmt.Errorf("give one of: a command, -p, -a")
 			case cmd.Flags().Changed("pid") && req.PID < 1:
 				return fmt.Errorf("-p %d is not a process id", req.PID)
-			case req.For < 0:
+			case cmd.Flags().Changed("for") && req.For <= 0:
 				return fmt.Errorf("--for %s is not a time to record for", req.For)
 			}
 			return opts.record(cmd, io, req)

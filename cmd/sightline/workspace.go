@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -38,19 +39,29 @@ func workspaceOf(dir string) string {
 
 // OpenStore opens the store of the workspace that dir lies in.
 func openStore(dir string) (*store.Store, error) {
-	return store.OpenWorkspace(workspaceOf(dir), store.Options{})
+	workspace := workspaceOf(dir)
+	st, err := store.OpenWorkspace(workspace, store.Options{})
+	if err == nil {
+		nameInterrupted(context.Background(), st, workspace)
+	}
+	return st, err
 }
 
 // StoreOf opens the store that a command's flags mean.
 func storeOf(cmd *cobra.Command) (*store.Store, error) {
-	if path, _ := cmd.Flags().GetString("store"); path != "" {
-		return store.Open(path, store.Options{})
-	}
 	dir, err := workspaceFlag(cmd)
 	if err != nil {
 		return nil, err
 	}
-	return openStore(dir)
+	path, _ := cmd.Flags().GetString("store")
+	if path == "" {
+		return openStore(dir)
+	}
+	st, err := store.Open(path, store.Options{})
+	if err == nil {
+		nameInterrupted(cmd.Context(), st, workspaceOf(dir))
+	}
+	return st, err
 }
 
 // WorkspaceFlag is the folder given by --workspace, else the current folder.
