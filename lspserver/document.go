@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -58,6 +59,14 @@ func (d *document) isAt(build, local string, paths *sourcemap.Paths) bool {
 // filePath is the path a URI names, and false where it names no file of this machine. An empty URI
 // is read by the protocol package as the root folder, which is no document.
 func filePath(u uri.URI) (string, bool) {
+	// Schemes and host names are of either case, and the host may be named (RFC 8089, 2).
+	if rest := string(u); len(rest) > 5 && strings.EqualFold(rest[:5], "file:") {
+		rest = rest[5:]
+		if host := "//localhost/"; len(rest) >= len(host) && strings.EqualFold(rest[:len(host)], host) {
+			rest = "//" + rest[len(host)-1:]
+		}
+		u = uri.URI("file:" + rest)
+	}
 	if !u.IsFile() || u.Authority() != "" {
 		return "", false
 	}
@@ -124,7 +133,7 @@ func (s *server) DidOpen(_ context.Context, p *protocol.DidOpenTextDocumentParam
 	path, ok := filePath(item.URI)
 	real := ""
 	if ok {
-		s.adoptWorkspaceOf(path)
+		s.adoptDocument(path)
 		real = s.paths.Load().Canonical(path)
 	} else {
 		s.log.Info("a document that is no file here is not annotated", "uri", item.URI)

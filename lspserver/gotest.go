@@ -1,15 +1,20 @@
 package lspserver
 
 import (
+	"context"
 	"fmt"
 	"go/ast"
+	"go/build/constraint"
 	"go/parser"
 	"go/token"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"go.lsp.dev/uri"
 )
 
 // testKind is a kind of Go test, by the word people use for it. Each has a setting of its own.
@@ -67,6 +72,27 @@ func goTests(path string, src []byte) []goTest {
 		}
 	}
 	return finder.found
+}
+
+// constraintOf is the build constraint of a file, as its text in the editor or else on disk has it;
+// "" where it has none.
+func (s *server) constraintOf(ctx context.Context, u uri.URI, path string) string {
+	var text string
+	if d := s.snapshot(ctx)[u]; d != nil {
+		text = d.text.String()
+	} else if data, err := os.ReadFile(path); err == nil {
+		text = string(data)
+	}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if constraint.IsGoBuild(line) {
+			return line
+		}
+		if strings.HasPrefix(line, "package ") {
+			break // constraints stand above it
+		}
+	}
+	return ""
 }
 
 // hasTestPrefix is cmd/go's rule (internal/load/test.go, isTest): what follows the prefix does not

@@ -112,11 +112,11 @@ func TestTooltip(t *testing.T) {
 	s.Replace(s.path("fib/fib.go"), `package fib\n`, "package fib\n\n") // the hint is resolved after an edit
 	want := "**fib.go:7**\n\n| | share | time | samples |\n|---|--:|--:|--:|\n" +
 		"| self | 30.0% | 3.0 s | 300 ±5.8% |\n| total | 50.0% | 5.0 s | 500 ±4.5% |\n\n" +
-		"Called by\n\n- `fib.TestFib` (fib\\_test.go:5) 50.0% · 5.0 s\n\n" +
-		"Calls\n\n- `fib.sum` (fib.go:10) 20.0% · 2.0 s\n\n" +
-		"Threads\n\n- fib.test (7) 30.0%\n- worker (2 threads) 20.0%\n\n\n" +
+		"Called by\n\n- `fib.TestFib` (`fib_test.go:5`) 50.0% · 5.0 s\n\n" +
+		"Calls\n\n- `fib.sum` (`fib.go:10`) 20.0% · 2.0 s\n\n" +
+		"Threads\n\n- fib.test 30.0%\n- worker (2 threads) 20.0%\n\n\n" +
 		"*go test ./fib -run TestFib · recorded 12 min ago*\n\n" +
-		"*Kernel frames are not visible: perf\\_event\\_paranoid is 2.*"
+		"*Kernel frames are not visible: perf_event_paranoid is 2.*"
 	if diff := cmp.Diff(want, s.Tooltip(h[1])); diff != "" {
 		t.Errorf("tooltip (-want +got):\n%s", diff)
 	}

@@ -76,8 +76,8 @@ func (h history) lineMap(f *file, recorded, current []byte) *sourcemap.LineMap {
 type origin struct {
 	text string
 
-	mu     sync.Mutex
-	of     *file // that lines was made for last
+	mu    sync.Mutex
+	of    *file // that lines was made for last
 	lines *sourcemap.LineMap
 }
 

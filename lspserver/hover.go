@@ -92,7 +92,7 @@ func detailPage(title string, l *loaded, d view.LineDetail) *page {
 	p := &page{title: title, capture: l, self: d.Self, total: d.Total}
 	p.callers = d.Callers[:min(len(d.Callers), pageRows)]
 	p.callees = d.Callees[:min(len(d.Callees), pageRows)]
-	p.threads = threadsOf(d.Threads)
+	p.threads = threadsOf(d.Threads, l.profile.Tasks, d.Total)
 	return p
 }
 
@@ -202,7 +202,10 @@ func (s *server) plain(p *page) string {
 // link names a function, as a link to its source where the client runs our command.
 func (s *server) link(l *loaded, r view.Row) string {
 	if !s.can.commandLinks || r.File == "" || r.Line == 0 || l.key.id == "" {
-		return code(r.Name) + escape(where(r))
+		if at := where(r); at != "" {
+			return code(r.Name) + " (" + code(at[2:len(at)-1]) + ")"
+		}
+		return code(r.Name)
 	}
 	return fmt.Sprintf("[%s](%s)", code(r.Name), commandURI("sightline.goToFrame",
 		goToFrameArgs{Capture: string(l.key.id), File: r.File, Line: r.Line}))
@@ -218,45 +221,82 @@ func where(r view.Row) string {
 
 // A thread is the part of a cost that threads of one name have.
 type thread struct {
-	name  string // "worker (8)", "worker (4 threads)"
+	name  string // "worker", "worker (4 threads)", "worker (cc1, pid 8)", "others"
 	total profile.Measure
 }
 
-// threadsOf splits a cost among threads by their names: a Go program's threads, and those of a pool,
-// have one name, and which of them it was tells nobody anything. Where there is one name there is
-// nothing to tell.
-func threadsOf(rows []view.ThreadRow) []thread {
-	type group struct {
-		pid  int
-		comm string
-	}
-	of := map[group]int{}
-	var threads []thread
-	var count, first []int
-	var names []string
-	for _, r := range rows { // largest first
-		g := group{r.Task.PID, r.Task.Comm}
-		i, ok := of[g]
-		if !ok {
-			i = len(threads)
-			of[g] = i
-			threads = append(threads, thread{})
-			count, first, names = append(count, 0), append(first, r.Task.TID), append(names, r.Task.Comm)
+// threadsOf splits a cost among threads by their names: the threads of a pool, and those of a test
+// that was run again and again, have one name, and which of them it was tells nobody anything.
+// Processes are told apart where the profile has different programs. Where there is one row there is
+// nothing to tell; else the rows add up to the whole.
+func threadsOf(rows []view.ThreadRow, tasks []profile.Task, whole profile.Measure) []thread {
+	program := map[int]string{} // by process: the name of its first thread
+	programs := map[string]bool{}
+	for _, t := range tasks {
+		if t.TID == t.PID && t.PID != 0 {
+			program[t.PID] = t.Comm
+			programs[t.Comm] = true
 		}
-		threads[i].total.Add(r.Total)
-		count[i]++
+	}
+	type group struct {
+		name, program string
+		threads       int
+		pids          map[int]bool
+		total         profile.Measure
+	}
+	type key struct{ name, program string }
+	of := map[key]*group{}
+	var groups []*group
+	for _, r := range rows { // largest first
+		k := key{r.Task.Comm, program[r.Task.PID]}
+		g := of[k]
+		if g == nil {
+			g = &group{name: k.name, program: k.program, pids: map[int]bool{}}
+			of[k] = g
+			groups = append(groups, g)
+		}
+		g.threads++
+		g.pids[r.Task.PID] = true
+		g.total.Add(r.Total)
+	}
+	slices.SortStableFunc(groups, func(a, b *group) int { return cmp.Compare(b.total.Weight, a.total.Weight) })
+	var threads []thread
+	rest := whole
+	for _, g := range groups[:min(len(groups), pageRows)] {
+		threads = append(threads, thread{threadName(g.name, g.program, g.threads, g.pids, len(programs) > 1), g.total})
+		rest.Weight, rest.Count = rest.Weight-g.total.Weight, rest.Count-g.total.Count
+	}
+	if rest.Weight > 0 && len(threads) > 0 {
+		threads = append(threads, thread{"others", rest})
 	}
 	if len(threads) < 2 {
 		return nil
 	}
-	for i := range threads {
-		threads[i].name = fmt.Sprintf("%s (%d)", names[i], first[i])
-		if count[i] > 1 {
-			threads[i].name = fmt.Sprintf("%s (%s)", names[i], plural(int64(count[i]), "thread"))
+	return threads
+}
+
+// threadName is a row's name: with its process where there are several programs, or else with how
+// many threads it stands for.
+func threadName(name, program string, threads int, pids map[int]bool, several bool) string {
+	var about []string
+	if several {
+		if program != "" && program != name {
+			about = append(about, program)
 		}
+		if len(pids) > 1 {
+			about = append(about, fmt.Sprintf("%s processes", Count(int64(len(pids)))))
+		} else {
+			for pid := range pids {
+				about = append(about, fmt.Sprintf("pid %d", pid))
+			}
+		}
+	} else if threads > 1 {
+		about = append(about, plural(int64(threads), "thread"))
 	}
-	slices.SortStableFunc(threads, func(a, b thread) int { return cmp.Compare(b.total.Weight, a.total.Weight) })
-	return threads[:min(len(threads), pageRows)]
+	if len(about) == 0 {
+		return name
+	}
+	return name + " (" + strings.Join(about, ", ") + ")"
 }
 
 func measureWord(unit profile.Unit) string {
@@ -279,9 +319,28 @@ func code(s string) string {
 	return "`" + s + "`"
 }
 
-// escape keeps markdown from reading a foreign text as markup.
+// escape keeps markdown from reading a foreign text as markup. It escapes only what would be markup
+// (CommonMark 0.31, 2.4 and 6): clients differ in what else they take a backslash from.
 func escape(s string) string {
-	return markdownEscaper.Replace(s)
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		wordBefore, wordAfter := i > 0 && isWordByte(s[i-1]), i+1 < len(s) && isWordByte(s[i+1])
+		switch {
+		case c == '\n' || c == '\r':
+			c = ' '
+		case c == '*', c == '`', c == '[',
+			c == '_' && !(wordBefore && wordAfter), // within a word it is no emphasis
+			c == '<' && i+1 < len(s) && s[i+1] != ' ' && s[i+1] != '=',
+			c == '&' && wordAfter,
+			c == '\\' && i+1 < len(s) && !wordAfter && s[i+1] != ' ':
+			b.WriteByte('\\')
+		}
+		b.WriteByte(c)
+	}
+	return b.String()
 }
 
-var markdownEscaper = strings.NewReplacer(`\`, `\\`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`, "<", `\<`, "|", `\|`, "\n", " ", "\r", " ")
+func isWordByte(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || c >= 0x80
+}

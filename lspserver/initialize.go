@@ -181,7 +181,7 @@ func (s *server) configure(raw []byte) (changed bool) {
 	}
 	for _, text := range wrong {
 		s.log.Warn("a setting is ignored", "why", text)
-		s.say(protocol.MessageTypeWarning, text+". The default stays.")
+		s.say(protocol.MessageTypeWarning, text+". It stays as it was.")
 	}
 	return !next.equal(before)
 }

@@ -20,6 +20,7 @@ type hintData struct {
 	Capture store.ID `json:"capture,omitempty"` // "" while it is being recorded
 	File    string   `json:"file"`              // as the build recorded it
 	Edited  int      `json:"edited,omitempty"`  // lines edited since
+	Unsure  bool     `json:"unsure,omitempty"`  // the source was not recorded
 	Line    int      `json:"line"`              // as recorded
 }
 
@@ -66,7 +67,7 @@ func (s *server) InlayHint(ctx context.Context, p *protocol.InlayHintParams) ([]
 // so the rest is encoded once.
 func dataOf(p *placed) func(line int) protocol.LSPAny {
 	key := p.file.capture.key
-	common, err := json.Marshal(hintData{Root: key.root, Capture: key.id, File: p.file.path, Edited: p.edited})
+	common, err := json.Marshal(hintData{Root: key.root, Capture: key.id, File: p.file.path, Edited: p.edited, Unsure: !p.certain})
 	if err != nil { // strings and numbers always encode
 		return func(int) protocol.LSPAny { return nil }
 	}
@@ -103,7 +104,7 @@ func (s *server) InlayHintResolve(_ context.Context, h *protocol.InlayHint) (*pr
 		return h, nil // cleared, or removed from the store, since the hint was made
 	}
 	page := s.linePage(f, data.Line)
-	page.origin = s.origin(f.capture, data.Edited, true)
+	page.origin = s.origin(f.capture, data.Edited, !data.Unsure)
 	h.Tooltip = s.markup(page, true)
 	return h, nil
 }
@@ -114,7 +115,13 @@ func (s *server) fileNamed(key captureKey, path string) *file {
 	if key.id == "" {
 		s.mu.Lock()
 		l = s.live
+		if l == nil {
+			key = s.recorded // a hint of a recording that has ended since: what it became
+		}
 		s.mu.Unlock()
+	}
+	if l != nil || key.id == "" {
+		// shown while it is being recorded, or not any more
 	} else if w := s.workspaceAt(key.root); w != nil {
 		var err error
 		if l, err = s.load(w, key.id); err != nil {

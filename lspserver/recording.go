@@ -32,6 +32,7 @@ type recording struct {
 	name string       // for people: "TestFib"
 	dir  string       // package folder of a test; ""
 	test *TestRequest // nil for other targets
+	tags string       // the build constraint of the test's file; ""
 	run  Recording    // nil until it has started
 
 	done chan struct{} // closed when it is over and its numbers are shown
@@ -143,7 +144,7 @@ type profileTestArgs struct {
 // profileTest records a Go test to its end and answers a recordingResult.
 func (s *server) profileTest(c call, a profileTestArgs) (any, error) {
 	const name = "sightline.profileTest"
-	dir := a.Dir
+	dir, tags := a.Dir, ""
 	switch {
 	case (a.URI == "") == (dir == ""):
 		return nil, rpc.ErrParams("%s needs either \"uri\" (a file of the package) or \"dir\" (its folder)", name)
@@ -154,6 +155,7 @@ func (s *server) profileTest(c call, a profileTestArgs) (any, error) {
 			return nil, rpc.ErrParams("%s: %.80q is no file on this machine: give a file of the package", name, a.URI)
 		}
 		dir = filepath.Dir(path)
+		tags = s.constraintOf(c.ctx, u, path)
 	}
 	if err := checkFolder(name, dir); err != nil {
 		return nil, err
@@ -169,7 +171,10 @@ func (s *server) profileTest(c call, a profileTestArgs) (any, error) {
 	}
 	dir = filepath.Clean(dir)
 	test := &TestRequest{Package: dir, Run: a.Run, Bench: a.Bench, Args: a.Args}
-	return s.runRecording(c, &recording{name: title, dir: dir, test: test}, Request{Dir: dir, Test: test})
+	if _, set := s.shown(); len(set.testFlags) > 0 {
+		test.Args = slices.Concat(a.Args, set.testFlags)
+	}
+	return s.runRecording(c, &recording{name: title, dir: dir, test: test, tags: tags}, Request{Dir: dir, Test: test})
 }
 
 // testTitle is the name of a test that a pattern of ours stands for, or the pattern itself.
@@ -270,7 +275,7 @@ func (s *server) runRecording(c call, r *recording, req Request) (any, error) {
 	if s.cfg.Recorder == nil {
 		return nil, errState("this build of the server cannot record: run the program sightline itself as the language server")
 	}
-	w := s.adoptWorkspaceOf(req.Dir)
+	w := s.workspaceFor(req)
 	s.mu.Lock()
 	if other := s.recording; other != nil {
 		s.mu.Unlock()
@@ -391,7 +396,7 @@ func (s *server) finish(w *workspace, r *recording, result Result, err error, ou
 			s.complain(result.ID, loadErr)
 		}
 		s.mu.Lock()
-		s.opened = nil
+		s.opened, s.recorded = nil, captureKey{w.root, result.ID}
 		s.mu.Unlock()
 	}
 	s.over(r)
@@ -399,6 +404,14 @@ func (s *server) finish(w *workspace, r *recording, result Result, err error, ou
 		res.Milliseconds = l.length.Milliseconds()
 		res.Samples = l.profile.Samples.Len()
 		res.Hottest = s.hottest(w, l)
+	}
+	if result.ID == "" && !res.Discarded && r.tags != "" {
+		hint := fmt.Sprintf("The file is built only with %q: give go test the tags in the setting sightline.test.flags, like [\"-tags=…\"]", r.tags)
+		if err != nil {
+			err = fmt.Errorf("%w. %s", err, hint)
+		} else {
+			result.Message = strings.TrimSuffix(cmp.Or(result.Message, res.Name+": no test ran"), ".") + ". " + hint
+		}
 	}
 	res.Message = outcome(res, result, err)
 	s.report(res, result, err, output)
@@ -452,8 +465,8 @@ func (s *server) report(res *recordingResult, result Result, err error, output *
 		if result.Message != "" {
 			text += ": " + result.Message
 		}
-		if last := output.last(); last != "" {
-			text += "\n" + last
+		if why := output.why(); why != "" {
+			text += "\n" + why
 		}
 		s.say(protocol.MessageTypeError, text)
 	case result.ID == "":
@@ -593,15 +606,55 @@ func (t *tail) last() string {
 	lines := strings.Split(t.String(), "\n")
 	lines = lines[max(0, len(lines)-tailLines):]
 	for i, l := range lines {
-		if len(l) > tailWidth {
-			end := tailWidth
-			for end > 0 && !utf8.RuneStart(l[end]) {
-				end--
-			}
-			lines[i] = l[:end] + "…"
-		}
+		lines[i] = shortened(l)
 	}
 	return strings.Join(lines, "\n")
+}
+
+// A goError is a line of t.Error and its like.
+var goError = regexp.MustCompile(`^\s*\S+\.go:\d+: \S`)
+
+// why is what says best why a target failed, in at most two lines: a panic, or the first test that
+// failed and its first message, or else the last lines.
+func (t *tail) why() string {
+	lines := strings.Split(t.String(), "\n")
+	var fail, message string
+	var rest []string
+	for _, l := range lines {
+		text := strings.TrimSpace(l)
+		switch {
+		case strings.HasPrefix(l, "panic: "), strings.HasPrefix(l, "fatal error: "):
+			return shortened(text)
+		case strings.HasPrefix(text, "--- FAIL: "):
+			if fail == "" {
+				fail = text
+			}
+		case message == "" && goError.MatchString(l):
+			message = text
+		case text != "" && text != "FAIL" && !strings.HasPrefix(l, "FAIL\t") && !strings.HasPrefix(l, "exit status "):
+			rest = append(rest, text)
+		}
+	}
+	if fail == "" && message == "" {
+		rest = rest[max(0, len(rest)-2):]
+		for i := range rest {
+			rest[i] = shortened(rest[i])
+		}
+		return strings.Join(rest, "\n")
+	}
+	return strings.TrimSpace(shortened(fail) + "\n" + shortened(message))
+}
+
+// shortened is a line that fits into a message.
+func shortened(l string) string {
+	if len(l) <= tailWidth {
+		return l
+	}
+	end := tailWidth
+	for end > 0 && !utf8.RuneStart(l[end]) {
+		end--
+	}
+	return l[:end] + "…"
 }
 
 // textsOnDisk reads the files of all open documents.

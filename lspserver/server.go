@@ -99,6 +99,7 @@ type server struct {
 	hidden     map[captureKey]bool            // cleared away; copied when it changes
 	hiddenIn   map[string]map[captureKey]bool // cleared away for one document, by its path; copied when it changes
 	live       *loaded                        // what the recording under way has so far; nil
+	recorded   captureKey                     // what the last recording became
 	recording  *recording                     // under way; nil
 	complained map[store.ID]bool              // captures whose failure was told
 	told       map[string]bool                // settings' mistakes that were told

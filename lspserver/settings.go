@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -41,6 +42,7 @@ type settings struct {
 	engine         string
 	prefixes       []sourcemap.Prefix // longest From first
 	recordingLimit float64            // seconds; 0: none
+	testFlags      []string           // further go test flags
 }
 
 func defaultSettings() *settings {
@@ -76,9 +78,10 @@ var settingTable = []setting{
 	{"lenses.fuzzTargets", lensKind(fuzzTarget)},
 	{"lenses.examples", lensKind(example)},
 	{"lenses.subtests", lensKind(subtest)},
-	{"recording.frequency", number64(1, 20000, func(s *settings, v float64) { s.frequency = int(v) })},
+	{"recording.frequency", wholeNumber(1, 20000, func(s *settings, v int) { s.frequency = v })},
 	{"recording.engine", oneOf(func(s *settings, v string) { s.engine = v }, "", "bpf", "perf")},
 	{"recording.limit", number64(0, 86400, func(s *settings, v float64) { s.recordingLimit = v })},
+	{"test.flags", stringList(func(s *settings, v []string) { s.testFlags = v })},
 	{"paths", prefixMap},
 }
 
@@ -111,6 +114,37 @@ func number64(from, to float64, set func(*settings, float64)) func(*settings, an
 			return fmt.Sprintf("a number from %g to %g", from, to)
 		}
 		set(s, f)
+		return ""
+	}
+}
+
+func wholeNumber(from, to int, set func(*settings, int)) func(*settings, any) string {
+	return func(s *settings, v any) string {
+		f, ok := v.(float64)
+		if !ok || f < float64(from) || f > float64(to) || f != math.Trunc(f) {
+			return fmt.Sprintf("a whole number from %d to %d", from, to)
+		}
+		set(s, int(f))
+		return ""
+	}
+}
+
+func stringList(set func(*settings, []string)) func(*settings, any) string {
+	return func(s *settings, v any) string {
+		const must = "a list of strings"
+		list, ok := v.([]any)
+		if !ok {
+			return must
+		}
+		var all []string
+		for _, x := range list {
+			str, ok := x.(string)
+			if !ok {
+				return must
+			}
+			all = append(all, str)
+		}
+		set(s, all)
 		return ""
 	}
 }

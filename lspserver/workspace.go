@@ -21,7 +21,7 @@ import (
 // A workspace is one root folder and the store of its captures.
 type workspace struct {
 	root    string
-	adopted bool // taken from where an open file lies, because the client named no folder
+	adopted bool // taken from where an open file lies, because it lies in no folder of the client
 
 	mu         sync.Mutex // guards what follows; held while the store is read
 	store      *store.Store
@@ -72,6 +72,10 @@ func (s *server) addFolders(folders []protocol.WorkspaceFolder) {
 			continue
 		}
 		path = filepath.Clean(path)
+		if info, err := os.Stat(path); err != nil || !info.IsDir() {
+			s.log.Warn("a folder that does not exist is left out", "folder", path)
+			continue
+		}
 		i := slices.IndexFunc(s.workspaces, func(w *workspace) bool { return w.root == path })
 		if i < 0 {
 			s.workspaces = append(s.workspaces, &workspace{root: path})
@@ -93,18 +97,42 @@ func (s *server) removeFolders(folders []protocol.WorkspaceFolder) {
 	s.pathsChanged()
 }
 
+// workspaceFor is the workspace whose store takes a recording: a test's own project, else that of the
+// folder it runs in or the first there is.
+func (s *server) workspaceFor(req Request) *workspace {
+	if req.Test == nil {
+		s.mu.Lock()
+		w := folderOf(s.workspaces, req.Dir)
+		if w == nil && len(s.workspaces) > 0 {
+			w = s.workspaces[0]
+		}
+		s.mu.Unlock()
+		if w != nil {
+			return w
+		}
+	}
+	return s.adoptWorkspaceOf(req.Dir)
+}
+
+// adoptDocument makes the project of an open file a workspace, but not the Go tree and the module
+// cache: editors lead there, and their captures are those of who calls them.
+func (s *server) adoptDocument(path string) {
+	paths := s.paths.Load()
+	for _, foreign := range []string{paths.GOROOT, paths.ModCache} {
+		if foreign != "" && within(path, foreign) && len(s.allWorkspaces()) > 0 {
+			return
+		}
+	}
+	s.adoptWorkspaceOf(path)
+}
+
 // adoptWorkspaceOf makes the project that a file or folder lies in a workspace, where it lies in
-// none and the client named none.
+// none: its captures are in its own store.
 func (s *server) adoptWorkspaceOf(path string) *workspace {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if w := folderOf(s.workspaces, path); w != nil {
 		return w
-	}
-	for _, w := range s.workspaces {
-		if !w.adopted {
-			return w
-		}
 	}
 	w := &workspace{root: projectOf(path), adopted: true}
 	s.workspaces = append(s.workspaces, w)
