@@ -248,6 +248,42 @@ func userName(c *syscall.Credential) string {
 	return "user " + strconv.Itoa(int(c.Uid))
 }
 
+// In C too, a function without a frame and one of the C library do not hide the lines that call them.
+func TestCallersOfLeavesInC(t *testing.T) {
+	if _, err := exec.LookPath("gcc"); err != nil {
+		t.Skipf("needs a C compiler: %v", err)
+	}
+	w := lsptest.NewWorkspace(t, `
+-- a.c --
+#include <string.h>
+static char a[1 << 16], b[1 << 16];
+volatile double sum;
+static double __attribute__((noinline)) leaf(int n, int k) {
+	double s = k;
+	for (int i = 1; i < n; i++) s += 1.0 / i;
+	return s;
+}
+int main(void) {
+	for (int k = 0; k < 60; k++) {
+		sum += leaf(2000000, k); // leaf
+		for (int i = 0; i < 3000; i++) { memcpy(a, b, sizeof a); b[i] += a[k]; } // copy
+	}
+	return 0;
+}
+`, lsptest.WorkspaceOptions{})
+	t.Chdir(w.Root)
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	if out, err := exec.Command("gcc", "-O2", "-g", "-fno-omit-frame-pointer", "-o", "a", "a.c").CombinedOutput(); err != nil {
+		t.Fatalf("gcc: %v\n%s", err, out)
+	}
+	mustRun(t, "record", "--", "./a")
+	share := shares(t, "a.c")
+	leaf, copies := share[lineOf(t, "a.c", "leaf")][1], share[lineOf(t, "a.c", "copy")][1]
+	if leaf < 0.1 || copies < 0.1 || leaf+copies < 0.93 {
+		t.Errorf("the line that calls leaf has %.3f, that with memcpy %.3f; together they should have all", leaf, copies)
+	}
+}
+
 // A program that was recorded as an ordinary user with the bpf engine is refused with the remedy.
 func TestNoPermission(t *testing.T) {
 	bin, err := program()
