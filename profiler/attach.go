@@ -19,6 +19,12 @@ var errDoubled = errors.New("the process starts threads faster than they can be 
 func openPID(pid int) (int, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	switch {
+	case err == nil && zombie(pid):
+		unix.Close(fd)
+		return -1, &refusal{
+			text:   fmt.Sprintf("record: process %d has ended and only waits for its parent (zombie); give a process that runs", pid),
+			reason: ErrNoProcess, cause: unix.ESRCH,
+		}
 	case err == nil:
 		return fd, nil
 	case errors.Is(err, unix.ESRCH):

@@ -100,14 +100,34 @@ func readParent(pid int) int {
 	if err != nil {
 		return 0
 	}
-	// "PID (comm) S PPID …", where comm may contain anything.
+	_, parent := parseStat(text)
+	return parent
+}
+
+// zombie says that a process has ended and its parent has not asked for its status. A process whose
+// main thread alone has ended looks the same, but for its other threads.
+func zombie(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	if state, _ := parseStat(text); state != "Z" && state != "X" {
+		return false
+	}
+	tids, err := readIDs(fmt.Sprintf("/proc/%d/task", pid))
+	return err != nil || len(tids) <= 1
+}
+
+// parseStat reads a process's state and the PID of its parent from /proc/PID/stat (proc_pid_stat(5)):
+// "PID (comm) S PPID …", where comm may contain anything.
+func parseStat(text []byte) (state string, parent int) {
 	i := bytes.LastIndexByte(text, ')')
 	fields := bytes.Fields(text[i+1:])
 	if i < 0 || len(fields) < 2 {
-		return 0
+		return "", 0
 	}
-	n, _ := strconv.Atoi(string(fields[1]))
-	return n
+	parent, _ = strconv.Atoi(string(fields[1]))
+	return string(fields[0]), parent
 }
 
 // readIDs lists the numbers that name entries of a folder of /proc: processes or threads.

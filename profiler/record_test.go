@@ -678,3 +678,23 @@ func cpuTime(t *testing.T, pid int) time.Duration {
 	fmt.Sscan(fields[12], &system)
 	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100 everywhere
 }
+
+// A process that has ended but for its number is no process; one whose main thread has ended is.
+func TestRefuseZombie(t *testing.T) {
+	cmd := exec.Command("true")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	var err error
+	waitFor(t, "the end of a process", func() bool {
+		var r *profiler.Recording
+		if r, err = profiler.Start(t.Context(), profiler.Target{PID: cmd.Process.Pid}, profiler.Options{Engine: profiler.PerfEngine}); err == nil {
+			r.Close()
+		}
+		return err != nil && strings.Contains(err.Error(), "zombie")
+	})
+	if !errors.Is(err, profiler.ErrNoProcess) || !strings.Contains(err.Error(), "has ended and only waits for its parent (zombie)") {
+		t.Errorf("refused with %q", err)
+	}
+}
