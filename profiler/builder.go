@@ -2,6 +2,8 @@ package profiler
 
 import (
 	"fmt"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +34,8 @@ type builder struct {
 	throttled uint64        // times the kernel stopped an event for coming too often
 	cut       int64         // samples with stacks at the kernel's limit
 	standing  []profile.Warning
+	programs  []string // paths of the commands that were started
+	threads   int      // how many were recorded, those of all processes
 
 	stackUser, stackKernel []uint64 // reused
 
@@ -88,8 +92,12 @@ func (b *builder) record(r *perfevent.Record) {
 	case perfevent.Comm:
 		t.rename(pid, tid, string(r.Name), r.Exec())
 	case perfevent.Fork:
+		b.threads++
 		t.fork(pid, tid, int(int32(r.PPID)), int(int32(r.PTID)))
 	case perfevent.Exit:
+		if t.forsaken(pid, tid) {
+			b.warn(profile.WarnHidden, forsaken(b.program(t.pids[pid].threads[pid].comm)))
+		}
 		t.exit(pid, tid)
 		if t.owners != nil {
 			t.owners.exited(tid)
@@ -214,7 +222,7 @@ func (b *builder) location(f *codeFile, addr uint64, isReturn bool) profile.Loca
 			b.files = append(b.files, f)
 			b.c.Mappings = append(b.c.Mappings, f.mapping())
 			if f.problem != "" {
-				b.standing = append(b.standing, profile.Warning{Kind: profile.WarnUnreadable, Text: f.problem})
+				b.warn(profile.WarnUnreadable, f.problem)
 			}
 		}
 	}
@@ -242,9 +250,36 @@ func (b *builder) task(p *process, th *thread, tid int) profile.TaskID {
 	return th.task
 }
 
-// warn adds a warning that holds from the start.
+// warn adds a warning that holds from now on, unless it was given already.
 func (b *builder) warn(kind profile.WarningKind, text string) {
-	b.standing = append(b.standing, profile.Warning{Kind: kind, Text: text})
+	if w := (profile.Warning{Kind: kind, Text: text}); !slices.Contains(b.standing, w) {
+		b.standing = append(b.standing, w)
+	}
+}
+
+// starts says that a command is about to be started.
+func (b *builder) starts(path string) {
+	b.threads++
+	if !slices.Contains(b.programs, path) {
+		b.programs = append(b.programs, path)
+	}
+}
+
+// program is the path of a started command that has a thread's name after exec, or else that name.
+func (b *builder) program(comm string) string {
+	const most = 15 // bytes of a name, TASK_COMM_LEN
+	for _, path := range b.programs {
+		if name := filepath.Base(path); name[:min(len(name), most)] == comm {
+			return path
+		}
+	}
+	return comm
+}
+
+// forsaken is the warning where the kernel took a program's events away.
+func forsaken(program string) string {
+	return fmt.Sprintf("%s is in no sample, nor is what it started: it has privileges of its own (set-user-ID, set-group-ID, file capabilities) or may not be read by this user, and the kernel ends the recording of such a program when it starts; "+
+		"run it as root, or record its process (-p) or the whole machine as root or with CAP_PERFMON and CAP_SYS_PTRACE", program)
 }
 
 // finish brings what grows with the recording up to date: its length and its warnings. lost is what
@@ -262,22 +297,6 @@ func (b *builder) finish(length time.Duration, lost uint64) {
 		b.c.Warn(profile.WarnCut, b.cut, fmt.Sprintf(
 			"stacks deeper than %d frames lost their outermost callers; to copy more: sudo sysctl kernel.perf_event_max_stack=1024 (while nothing else is being recorded)", b.depth))
 	}
-}
-
-// unseen compares what was sampled with the time that the events have counted, and warns where much
-// of it is in no sample.
-func (b *builder) unseen(ran time.Duration, kernelHidden bool) {
-	sampled := time.Duration(b.samples.Sum().Weight)
-	missing := ran - sampled
-	if missing < 20*time.Millisecond || missing < ran/20 {
-		return
-	}
-	why := "of threads that ended, or left a CPU for good, before a sampling period was over; record with a higher --freq"
-	if kernelHidden {
-		why = "most likely the kernel's own, or " + why
-	}
-	b.c.Warn(profile.WarnHidden, 0, fmt.Sprintf("%v of the %v on a processor (%d%%) is in no sample: it is time %s",
-		missing.Round(time.Millisecond), ran.Round(time.Millisecond), 100*missing/ran, why))
 }
 
 // monotonic is the clock of all records.

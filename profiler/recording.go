@@ -351,6 +351,9 @@ func (r *Recording) Run(cmd *exec.Cmd) error {
 	}
 	r.files.release()
 	r.files.hold(cmd.Path)
+	r.mu.Lock()
+	r.b.starts(cmd.Path)
+	r.mu.Unlock()
 	c, err := r.opener.launch(cmd, func(text string) {
 		r.mu.Lock()
 		defer r.mu.Unlock()

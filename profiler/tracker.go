@@ -34,6 +34,7 @@ type process struct {
 	shared      bool     // regions are another process's too: copy before changing
 	threads     map[int]*thread
 	anonymous   *codeFile // its memory without a file, made when needed
+	execed      bool      // a program's exec was seen, and not only its process
 	mainEnded   bool      // its main thread
 	ended       bool      // all its threads
 	// stale says that records were lost which may have told of mappings: the next address that is
@@ -138,6 +139,7 @@ func (t *tracker) rename(pid, tid int, comm string, exec bool) {
 	p := t.pids[pid]
 	if exec {
 		next := newProcess(pid, 0)
+		next.execed = true
 		if p == nil {
 			next.parent = t.sys.parent(pid)
 		} else {
@@ -155,6 +157,16 @@ func (t *tracker) rename(pid, tid int, comm string, exec bool) {
 	if th := p.threads[tid]; th == nil || th.comm != comm {
 		p.threads[tid] = &thread{comm: comm}
 	}
+}
+
+// forsaken says, when a process's main thread is told to have ended, that it has not: the kernel has
+// taken its events away in the middle of exec. That is where a program has privileges of its own or
+// is not readable for its user (begin_new_exec, fs/exec.c), whoever records. The events end with the
+// same record as a thread does, between the new name and the first mapping of the program's code,
+// without which no program runs.
+func (t *tracker) forsaken(pid, tid int) bool {
+	p := t.pids[pid]
+	return p != nil && tid == pid && p.execed && !p.ended && !p.stale && len(p.regions) == 0
 }
 
 // exit: a thread ended. What its process had mapped is kept for a while: samples may come late.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/sightline-dev/sightline/profiler/perfevent"
 	"github.com/sightline-dev/sightline/profiler/profile"
@@ -474,24 +475,140 @@ func TestBuilderWarnings(t *testing.T) {
 	}
 }
 
+// Time without samples is warned of with the causes that the recording speaks for, and no others.
 func TestBuilderUnseen(t *testing.T) {
-	for ran, want := range map[time.Duration]string{
-		1000 * time.Millisecond: "",
-		1040 * time.Millisecond: "",
-		1250 * time.Millisecond: "250ms of the 1.25s on a processor (20%) is in no sample",
-		900 * time.Millisecond:  "",
-		0:                       "",
+	const ms = time.Millisecond
+	const skipped, parts, kernel, lost = "skipped timer ticks", "last part of a sampling period", "the kernel's own", "samples were lost"
+	for _, test := range []struct {
+		name           string
+		ran            time.Duration // of which 1 s is sampled
+		freq, threads  int
+		hidden, losses bool
+		want           []string // "" alone: nothing
+		not            []string
+	}{
+		{"all", 1000 * ms, 999, 1, false, false, nil, nil},
+		{"little", 1040 * ms, 999, 1, false, false, nil, nil},
+		{"more than ran", 900 * ms, 999, 1, false, false, nil, nil},
+		{"nothing ran", 0, 999, 1, false, false, nil, nil},
+		{"busy", 1250 * ms, 999, 4, false, false,
+			[]string{"250 ms of 1.25 s (20%) on a processor is in no sample: ", skipped, "less busy machine"}, []string{parts, kernel, "too many", "higher"}},
+		{"too often", 1250 * ms, 20000, 4, false, false, []string{skipped, "20000 samples a second are too many", "lower --freq"}, []string{parts, kernel, "higher"}},
+		{"short-lived", 1250 * ms, 999, 500, false, false, []string{parts, "500 threads that ran for 2.5 ms", "--freq of up to 5000"}, []string{skipped, kernel, "lower"}},
+		{"short-lived, often", 1250 * ms, 4000, 5000, false, false, []string{parts, skipped, "--freq of 2000 to 5000"}, []string{kernel, "higher", "lower"}},
+		{"one thread, slowly", 1250 * ms, 2, 1, false, false, []string{skipped}, []string{parts}},
+		{"hidden", 1250 * ms, 999, 4, true, false, []string{kernel}, []string{skipped, parts, "--freq"}},
+		{"hidden, often", 1250 * ms, 20000, 4, true, false, []string{kernel, "; or ", skipped, "lower --freq"}, []string{parts}},
+		{"lost", 1250 * ms, 999, 500, true, true, []string{lost}, []string{skipped, parts, kernel, "--freq"}},
 	} {
-		b := newBuilder(profile.Target{}, newFakeSystem(), time.Now(), 0, 1)
+		b := newBuilder(profile.Target{}, newFakeSystem(), time.Now(), 0, int64(time.Second)/int64(test.freq))
+		b.threads = test.threads
 		b.samples.Append(profile.Sample{Weight: int64(time.Second), Count: 1})
-		b.unseen(ran, false)
+		if test.losses {
+			b.finish(time.Second, 7)
+		}
+		b.unseen(test.ran, test.hidden)
 		got := ""
 		for _, w := range b.c.Warnings {
-			got += w.Text
+			if w.Kind == profile.WarnHidden {
+				got += w.Text
+			}
 		}
-		if want == "" && got != "" || !strings.HasPrefix(got, want) {
-			t.Errorf("ran %v: warned that %q, want %q", ran, got, want)
+		if (got == "") != (test.want == nil) {
+			t.Errorf("%s: warned that %q", test.name, got)
 		}
+		for _, text := range test.want {
+			if !strings.Contains(got, text) {
+				t.Errorf("%s: warned that %q, without %q", test.name, got, text)
+			}
+		}
+		for _, text := range test.not {
+			if strings.Contains(got, text) {
+				t.Errorf("%s: warned that %q, with %q", test.name, got, text)
+			}
+		}
+	}
+}
+
+func TestSpoken(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0:                             "0 µs",
+		750 * time.Nanosecond:         "0.75 µs",
+		999499 * time.Nanosecond:      "999 µs",
+		999500 * time.Nanosecond:      "1 ms",
+		134400 * time.Microsecond:     "134 ms",
+		999500 * time.Microsecond:     "1 s",
+		1980 * time.Millisecond:       "1.98 s",
+		12340 * time.Millisecond:      "12.3 s",
+		99949 * time.Millisecond:      "99.9 s",
+		99950 * time.Millisecond:      "1 min 40 s",
+		725 * time.Second:             "12 min 5 s",
+		-20 * time.Millisecond:        "-20 ms",
+		3*time.Hour + 100*time.Second: "181 min 40 s",
+	} {
+		if got := spoken(d); got != want {
+			t.Errorf("spoken(%v) = %q, want %q", d, got, want)
+		}
+	}
+}
+
+// A program that has its events taken away when it starts is named, once; one that ends, whether it
+// did anything or not, is not.
+func TestBuilderForsaken(t *testing.T) {
+	exec := func(pid uint32, name string) *perfevent.Record {
+		return &perfevent.Record{Type: perfevent.Comm, Misc: unix.PERF_RECORD_MISC_COMM_EXEC, PID: pid, TID: pid, Name: []byte(name)}
+	}
+	code := func(pid uint32) *perfevent.Record {
+		return &perfevent.Record{Type: perfevent.Mmap2, PID: pid, TID: pid, Addr: 0x1000, Len: 0x1000, Name: []byte("/a")}
+	}
+	exit := func(pid, tid uint32) *perfevent.Record {
+		return &perfevent.Record{Type: perfevent.Exit, PID: pid, TID: tid}
+	}
+	fork := func(pid, parent uint32) *perfevent.Record {
+		return &perfevent.Record{Type: perfevent.Fork, PID: pid, TID: pid, PPID: parent, PTID: parent}
+	}
+	for _, test := range []struct {
+		name    string
+		records []*perfevent.Record
+		want    string
+	}{
+		{"ordinary", []*perfevent.Record{exec(7, "x"), code(7), exit(7, 7)}, ""},
+		{"forsaken", []*perfevent.Record{exec(7, "x"), exit(7, 7)}, "x"},
+		{"second program", []*perfevent.Record{exec(7, "x"), code(7), exec(7, "y"), exit(7, 7)}, "y"},
+		{"child", []*perfevent.Record{exec(7, "x"), code(7), fork(8, 7), exit(8, 8), fork(9, 7), exec(9, "y"), exit(9, 9), exit(7, 7)}, "y"},
+		{"twice", []*perfevent.Record{exec(7, "x"), exit(7, 7), exec(8, "x"), exit(8, 8)}, "x"},
+		{"a command", []*perfevent.Record{exec(7, "a-long-program-"), exit(7, 7)}, "/opt/a-long-program-name"},
+		{"records lost", []*perfevent.Record{exec(7, "x"), {Type: perfevent.Lost, Count: 1}, exit(7, 7)}, ""},
+		{"no program of its own", []*perfevent.Record{fork(8, 7), exit(8, 8)}, ""},
+		{"never seen before", []*perfevent.Record{exit(7, 7)}, ""},
+	} {
+		b := newBuilder(profile.Target{}, newFakeSystem(), time.Now(), 0, 1)
+		b.starts("/opt/a-long-program-name")
+		for _, r := range test.records {
+			b.record(r)
+		}
+		b.finish(time.Second, 0)
+		var got []string
+		for _, w := range b.c.Warnings {
+			if name, _, ok := strings.Cut(w.Text, " is in no sample, "); ok && w.Kind == profile.WarnHidden {
+				got = append(got, name)
+			}
+		}
+		if strings.Join(got, ", ") != test.want {
+			t.Errorf("%s: warned of %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
+// The same said again is said once.
+func TestBuilderWarnsOnce(t *testing.T) {
+	b := newBuilder(profile.Target{}, newFakeSystem(), time.Now(), 0, 1)
+	b.warn(profile.WarnTarget, "/a ended with exit status 1")
+	b.warn(profile.WarnTarget, "/a ended with exit status 2")
+	b.warn(profile.WarnTarget, "/a ended with exit status 1")
+	b.warn(profile.WarnHidden, "/a ended with exit status 1")
+	if b.finish(time.Second, 0); len(b.c.Warnings) != 3 {
+		t.Errorf("warnings %+v, want three", b.c.Warnings)
 	}
 }
 
