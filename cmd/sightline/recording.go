@@ -250,7 +250,7 @@ func frameTable(r io.ReaderAt) (profiler.FrameTable, error) {
 // An outcome is how a recording's target fared.
 type outcome struct {
 	failed bool
-	text   string // "ok, 5 runs", "exit status 1"
+	text   string // "exit status 1", "stopped"; "" where there is nothing to say
 }
 
 // Drive waits for the target, repeats a test until it has samples enough, and says how it ended.
@@ -321,18 +321,12 @@ func (s *session) repeat(test *goTest, cmd *exec.Cmd, rec *profiler.Recording, s
 	processes, count, before := 1, 1, 0
 	took, first := time.Since(s.begun), time.Duration(0) // of the latest run, and of the first
 	fresh := false                                       // repeat in processes of their own
-	done := func(more string) outcome {
-		if processes == 1 {
-			return outcome{text: "1 process" + more}
-		}
-		return outcome{text: fmt.Sprintf("%d processes%s", processes, more)}
-	}
 	for {
 		switch {
 		case stopped && s.stopped(), cmd.ProcessState != nil && !cmd.ProcessState.Success() && s.interrupted(cmd):
-			return done(", stopped")
+			return outcome{text: "stopped"}
 		case stopped:
-			return done("") // its time is up
+			return outcome{} // its time is up
 		case cmd.ProcessState == nil || cmd.ProcessState.Success():
 		case processes == 1:
 			return outcome{failed: true, text: cmd.ProcessState.String()}
@@ -344,7 +338,7 @@ func (s *session) repeat(test *goTest, cmd *exec.Cmd, rec *profiler.Recording, s
 		time.Sleep(settle)
 		have, left := sampleCount(rec.View()), limit-time.Since(s.begun)
 		if have >= want || left <= 0 {
-			return done("")
+			return outcome{}
 		}
 		if first == 0 {
 			first = took
@@ -359,7 +353,7 @@ func (s *session) repeat(test *goTest, cmd *exec.Cmd, rec *profiler.Recording, s
 		cmd = test.command(count, io.Discard)
 		started := time.Now()
 		if err := rec.Run(cmd); err != nil {
-			return done("")
+			return outcome{}
 		}
 		processes++
 		stopped = s.wait(rec, left)
