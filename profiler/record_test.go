@@ -60,16 +60,17 @@ func TestRecordSplit(t *testing.T) {
 	})
 }
 
-// Both engines tell the same of the same program.
+// Both engines tell the same of the same program: of some 1500 samples each, shares differ by chance
+// with a deviation of 1.5 points, and by four times that never. What interrupts a function on a busy
+// machine counts as its own.
 func TestRecordEnginesAgree(t *testing.T) {
 	needRoot(t)
 	a := record(t, profiler.PerfEngine, program(t, "busy"), "split", "1.5")
 	b := record(t, profiler.BPFEngine, program(t, "busy"), "split", "1.5")
 	for _, function := range []string{"hot", "cold", "outer"} {
-		leaf := function != "outer"
-		x, y := a.share(t, function, leaf), b.share(t, function, leaf)
-		if d := x - y; d < -0.03 || d > 0.03 {
-			t.Errorf("%s: perf %.3f, bpf %.3f: more than 3 points apart", function, x, y)
+		x, y := a.share(t, function, false), b.share(t, function, false)
+		if d := x - y; d < -0.06 || d > 0.06 {
+			t.Errorf("%s: perf %.3f, bpf %.3f: more than 6 points apart", function, x, y)
 		}
 	}
 	a.dump(t)
@@ -470,10 +471,32 @@ func TestRecordMachine(t *testing.T) {
 		cmd.Wait()
 		old.Process.Kill()
 		c := finish(t, r)
-		between(t, "self of hot", c.share(t, "hot", true), 0.05, 0.9)
-		if c.comms()["busy"] != 1 || c.comms()["threads"] == 0 {
-			t.Errorf("names %v, want busy and threads among them", c.comms())
+		// Whatever else runs on the machine is there as well, perhaps under the same names.
+		mine := map[int]map[string]bool{cmd.Process.Pid: {}, old.Process.Pid: {}}
+		for _, task := range c.Tasks[1:] {
+			if names := mine[task.PID]; names != nil {
+				names[task.Comm] = true
+			}
 		}
+		if !mine[cmd.Process.Pid]["busy"] || !mine[old.Process.Pid]["threads"] {
+			t.Errorf("names %v by process, want busy and threads among them", mine)
+		}
+		var hot, busy time.Duration
+		s := &c.Of(profile.CPU).Samples
+		for i := range s.Len() {
+			x := s.At(i)
+			if c.Tasks[x.Task].PID != cmd.Process.Pid {
+				continue
+			}
+			busy += time.Duration(x.Weight)
+			for _, l := range c.Stacks.RootFirst(x.Stack, nil) {
+				if c.name(t, l) == "hot" {
+					hot += time.Duration(x.Weight)
+					break
+				}
+			}
+		}
+		between(t, "total of hot in busy", float64(hot)/float64(max(busy, 1)), 0.6, 0.9)
 		if !c.Target.Machine {
 			t.Errorf("target %+v", c.Target)
 		}
