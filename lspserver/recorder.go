@@ -77,8 +77,8 @@ type Update struct {
 	Samples int           // taken so far
 	Phase   string
 	Output  []byte // what the target wrote since the last update
-	// Capture is a symbolized view of what is recorded so far, or nil. It does not change
-	// any more.
+	// Capture is a symbolized view of what is recorded so far, or nil; with PhaseStoring it is all
+	// that was recorded, to be shown while it is being written. It does not change any more.
 	Capture *profile.Capture
 }
 

@@ -364,7 +364,7 @@ func (s *server) follow(r *recording, run Recording, progress chan *rpc.Progress
 				phase, told = p, now
 				shown.Report(r.progress(), -1)
 			}
-			if u.Capture != nil && now.Sub(live) >= liveInterval {
+			if u.Capture != nil && (now.Sub(live) >= liveInterval || u.Phase == PhaseStoring) {
 				if l, err := load(captureKey{}, u.Capture, s.liveSource(r, u.Capture)); err == nil {
 					live, lens = now, now
 					s.mu.Lock()

@@ -113,13 +113,13 @@ func (s *session) stopped() bool {
 }
 
 // Tell passes an update on. Nobody needs to listen: a full channel drops what the next update says
-// anyway. A program's output waits for its reader, but not for one that has stopped the recording
-// and gone away.
+// anyway. A program's output and the finished capture wait for their reader, but not for one that has
+// stopped the recording and gone away.
 func (s *session) tell(u lspserver.Update) {
 	if !s.begun.IsZero() {
 		u.Elapsed = time.Since(s.begun)
 	}
-	if u.Output != nil {
+	if u.Output != nil || u.Phase == lspserver.PhaseStoring {
 		select {
 		case s.updates <- u:
 			return
@@ -463,7 +463,11 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 			c.Warn(profile.WarnTarget, 0, "the test failed: "+o.text)
 		}
 	}
-	s.tell(lspserver.Update{Phase: lspserver.PhaseStoring, Samples: sampleCount(c)})
+	u := lspserver.Update{Phase: lspserver.PhaseStoring, Samples: sampleCount(c)}
+	if s.recorder.live {
+		u.Capture = c // what was recorded is shown while it is being written; nobody changes it any more
+	}
+	s.tell(u)
 	meta, err := k.writer.Finish(c)
 	if err != nil {
 		if m, metaErr := s.store.LoadMeta(k.writer.ID()); metaErr == nil && len(m.Kinds) > 0 && m.Kinds[0].Samples > 0 {
