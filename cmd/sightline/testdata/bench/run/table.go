@@ -1,0 +1,212 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Results are what benchmarks printed: by name without "Benchmark" and the number of processors, and
+// then by unit. What a later line says of a benchmark replaces what an earlier one did.
+type results struct {
+	figures map[string]map[string]float64
+	notes   []string
+}
+
+var processors = regexp.MustCompile(`-\d+$`)
+
+// Parse reads the output of go test -bench. Lines of other sorts are skipped, but for notes.
+func parse(text string) results {
+	r := results{figures: map[string]map[string]float64{}}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if note, ok := strings.CutPrefix(line, "note: "); ok {
+			r.notes = append(r.notes, note)
+			continue
+		}
+		fields := strings.Fields(line)
+		if len(fields) < 4 || !strings.HasPrefix(fields[0], "Benchmark") {
+			continue
+		}
+		if _, err := strconv.Atoi(fields[1]); err != nil {
+			continue
+		}
+		units := map[string]float64{}
+		for i := 2; i+1 < len(fields); i += 2 {
+			if v, err := strconv.ParseFloat(fields[i], 64); err == nil {
+				units[fields[i+1]] = v
+			}
+		}
+		r.figures[processors.ReplaceAllString(strings.TrimPrefix(fields[0], "Benchmark"), "")] = units
+	}
+	return r
+}
+
+// Of is a figure; NaN where it was not measured.
+func (r results) of(benchmark, unit string) float64 {
+	if v, ok := r.figures[benchmark][unit]; ok {
+		return v
+	}
+	return math.NaN()
+}
+
+// A promise is one line of the table: a figure, its peer and what it must reach.
+type promise struct {
+	name         string
+	benchmark    string // ours
+	unit         string
+	peer         string // benchmark of the peer, with unit peerUnit; "" where there is none
+	peerUnit     string
+	peerName     string
+	format       string
+	budget       float64 // ours at most, as an absolute value
+	budgetText   string
+	notAbovePeer bool    // ours is at most that of the peer, too
+	faster       float64 // the peer takes at least that many times ours
+}
+
+func promises() []promise {
+	var all []promise
+	for _, engine := range []string{"bpf", "perf"} {
+		all = append(all, promise{
+			name: "overhead on the target at 999 Hz, " + engine + " engine", benchmark: "Overhead/ours/engine=" + engine, unit: "overhead-%",
+			peer: "Overhead/peer=perf", peerUnit: "overhead-%", peerName: "perf record", format: "%+.1f%%",
+			budget: 1, budgetText: "≤ 1 %, ≤ peer", notAbovePeer: true,
+		}, promise{
+			name: "  the same in CPU time", benchmark: "Overhead/ours/engine=" + engine, unit: "cpu-overhead-%",
+			peer: "Overhead/peer=perf", peerUnit: "cpu-overhead-%", peerName: "perf record", format: "%+.1f%%",
+			budget: 1, budgetText: "≤ 1 %, ≤ peer", notAbovePeer: true,
+		})
+	}
+	for _, engine := range []string{"bpf", "perf"} {
+		all = append(all, promise{
+			name: "end of recording → first hint, " + engine + " engine", benchmark: "FirstHint/ours/engine=" + engine, unit: "first-hint-ms",
+			peer: "FirstHint/peer=pprof", peerUnit: "list-ms", peerName: "pprof -list", format: "%.0f ms",
+			budget: 300, budgetText: "≤ 300 ms, 10 × faster", faster: 10,
+		}, promise{
+			name: "", benchmark: "FirstHint/ours/engine=" + engine, unit: "first-hint-ms",
+			peer: "FirstHint/peer=perf-script", peerUnit: "script-ms", peerName: "perf script +srcline", format: "%.0f ms",
+			budget: 300, budgetText: "100 × faster", faster: 100,
+		})
+	}
+	all = append(all,
+		promise{
+			name: "server start → initialize answered", benchmark: "Initialize/ours", unit: "initialize-ms",
+			peer: "Initialize/peer=gopls", peerUnit: "initialize-ms", peerName: "gopls", format: "%.1f ms", budget: 50, budgetText: "≤ 50 ms",
+		},
+		promise{
+			name: "", benchmark: "Initialize/ours", unit: "initialize-ms",
+			peer: "Initialize/floor=sh", peerUnit: "process-ms", peerName: "bare process", format: "%.1f ms", budget: 50, budgetText: "≤ 50 ms",
+		},
+		promise{
+			name: "all hints of 5,700 lines after an edit", benchmark: "HintsAfterEdit/ours/edit=letter", unit: "hints-ms",
+			peer: "HintsAfterEdit/peer=gopls/edit=letter", peerUnit: "hints-ms", peerName: "gopls", format: "%.1f ms", budget: 5, budgetText: "≤ 5 ms",
+		},
+		promise{
+			name: "  threshold 0: every line that cost anything", benchmark: "HintsAfterEdit/ours/edit=letter/threshold=0", unit: "hints-ms",
+			format: "%.1f ms", budget: math.Inf(1),
+		},
+		promise{
+			name: "  threshold 0, the 60 lines on the screen", benchmark: "HintsAfterEdit/ours/edit=letter/threshold=0/asked=60lines", unit: "hints-ms",
+			peer: "HintsAfterEdit/peer=gopls/edit=letter/asked=60lines", peerUnit: "hints-ms", peerName: "gopls", format: "%.1f ms", budget: 5, budgetText: "≤ 5 ms",
+		},
+		promise{
+			name: "bytes a sample, samples and stacks, 100,000", benchmark: "BytesPerSample/ours/target=large", unit: "bytes/sample",
+			peer: "BytesPerSample/peer=perf/target=large", peerUnit: "bytes/sample", peerName: "perf.data", format: "%.1f", budget: 8, budgetText: "≤ 8",
+		},
+		promise{
+			name: "  with symbols, without source texts", benchmark: "BytesPerSample/ours/target=large", unit: "capture-bytes/sample",
+			format: "%.1f", budget: math.Inf(1),
+		},
+		promise{
+			name: "  a test's 1,000 samples", benchmark: "BytesPerSample/ours/target=test", unit: "bytes/sample",
+			peer: "BytesPerSample/peer=perf/target=test", peerUnit: "bytes/sample", peerName: "perf.data", format: "%.1f", budget: math.Inf(1),
+		},
+	)
+	for _, target := range []string{"example", "flate"} {
+		for _, engine := range []string{"bpf", "perf", "perf/user=ordinary"} {
+			benchmark := "Truth/ours/target=" + target + "/engine=" + engine
+			all = append(all, promise{
+				name: "largest difference of a line, " + target + ", " + strings.Replace(engine, "/user=", " ", 1), benchmark: benchmark, unit: "max-points",
+				peer: benchmark, peerUnit: "noise-points", peerName: "one σ of pprof", format: "%.1f", budget: 3, budgetText: "≤ 3 points",
+			}, promise{
+				name: "  of lines below the test itself", benchmark: benchmark, unit: "test-max-points",
+				format: "%.1f", budget: 3, budgetText: "≤ 3 points",
+			}, promise{
+				name: "  total against rusage", benchmark: benchmark, unit: "total-%",
+				peer: benchmark, peerUnit: "pprof-total-%", peerName: "pprof", format: "%+.1f%%", budget: 3, budgetText: "within 3 %",
+			})
+		}
+	}
+	return all
+}
+
+// Verdict says whether a promise is kept. What was not measured is no verdict.
+func (p promise) verdict(ours, peer float64) string {
+	switch {
+	case math.IsNaN(ours):
+		return ""
+	case math.Abs(ours) > p.budget && (p.unit != "overhead-%" && p.unit != "cpu-overhead-%" || ours > 0):
+		return "NOT MET"
+	case p.notAbovePeer && ours > peer && ours > 0:
+		return "NOT MET"
+	case p.faster > 0 && peer < p.faster*ours:
+		return "NOT MET"
+	case math.IsInf(p.budget, 1):
+		return ""
+	}
+	return "met"
+}
+
+func show(out io.Writer, r results) {
+	fmt.Fprintf(out, "\n%-52s %10s   %-34s %-22s %s\n", "figure", "ours", "peer", "budget", "")
+	for _, p := range promises() {
+		ours, peer := r.of(p.benchmark, p.unit), math.NaN()
+		if p.peer != "" {
+			peer = r.of(p.peer, p.peerUnit)
+		}
+		if math.IsNaN(ours) || p.name == "" && math.IsNaN(peer) {
+			continue
+		}
+		text := ""
+		if !math.IsNaN(peer) {
+			text = fmt.Sprintf(p.format, peer) + " " + p.peerName
+			if r.of(p.peer, "cut-off") == 1 {
+				text = "> " + text
+			}
+			if p.faster > 0 {
+				text += fmt.Sprintf(" (%.0f ×)", peer/ours)
+			}
+		}
+		fmt.Fprintf(out, "%-52s %10s   %-34s %-22s %s\n", p.name, fmt.Sprintf(p.format, ours), text, p.budgetText, p.verdict(ours, peer))
+	}
+	runs := []string{}
+	for _, x := range []struct{ what, benchmark string }{
+		{"overhead", "Overhead/plain"}, {"first hint", "FirstHint/ours/engine=bpf"}, {"initialize", "Initialize/ours"}, {"edits", "HintsAfterEdit/ours/edit=letter"},
+	} {
+		if n := r.of(x.benchmark, "runs"); !math.IsNaN(n) {
+			runs = append(runs, fmt.Sprintf("%s %.0f", x.what, n))
+		}
+	}
+	if len(runs) > 0 {
+		fmt.Fprintf(out, "\nMedians; runs: %s. Ratios of overhead are of pairs within a round.\n", strings.Join(runs, ", "))
+	}
+	for _, engine := range []string{"bpf", "perf"} {
+		b := "Overhead/ours/engine=" + engine
+		if spread := r.of(b, "overhead-±%"); !math.IsNaN(spread) {
+			fmt.Fprintf(out, "Overhead, %s engine: the median is sure to ±%.1f points on the clock, ±%.1f in CPU time; the recorder itself takes %.0f%% of the target's CPU time.\n",
+				engine, spread, r.of(b, "cpu-overhead-±%"), r.of(b, "recorder-cpu-%"))
+		}
+		f := "FirstHint/ours/engine=" + engine
+		if !math.IsNaN(r.of(f, "first-hint-ms")) {
+			fmt.Fprintf(out, "First hint, %s engine: all samples in at %.0f ms, named in %.0f, stored and read back in %.0f, the command answered at %.0f; hints sent %.0f after the server said to ask.\n",
+				engine, r.of(f, "drain-ms"), r.of(f, "symbolize-ms"), r.of(f, "store+load-ms"), r.of(f, "answer-ms"), r.of(f, "hints-ms"))
+		}
+	}
+	for _, n := range r.notes {
+		fmt.Fprintln(out, "note: "+n)
+	}
+}
