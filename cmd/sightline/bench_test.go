@@ -111,7 +111,7 @@ type peer struct {
 
 var (
 	perfPeer  = peer{"perf", "`.ci/packages bench` installs it", []string{"perf", "record", "-o", "/dev/null", "-e", "cpu-clock", "true"}}
-	goplsPeer = peer{"gopls", "`go install golang.org/x/tools/gopls@latest` installs it", []string{"gopls", "version"}}
+	goplsPeer = peer{"gopls", "`go install golang.org/x/tools/gopls@v0.23.0` installs it", []string{"gopls", "version"}}
 )
 
 var missingTold sync.Map
