@@ -370,7 +370,11 @@ func (s *server) follow(r *recording, run Recording, progress chan *rpc.Progress
 					s.mu.Lock()
 					s.live = l
 					s.mu.Unlock()
-					s.refresh.all()
+					if u.Phase == PhaseStoring {
+						s.refresh.now()
+					} else {
+						s.refresh.all()
+					}
 				}
 			} else if now.Sub(lens) >= time.Second {
 				lens = now

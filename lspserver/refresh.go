@@ -33,6 +33,19 @@ func (r *refresher) all() { r.want(true, true) }
 // lensesOnly has only lenses asked for again.
 func (r *refresher) lensesOnly() { r.want(false, true) }
 
+// now is all without the delay: for the numbers that somebody is waiting for.
+func (r *refresher) now() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.hints, r.lenses = true, true
+	if r.timer != nil && r.timer.Stop() {
+		r.timer = nil
+	}
+	if !r.stopped && !r.running && r.timer == nil {
+		r.timer = time.AfterFunc(0, r.send)
+	}
+}
+
 func (r *refresher) want(hints, lenses bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
