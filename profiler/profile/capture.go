@@ -41,9 +41,12 @@ func (t Target) String() string {
 
 // A Series is the samples of one kind.
 type Series struct {
-	Kind    Kind
-	Unit    Unit
-	Period  int64 // nominal weight of one sample, in Unit; 0 where samples have no period
+	Kind   Kind
+	Unit   Unit
+	Period int64 // nominal weight of one sample, in Unit; 0 where samples have no period
+	// Source is the unit of the tool that an import came from, where it is another than Unit: what its
+	// users expect to read. Unit.In converts.
+	Source  Unit
 	Samples Samples
 }
 
@@ -68,6 +71,9 @@ type Capture struct {
 	// Interrupted says that the recorder did not come to its end: samples after the last stored
 	// chunk are missing, and symbols may be.
 	Interrupted bool
+	// Imported says that another tool made the stacks: they are taken as they stand, whether or not
+	// they begin with an entry function.
+	Imported bool
 }
 
 // Symbols are the names of a capture's locations and the sources they lie in.
@@ -147,7 +153,8 @@ var ErrNoSeries = errors.New("no such samples in the capture")
 // pseudo-frame BrokenStack. What a walk found outside of an entry function is left out: nothing calls
 // that, so it is junk behind the stack's end (Go before 1.26 does not clear the frame pointer where
 // its threads begin). The cost is one pass over the unique stacks; samples
-// keep their order and their columns are shared but for Stack.
+// keep their order and their columns are shared but for Stack. The stacks of an Imported capture are
+// neither completed nor cut.
 //
 // A stack that lies wholly in the kernel has no user part to be broken. It fails only where the
 // capture has no such series (ErrNoSeries).
@@ -157,7 +164,7 @@ func (c *Capture) Profile(kind Kind) (*Profile, error) {
 		return nil, fmt.Errorf("%s: %w", kind, ErrNoSeries)
 	}
 	p := &Profile{
-		Kind: s.Kind, Unit: s.Unit, Start: c.Start, Length: c.Length,
+		Kind: s.Kind, Unit: s.Unit, Source: s.Source, Start: c.Start, Length: c.Length,
 		Frames: c.Symbols.Frames, Stacks: NewStacks[FrameID](), Tasks: c.Tasks,
 		Samples: s.Samples, Warnings: c.Warnings,
 	}
@@ -175,7 +182,10 @@ func (c *Capture) Profile(kind Kind) (*Profile, error) {
 		return FrameID(len(p.Frames) - 1)
 	}
 	unknown := [1]FrameID{pseudo(Unknown)}
-	broken := pseudo(BrokenStack)
+	var broken FrameID
+	if !c.Imported {
+		broken = pseudo(BrokenStack)
+	}
 
 	parents, locations := c.Stacks.Columns()
 	to := make([]StackID, len(parents)) // capture's stack → profile's stack
@@ -187,7 +197,7 @@ func (c *Capture) Profile(kind Kind) (*Profile, error) {
 			frames = c.Symbols.Of[loc]
 		}
 		at := to[parents[id]]
-		whole[id] = whole[parents[id]]
+		whole[id] = whole[parents[id]] || c.Imported
 		kernel := c.kindOf(loc) == KernelCode
 		switch entry := p.Frames[frames[len(frames)-1]].Entry; {
 		case whole[id]:

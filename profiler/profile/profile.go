@@ -14,7 +14,8 @@ import (
 // Kind names what a series of samples measures.
 type Kind string
 
-// The kinds that exist. A capture holds at most one series of each.
+// The kinds that are recorded. An import may bring others, in the words of the tool it came from
+// ("inuse_space", "page-faults"). A capture holds at most one series of each.
 const (
 	CPU     Kind = "cpu"     // time on a processor
 	Blocked Kind = "blocked" // time waiting, off the processor and not runnable
@@ -30,7 +31,32 @@ const (
 	Bytes       Unit = "bytes"
 	Cycles      Unit = "cycles"
 	Number      Unit = "count"
+	Millionths  Unit = "millionths" // of a quantity that has no name, and may be a fraction
 )
+
+// The units in which other tools give what is kept in one of the above; see Unit.In.
+const (
+	Microseconds Unit = "µs"
+	Milliseconds Unit = "ms"
+	Seconds      Unit = "s"
+	None         Unit = "none"
+)
+
+// In is how many source units one u makes: 1e-6 for nanoseconds in milliseconds. It is 1 where source
+// is empty or is no multiple of u.
+func (u Unit) In(source Unit) float64 {
+	switch {
+	case u == Nanoseconds && source == Microseconds:
+		return 1e-3
+	case u == Nanoseconds && source == Milliseconds:
+		return 1e-6
+	case u == Nanoseconds && source == Seconds:
+		return 1e-9
+	case u == Millionths && source == None:
+		return 1e-6
+	}
+	return 1
+}
 
 // IDs are dense indices into the tables of one Capture or one Profile and mean nothing outside
 // it. Entry 0 of every table is the zero value and stands for "none" or "not known".
@@ -228,7 +254,8 @@ type Warning struct {
 // A Profile is read-only once made: views share its tables.
 type Profile struct {
 	Kind    Kind
-	Unit    Unit
+	Unit    Unit          // of weights
+	Source  Unit          // as in Series
 	Start   time.Time     // when the recording began; zero when not known
 	Length  time.Duration // how long it took
 	Frames  []Frame       // Frames[0] is the zero Frame

@@ -42,7 +42,7 @@ func randomCapture(seed uint64, words ...string) *Capture {
 	for range r.IntN(4) {
 		c.Target.Command = append(c.Target.Command, word())
 	}
-	c.Engine, c.Machine, c.Interrupted, c.Length = word(), word(), coin(), time.Duration(number())
+	c.Engine, c.Machine, c.Interrupted, c.Imported, c.Length = word(), word(), coin(), coin(), time.Duration(number())
 	switch r.IntN(4) {
 	case 0:
 		c.Start = time.Unix(r.Int64N(4e9), r.Int64N(1e9))
@@ -85,7 +85,7 @@ func randomCapture(seed uint64, words ...string) *Capture {
 		}
 	}
 	for _, kind := range []Kind{CPU, Alloc, Kind(word() + "x")}[:r.IntN(4)] {
-		s := Series{Kind: kind, Unit: Unit(word()), Period: int64(number())}
+		s := Series{Kind: kind, Unit: Unit(word()), Source: Unit(word()), Period: int64(number())}
 		var at time.Duration
 		for range r.IntN(10) {
 			at += time.Duration(r.IntN(3)) * time.Duration(r.IntN(1e9))

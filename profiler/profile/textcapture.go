@@ -30,6 +30,7 @@ func (k MappingKind) String() string {
 //	start: 2026-01-31T15:04:05.123Z
 //	length: 1.5s
 //	interrupted: true
+//	imported: true
 //	task 1: pid=7 tid=8 parent=1 comm=fib.test
 //	mapping 1: kind=file path=/tmp/fib.test buildid=5f3c deleted offsets
 //	frame 1: main.main@main.go:3|entry
@@ -49,13 +50,13 @@ func (k MappingKind) String() string {
 //
 //	target       dir= package= run= bench= (words) pid= (int) machine (flag)
 //	command      the words of Target.Command
-//	engine, machine, start, length, interrupted   one word; a time, a duration, true
+//	engine, machine, start, length, interrupted, imported   one word; a time, a duration, true
 //	task         pid= tid= parent= (ints) comm= (word)
 //	mapping      kind= (none, file, kernel, vdso, anonymous) path= buildid= (words) deleted offsets (flags)
 //	frame        one frame, as in [Profile.AppendText]
 //	location     mapping= (number) addr= (0x… or decimal) return (flag) frames= (numbers, innermost first, with commas)
 //	stack        parent= location= (numbers)
-//	series       kind= unit= (words) period= (int), followed by its samples
+//	series       kind= unit= source= (words) period= (int), followed by its samples
 //	sample       number of the stack, blank, weight [count=] [time=] [task=], as in a profile
 //	source       path= local= note= (words) text (flag: the lines that follow, none for an empty file)
 //	source text  "|" and a line that ends in a newline | one quoted string: exactly these bytes
@@ -75,6 +76,9 @@ func (c *Capture) AppendText(b []byte) []byte {
 	b = appendWhen(b, c.Start, c.Length)
 	if c.Interrupted {
 		b = append(b, "interrupted: true\n"...)
+	}
+	if c.Imported {
+		b = append(b, "imported: true\n"...)
 	}
 	b = appendTasks(b, c.Tasks)
 	for id := 1; id < len(c.Mappings); id++ {
@@ -106,6 +110,7 @@ func (c *Capture) AppendText(b []byte) []byte {
 		b = append(b, "series:"...)
 		b = appendIf(b, "kind", string(s.Kind))
 		b = appendIf(b, "unit", string(s.Unit))
+		b = appendIf(b, "source", string(s.Source))
 		b = appendIntIf(b, "period", s.Period)
 		b = append(b, '\n')
 		for k := range s.Samples.Len() {
@@ -300,14 +305,22 @@ func (p *captureParser) parseHeader(name string) (err error) {
 		c.Machine, err = p.value(name)
 		return err
 	case "interrupted":
-		v, err := p.value(name)
-		if err == nil && v != "true" {
-			err = p.errorf(`interrupted is %s; write "interrupted: true" or leave the line out`, shorten(v))
-		}
 		c.Interrupted = true
-		return err
+		return p.isTrue(name)
+	case "imported":
+		c.Imported = true
+		return p.isTrue(name)
 	}
-	return p.errorf("unknown line %q; the lines of a capture are target, command, engine, machine, start, length, interrupted, task, mapping, frame, location, stack, series, source and warning", name+":")
+	return p.errorf("unknown line %q; the lines of a capture are target, command, engine, machine, start, length, interrupted, imported, task, mapping, frame, location, stack, series, source and warning", name+":")
+}
+
+// isTrue reads the value of a line that is there or not.
+func (p *captureParser) isTrue(name string) error {
+	v, err := p.value(name)
+	if err == nil && v != "true" {
+		err = p.errorf(`%s is %s; write "%s: true" or leave the line out`, name, shorten(v), name)
+	}
+	return err
 }
 
 func (p *captureParser) parseTarget() error {
@@ -463,12 +476,14 @@ func (p *captureParser) parseStack() error {
 
 func (p *captureParser) parseSeries() error {
 	var s Series
-	err := p.fields("kind, unit and period", func(key, value string) (bool, error) {
+	err := p.fields("kind, unit, source and period", func(key, value string) (bool, error) {
 		switch key {
 		case "kind":
 			s.Kind = Kind(value)
 		case "unit":
 			s.Unit = Unit(value)
+		case "source":
+			s.Source = Unit(value)
 		case "period":
 			n, err := p.int(key, value)
 			s.Period = int64(n)

@@ -7,6 +7,7 @@ import (
 // AppendText appends the profile's text form to b: what goldens are written in.
 //
 //	cpu ns
+//	source: ms
 //	start: 2026-01-31T15:04:05.123Z
 //	length: 1.5s
 //	task 1: pid=7 tid=8 parent=1 comm=worker
@@ -17,7 +18,7 @@ import (
 // The grammar, where […] may be left out and {…} may be repeated or left out:
 //
 //	text    = kind " " unit NL {header NL} {sample NL}
-//	header  = "start: " RFC 3339 time | "length: " Go duration
+//	header  = "source: " word | "start: " RFC 3339 time | "length: " Go duration
 //	        | "task " number ":" [" pid=" int] [" tid=" int] [" parent=" int] [" comm=" word]
 //	        | "warning:" [" kind=" word] [" count=" int] [" text=" word]
 //	sample  = stack " " weight [" count=" int] [" time=" Go duration] [" task=" number]
@@ -41,6 +42,7 @@ func (p *Profile) AppendText(b []byte) []byte {
 	b = append(b, ' ')
 	b = appendWord(b, string(p.Unit), endsWord)
 	b = append(b, '\n')
+	b = appendLine(b, "source", string(p.Source))
 	b = appendWhen(b, p.Start, p.Length)
 	b = appendTasks(b, p.Tasks)
 	b = appendWarnings(b, p.Warnings)
@@ -114,6 +116,10 @@ func (p *Profile) parseHeader(r *textReader, name string, number int) error {
 		return err
 	}
 	switch name {
+	case "source":
+		word, err := r.value(name)
+		p.Source = Unit(word)
+		return err
 	case "start", "length":
 		return r.when(name, &p.Start, &p.Length)
 	case "warning":
@@ -121,7 +127,7 @@ func (p *Profile) parseHeader(r *textReader, name string, number int) error {
 		p.Warnings = append(p.Warnings, w)
 		return err
 	}
-	return r.errorf("unknown line %q; the lines of a profile are start, length, task, warning and samples, and a function that ends in a colon is quoted", name+":")
+	return r.errorf("unknown line %q; the lines of a profile are source, start, length, task, warning and samples, and a function that ends in a colon is quoted", name+":")
 }
 
 func (p *Profile) parseSample(r *textReader, ids map[Frame]FrameID) error {

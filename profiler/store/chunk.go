@@ -130,6 +130,7 @@ func encodeChunk(c *profile.Capture, from, to marks, changed []profile.MappingID
 		}
 		e.string(string(s.Kind))
 		e.string(string(s.Unit))
+		e.string(string(s.Source))
 		e.int(s.Period)
 		e.uint(uint64(begin))
 		e.count(end-begin, sampleSize)
@@ -398,10 +399,10 @@ func decodeChunk(c *profile.Capture, at *marks, record []byte) error {
 		d.fail("%d series follow on %d", n, len(at.samples))
 	}
 	for i := 0; i < n && d.err == nil; i++ {
-		kind, unit, period := profile.Kind(d.string()), profile.Unit(d.string()), d.int()
+		kind, unit, source, period := profile.Kind(d.string()), profile.Unit(d.string()), profile.Unit(d.string()), d.int()
 		if i == len(at.samples) {
 			at.samples = append(at.samples, 0)
-			c.Series = append(c.Series, profile.Series{Kind: kind, Unit: unit, Period: period})
+			c.Series = append(c.Series, profile.Series{Kind: kind, Unit: unit, Source: source, Period: period})
 		}
 		s := &c.Series[i]
 		if s.Kind != kind || s.Unit != unit {

@@ -34,7 +34,7 @@ func odd() *profile.Capture {
 	d := c.Stacks.Intern(a, 1)
 	e := c.Stacks.Intern(0, 2)
 	for i, kind := range []profile.Kind{profile.CPU, profile.Blocked, "another kind"} {
-		s := profile.Series{Kind: kind, Unit: profile.Cycles, Period: []int64{0, -1, math.MaxInt64}[i]}
+		s := profile.Series{Kind: kind, Unit: profile.Cycles, Source: profile.Milliseconds, Period: []int64{0, -1, math.MaxInt64}[i]}
 		if i != 1 {
 			s.Samples.Append(profile.Sample{Stack: b, Task: 2, Time: math.MinInt64, Count: 1, Weight: math.MaxInt64})
 			s.Samples.Append(profile.Sample{Stack: 0, Task: 0, Time: -1, Count: 1, Weight: math.MinInt64})

@@ -23,6 +23,8 @@ type Meta struct {
 	Note     string // a person's words
 	// Interrupted says that the recorder has not come to its end: it died, or records still.
 	Interrupted bool
+	// Imported is as in profile.Capture.
+	Imported bool
 	// Recording says that it records still. It is found out when the Meta is read, and is never set
 	// without Interrupted.
 	Recording bool
@@ -82,7 +84,7 @@ func (m *Meta) recording(now time.Time) bool {
 func metaOf(c *profile.Capture) Meta {
 	m := Meta{
 		Target: c.Target, Engine: c.Engine, Machine: c.Machine, Start: c.Start, Length: c.Length,
-		Warnings: c.Warnings, Interrupted: c.Interrupted,
+		Warnings: c.Warnings, Interrupted: c.Interrupted, Imported: c.Imported,
 		Stacks: c.Stacks.Len() - 1, Locations: len(c.Locations) - 1,
 	}
 	for i := range c.Series {
@@ -97,7 +99,7 @@ func metaOf(c *profile.Capture) Meta {
 func (m *Meta) capture() *profile.Capture {
 	c := profile.NewCapture(m.Target, m.Start)
 	c.Engine, c.Machine, c.Length = m.Engine, m.Machine, m.Length
-	c.Warnings, c.Interrupted = m.Warnings, m.Interrupted
+	c.Warnings, c.Interrupted, c.Imported = m.Warnings, m.Interrupted, m.Imported
 	return c
 }
 
@@ -137,6 +139,7 @@ func (m *Meta) encode() []byte {
 	e.bool(m.Pinned)
 	e.string(m.Note)
 	e.bool(m.Interrupted)
+	e.bool(m.Imported)
 	e.uint(uint64(m.Stacks))
 	e.uint(uint64(m.Locations))
 	e.int(m.Bytes)
@@ -191,6 +194,7 @@ func decodeMeta(id ID, record []byte) (Meta, error) {
 	m.Pinned = d.bool()
 	m.Note = d.string()
 	m.Interrupted = d.bool()
+	m.Imported = d.bool()
 	m.Stacks = int(d.uint())
 	m.Locations = int(d.uint())
 	m.Bytes = d.int()

@@ -100,7 +100,7 @@ func (w *Writer) next(c *profile.Capture) (growth, error) {
 	m.Target, m.Engine, m.Machine, m.Start, m.Length = c.Target, c.Engine, c.Machine, c.Start, c.Length
 	m.Warnings = slices.Clone(c.Warnings)
 	m.Stacks, m.Locations = c.Stacks.Len()-1, len(c.Locations)-1
-	m.Interrupted = true
+	m.Interrupted, m.Imported = true, c.Imported
 	m.flushed = w.s.now()
 	m.Kinds = nil
 	for i := range c.Series {
