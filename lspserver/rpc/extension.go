@@ -6,13 +6,35 @@ package rpc
 // ExtensionPrefix begins the name of each of our own methods.
 const ExtensionPrefix = "sightline/"
 
-// Our own methods.
+// Our own methods. Those that read captures answer from what is stored and never wait for a
+// recording; all can be cancelled.
 const (
 	// MethodLines asks for the costs of a document's lines, for editors that draw them by
 	// themselves: LinesParams → LinesResult.
 	MethodLines = ExtensionPrefix + "lines"
 	// MethodCaptures asks for the stored captures, newest first: no parameters → []CaptureInfo.
 	MethodCaptures = ExtensionPrefix + "captures"
+	// MethodStacks asks for rows of a stack view: StacksParams → StacksResult. A tree is walked by
+	// asking for the children of one row at a time.
+	MethodStacks = ExtensionPrefix + "stacks"
+	// MethodDiff is the same of the difference of two captures: DiffParams → StacksResult.
+	MethodDiff = ExtensionPrefix + "diff"
+	// MethodPresets asks for the filters that have a name: PresetsParams → []Preset.
+	MethodPresets = ExtensionPrefix + "presets"
+	// MethodFlame asks for a flame graph: FlameParams → FlameResult.
+	MethodFlame = ExtensionPrefix + "flame"
+	// MethodHottest asks for the costliest lines or functions: HottestParams → []HotSpot.
+	MethodHottest = ExtensionPrefix + "hottest"
+	// MethodNeighbors asks who calls the function at a position and whom it calls: NeighborsParams →
+	// NeighborsResult.
+	MethodNeighbors = ExtensionPrefix + "neighbors"
+	// MethodProcesses asks for the processes that can be recorded, the busiest first: no parameters →
+	// []ProcessInfo.
+	MethodProcesses = ExtensionPrefix + "processes"
+	// MethodStatus asks for what the server is doing: no parameters → StatusResult.
+	MethodStatus = ExtensionPrefix + "status"
+	// MethodDoctor asks what can be recorded here: no parameters → DoctorResult.
+	MethodDoctor = ExtensionPrefix + "doctor"
 	// MethodChanged tells the client that numbers changed (a recording grew or ended, another
 	// capture or metric is shown): ChangedParams, a notification from the server. A client that draws
 	// by itself asks again; others have had a refresh request.
@@ -36,6 +58,7 @@ type LinesResult struct {
 	Unit    string     `json:"unit"`    // "ns"
 	Total   int64      `json:"total"`   // weight of the whole capture, what 100 % is
 	Stale   int        `json:"stale"`   // lines with a cost that were changed since and have lost it
+	Note    string     `json:"note"`    // "profiled 3 min ago, 2 lines changed since"; "" while none touches the document
 	Lines   []LineCost `json:"lines"`   // ascending
 }
 
@@ -59,12 +82,231 @@ type CaptureInfo struct {
 	Pinned       bool   `json:"pinned"`
 	Interrupted  bool   `json:"interrupted"`
 	Shown        bool   `json:"shown"` // the one that was opened by hand
-	Note         string `json:"note"`
+	Note         string `json:"note"`  // a person's words
+	Kind         string `json:"kind"`  // of its first series: "cpu"
+	Text         string `json:"text"`  // "3 min ago · 1.2 s · 1.1k samples"
 }
 
-// ChangedParams says why numbers changed.
+// ChangedParams says why numbers changed, or how a recording goes.
 type ChangedParams struct {
-	Capture   string `json:"capture"`   // id of the capture shown; "" for none
-	Recording bool   `json:"recording"` // more will come
-	Samples   int    `json:"samples"`   // so far, while recording
+	Capture string `json:"capture"` // id of the capture shown; "" for none
+	StatusResult
+}
+
+// StatusResult is what the server is doing.
+type StatusResult struct {
+	Recording    bool   `json:"recording"`    // more will come
+	Phase        string `json:"phase"`        // "building", "recording", "symbolizing", "storing"; "" when idle
+	Target       string `json:"target"`       // what is recorded: "go test ./fib"; ""
+	Milliseconds int64  `json:"milliseconds"` // since the target began to run
+	Samples      int    `json:"samples"`      // so far, while recording
+	Text         string `json:"text"`         // for a status line: "3.2 s · 1.2k samples"; "" when idle
+	Version      string `json:"version"`      // of the server
+	Log          string `json:"log"`          // path of its log file; "" where it has none but standard error
+}
+
+// A SourceRef names what stacks are taken from: a stored capture, or a file that an import reads.
+type SourceRef struct {
+	Capture string `json:"capture,omitempty"` // id, its beginning, "@" for the newest, "@2"; "" with File "" is what is shown, else the newest
+	Root    string `json:"root,omitempty"`    // workspace folder whose store has it; "" looks in all
+	File    string `json:"file,omitempty"`    // path of a file of any format that import reads
+	Kind    string `json:"kind,omitempty"`    // which series; "" is the first
+}
+
+// A StackFilter is the text of a stack viewer's fields, all optional.
+type StackFilter struct {
+	Preset      string  `json:"preset,omitempty"`      // name of a Preset, whose fields hold where those below are empty
+	Group       string  `json:"group,omitempty"`       // group patterns
+	Fold        string  `json:"fold,omitempty"`        // fold patterns
+	FoldPercent float64 `json:"foldPercent,omitempty"` // fold what is below this share of the whole
+	Include     string  `json:"include,omitempty"`     // patterns that stacks must have, all of them
+	Exclude     string  `json:"exclude,omitempty"`     // patterns that stacks must not have
+	Start       string  `json:"start,omitempty"`       // ms since the capture began
+	End         string  `json:"end,omitempty"`
+	Tasks       bool    `json:"tasks,omitempty"`   // begin stacks with their process and thread
+	Weights     string  `json:"weights,omitempty"` // "interval" or "amount"; "" as the kind has it
+}
+
+// The views of StacksParams.
+const (
+	ViewByName       = "by-name"
+	ViewCallTree     = "call-tree"
+	ViewCallers      = "callers"       // tree of who calls Focus
+	ViewCallees      = "callees"       // tree of what Focus calls
+	ViewCallerCallee = "caller-callee" // one level of both, each row with its Side
+)
+
+// StacksParams asks for rows of one view.
+type StacksParams struct {
+	SourceRef
+	Filter StackFilter `json:"filter"`
+	View   string      `json:"view"`
+	Focus  string      `json:"focus,omitempty"` // name of a row, for views about one function
+	Find   string      `json:"find,omitempty"`  // by-name only: keep rows that match this pattern
+	Node   string      `json:"node,omitempty"`  // of a tree: the row whose children are asked for; "" is the root
+	Offset int         `json:"offset,omitempty"`
+	Limit  int         `json:"limit,omitempty"` // at most so many rows; 0 is 200
+}
+
+// DiffParams asks for rows of the difference after − before.
+type DiffParams struct {
+	StacksParams           // after
+	Before       SourceRef `json:"before"`
+	// Overweight asks for the overweight report instead of View: which functions grew more than the
+	// whole did.
+	Overweight bool `json:"overweight,omitempty"`
+}
+
+// StacksResult is some rows of a view.
+type StacksResult struct {
+	Capture string      `json:"capture"` // id; "" for a file
+	Title   string      `json:"title"`   // "go test ./fib · 3 min ago · 1.2 s"
+	Filter  string      `json:"filter"`  // what is filtered, in words; "" for nothing
+	Unit    string      `json:"unit"`    // of weights
+	Total   float64     `json:"total"`   // weight of all that the filter lets through
+	Text    string      `json:"text"`    // the same in words: "1.2 s, 1.1k samples"
+	Rows    []StackRow  `json:"rows"`
+	More    int         `json:"more"`   // rows after these
+	Fields  StackFilter `json:"fields"` // the filter with its preset filled in
+}
+
+// A StackRow is a function, group or call path and its cost.
+type StackRow struct {
+	Node       string    `json:"node"`           // names the row of a tree in StacksParams.Node; "" in other views
+	Name       string    `json:"name"`           // as Focus and patterns know it
+	Label      string    `json:"label"`          // Name for narrow places: without folders of the module
+	Side       string    `json:"side,omitempty"` // of caller-callee: "caller", "focus", "callee"
+	Total      float64   `json:"total"`
+	Self       float64   `json:"self"`
+	TotalCount float64   `json:"totalCount"`
+	SelfCount  float64   `json:"selfCount"`
+	Share      float64   `json:"share"`    // of total, 0 to 1; signed in a difference
+	Text       string    `json:"text"`     // "34.1% · 1.2 s"; in a difference "+340 ms (+12%)"
+	SelfText   string    `json:"selfText"` // the same of self; "" where there is none
+	When       string    `json:"when"`     // a character for each 32nd of the time
+	Which      string    `json:"which,omitempty"`
+	Children   bool      `json:"children"`           // a tree's row that has children
+	Location   *Location `json:"location,omitempty"` // where the function is now
+	Tooltip    string    `json:"tooltip"`            // a few lines of plain text
+}
+
+// A Location is a place in a file as it is now.
+type Location struct {
+	URI  string `json:"uri"`
+	Line int    `json:"line"` // 0-based
+}
+
+// PresetsParams asks for the presets that hold for a folder.
+type PresetsParams struct {
+	Root string `json:"root,omitempty"`
+}
+
+// A Preset is a filter with a name.
+type Preset struct {
+	Name    string      `json:"name"`   // "just my code"
+	Detail  string      `json:"detail"` // one line that says what it does
+	Stock   bool        `json:"stock"`  // comes with the program; others were saved by a person
+	Filter  StackFilter `json:"filter"`
+	Default bool        `json:"default"` // what a viewer begins with
+}
+
+// FlameParams asks for a flame graph.
+type FlameParams struct {
+	SourceRef
+	Filter StackFilter `json:"filter"`
+	Before *SourceRef  `json:"before,omitempty"` // draw the difference to this
+	Focus  string      `json:"focus,omitempty"`  // only the callees of one function
+	Least  float64     `json:"least,omitempty"`  // leave out boxes narrower than this share; 0 is 0.0005
+	SVG    bool        `json:"svg,omitempty"`    // answer the picture itself
+}
+
+// FlameResult is a flame graph as boxes, or as a picture.
+type FlameResult struct {
+	Capture string   `json:"capture"`
+	Title   string   `json:"title"`
+	Text    string   `json:"text"` // "1.2 s, 1.1k samples"
+	Depth   int      `json:"depth"`
+	Names   []string `json:"names"`
+	Labels  []string `json:"labels"` // of Names, for narrow places
+	// Modules of Names, for colours; "" where not known.
+	Modules []string `json:"modules"`
+	// Locations of Names; null where a function has none.
+	Locations []*Location `json:"locations"`
+	Boxes     []FlameBox  `json:"boxes"` // parents before children
+	SVG       string      `json:"svg,omitempty"`
+}
+
+// A FlameBox is one call path.
+type FlameBox struct {
+	Parent int     `json:"p"` // index of the caller's box; -1 for the root
+	Name   int     `json:"n"` // index of Names
+	Depth  int     `json:"d"` // 0 for the root
+	X      float64 `json:"x"` // left edge, 0 to 1
+	Width  float64 `json:"w"` // 0 to 1
+	Text   string  `json:"t"` // "34.1% · 1.2 s"
+	Self   string  `json:"s"` // "1.1% · 40 ms"; ""
+	Sign   int     `json:"g"` // of a difference: 1 grew, -1 shrank; else 0
+}
+
+// HottestParams asks for the costliest places.
+type HottestParams struct {
+	SourceRef
+	What  string `json:"what"`            // "lines" or "functions"
+	Limit int    `json:"limit,omitempty"` // 0 is 50
+	All   bool   `json:"all,omitempty"`   // also outside the workspace
+}
+
+// A HotSpot is a line or a function and its cost.
+type HotSpot struct {
+	Label    string    `json:"label"`  // the function, or the trimmed text of the line
+	Detail   string    `json:"detail"` // "fib.go:12"
+	Text     string    `json:"text"`   // "34.1% · 1.2 s"
+	Self     int64     `json:"self"`
+	Total    int64     `json:"total"`
+	Count    int64     `json:"count"`
+	Heat     float64   `json:"heat"` // 0 to 1: share of the hottest
+	Location *Location `json:"location,omitempty"`
+}
+
+// NeighborsParams names a function by a position in it.
+type NeighborsParams struct {
+	TextDocument DocumentID `json:"textDocument"`
+	Line         int        `json:"line"` // 0-based
+}
+
+// NeighborsResult is a function with its callers and callees.
+type NeighborsResult struct {
+	Capture string     `json:"capture"`
+	Name    string     `json:"name"` // "" where no function with a cost is there
+	Text    string     `json:"text"` // "34.1% · 1.2 s in total, 1.1% · 40 ms itself"
+	Callers []StackRow `json:"callers"`
+	Callees []StackRow `json:"callees"`
+}
+
+// ProcessInfo is a running process.
+type ProcessInfo struct {
+	PID     int    `json:"pid"`
+	Name    string `json:"name"`
+	Command string `json:"command"` // with its arguments
+	User    string `json:"user"`
+	CPU     string `json:"cpu"`     // "12.3%" of one CPU, over the last moments
+	Memory  string `json:"memory"`  // resident: "12.0 MiB"
+	Go      bool   `json:"go"`      // a program that Go built
+	Refused string `json:"refused"` // why it cannot be recorded; "" where it can
+}
+
+// DoctorResult says what can be recorded here.
+type DoctorResult struct {
+	Healthy bool         `json:"healthy"` // programs of one's own can be recorded
+	Text    string       `json:"text"`    // the report, as the command line prints it
+	Engines []EngineInfo `json:"engines"`
+}
+
+// EngineInfo is one thing that an engine may do.
+type EngineInfo struct {
+	Engine string `json:"engine"`
+	What   string `json:"what"`
+	Works  bool   `json:"works"`
+	Why    string `json:"why"`    // why not; ""
+	Remedy string `json:"remedy"` // the command to run; ""
 }
