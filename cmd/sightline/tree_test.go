@@ -20,6 +20,7 @@ var mayImport = map[string][]string{
 	"profiler/profile":   {},
 	"profiler/view":      {"profiler/profile"},
 	"profiler/store":     {"profiler/profile"},
+	"profiler/convert":   {"profiler/profile"},
 	"profiler/perfevent": {},
 	"profiler/bpf":       {},
 	"profiler":           {"profiler/profile", "profiler/perfevent", "profiler/bpf"},
