@@ -1,0 +1,278 @@
+-- Code generated from lspserver/rpc/extension.go by go test ./cmd/sightline -run TestExtension -update; DO NOT EDIT.
+
+local M = {}
+
+--- Our own methods. Those that read captures answer from what is stored and never wait for a recording; all
+--- can be cancelled.
+M.methods = {
+  --- MethodLines asks for the costs of a document's lines, for editors that draw them by themselves:
+  --- LinesParams → LinesResult.
+  lines = "sightline/lines",
+  --- MethodCaptures asks for the stored captures, newest first: no parameters → CaptureInfo[].
+  captures = "sightline/captures",
+  --- MethodStacks asks for rows of a stack view: StacksParams → StacksResult. A tree is walked by asking for
+  --- the children of one row at a time.
+  stacks = "sightline/stacks",
+  --- MethodDiff is the same of the difference of two captures: DiffParams → StacksResult.
+  diff = "sightline/diff",
+  --- MethodPresets asks for the filters that have a name: PresetsParams → Preset[].
+  presets = "sightline/presets",
+  --- MethodFlame asks for a flame graph: FlameParams → FlameResult.
+  flame = "sightline/flame",
+  --- MethodHottest asks for the costliest lines or functions: HottestParams → HotSpot[].
+  hottest = "sightline/hottest",
+  --- MethodNeighbors asks who calls the function at a position and whom it calls: NeighborsParams →
+  --- NeighborsResult.
+  neighbors = "sightline/neighbors",
+  --- MethodProcesses asks for the processes that can be recorded, the busiest first: no parameters →
+  --- ProcessInfo[].
+  processes = "sightline/processes",
+  --- MethodStatus asks for what the server is doing: no parameters → StatusResult.
+  status = "sightline/status",
+  --- MethodDoctor asks what can be recorded here: no parameters → DoctorResult.
+  doctor = "sightline/doctor",
+  --- MethodChanged tells the client that numbers changed (a recording grew or ended, another capture or metric
+  --- is shown): ChangedParams, a notification from the server. A client that draws by itself asks again;
+  --- others have had a refresh request.
+  changed = "sightline/changed",
+}
+
+--- The views of StacksParams.
+M.views = {
+  by_name = "by-name",
+  call_tree = "call-tree",
+  --- tree of who calls Focus
+  callers = "callers",
+  --- tree of what Focus calls
+  callees = "callees",
+  --- one level of both, each row with its Side
+  caller_callee = "caller-callee",
+}
+
+--- LinesParams names a document.
+---@class sightline.LinesParams
+---@field textDocument sightline.DocumentID
+
+--- A DocumentID names a document by its URI, as protocol.TextDocumentIdentifier does.
+---@class sightline.DocumentID
+---@field uri string
+
+--- LinesResult is the costs of one document, as its text is now.
+---@class sightline.LinesResult
+---@field capture string id; "" while none touches the document
+---@field kind string "cpu"
+---@field unit string "ns"
+---@field total integer weight of the whole capture, what 100 % is
+---@field stale integer lines with a cost that were changed since and have lost it
+---@field note string "profiled 3 min ago, 2 lines changed since"; "" while none touches the document
+---@field lines sightline.LineCost[] ascending
+
+--- A LineCost is the cost of one line.
+---@class sightline.LineCost
+---@field line integer 0-based, in the present text
+---@field self integer in LinesResult.Unit
+---@field total integer in LinesResult.Unit
+---@field count integer samples in Total
+---@field heat number 0 to 1: share of the hottest line of the document
+---@field text string as the inlay hint words it; "" where the line is below the threshold
+
+--- CaptureInfo is one stored capture.
+---@class sightline.CaptureInfo
+---@field id string
+---@field target string as a person names it: "go test ./fib"
+---@field started string RFC 3339
+---@field milliseconds integer
+---@field samples integer
+---@field pinned boolean
+---@field interrupted boolean
+---@field shown boolean the one that was opened by hand
+---@field note string a person's words
+---@field kind string of its first series: "cpu"
+---@field text string "3 min ago · 1.2 s · 1.1k samples"
+
+--- ChangedParams says why numbers changed, or how a recording goes.
+---@class sightline.ChangedParams: sightline.StatusResult
+---@field capture string id of the capture shown; "" for none
+
+--- StatusResult is what the server is doing.
+---@class sightline.StatusResult
+---@field recording boolean more will come
+---@field phase string "building", "recording", "symbolizing", "storing"; "" when idle
+---@field target string what is recorded: "go test ./fib"; ""
+---@field milliseconds integer since the target began to run
+---@field samples integer so far, while recording
+---@field text string for a status line: "3.2 s · 1.2k samples"; "" when idle
+---@field version string of the server
+---@field log string path of its log file; "" where it has none but standard error
+
+--- A SourceRef names what stacks are taken from: a stored capture, or a file that an import reads.
+---@class sightline.SourceRef
+---@field capture? string id, its beginning, "@" for the newest, "@2"; "" with File "" is what is shown, else the newest
+---@field root? string workspace folder whose store has it; "" looks in all
+---@field file? string path of a file of any format that import reads
+---@field kind? string which series; "" is the first
+
+--- A StackFilter is the text of a stack viewer's fields, all optional.
+---@class sightline.StackFilter
+---@field preset? string name of a Preset, whose fields hold where those below are empty
+---@field group? string group patterns
+---@field fold? string fold patterns
+---@field foldPercent? number fold what is below this share of the whole
+---@field include? string patterns that stacks must have, all of them
+---@field exclude? string patterns that stacks must not have
+---@field start? string ms since the capture began
+---@field end? string
+---@field tasks? boolean begin stacks with their process and thread
+---@field weights? string "interval" or "amount"; "" as the kind has it
+
+--- StacksParams asks for rows of one view.
+---@class sightline.StacksParams: sightline.SourceRef
+---@field filter sightline.StackFilter
+---@field view string
+---@field focus? string name of a row, for views about one function
+---@field find? string by-name only: keep rows that match this pattern
+---@field node? string of a tree: the row whose children are asked for; "" is the root
+---@field offset? integer
+---@field limit? integer at most so many rows; 0 is 200
+
+--- DiffParams asks for rows of the difference after − before.
+---@class sightline.DiffParams: sightline.StacksParams
+---@field before sightline.SourceRef
+---@field overweight? boolean Overweight asks for the overweight report instead of View: which functions grew more than the whole did.
+
+--- StacksResult is some rows of a view.
+---@class sightline.StacksResult
+---@field capture string id; "" for a file
+---@field title string "go test ./fib · 3 min ago · 1.2 s"
+---@field filter string what is filtered, in words; "" for nothing
+---@field unit string of weights
+---@field total number weight of all that the filter lets through
+---@field text string the same in words: "1.2 s, 1.1k samples"
+---@field rows sightline.StackRow[]
+---@field more integer rows after these
+---@field fields sightline.StackFilter the filter with its preset filled in
+
+--- A StackRow is a function, group or call path and its cost.
+---@class sightline.StackRow
+---@field node string names the row of a tree in StacksParams.Node; "" in other views
+---@field name string as Focus and patterns know it
+---@field label string Name for narrow places: without folders of the module
+---@field side? string of caller-callee: "caller", "focus", "callee"
+---@field total number
+---@field self number
+---@field totalCount number
+---@field selfCount number
+---@field share number of total, 0 to 1; signed in a difference
+---@field text string "34.1% · 1.2 s"; in a difference "+340 ms (+12%)"
+---@field selfText string the same of self; "" where there is none
+---@field when string a character for each 32nd of the time
+---@field which? string
+---@field children boolean a tree's row that has children
+---@field location? sightline.Location where the function is now
+---@field tooltip string a few lines of plain text
+
+--- A Location is a place in a file as it is now.
+---@class sightline.Location
+---@field uri string
+---@field line integer 0-based
+
+--- PresetsParams asks for the presets that hold for a folder.
+---@class sightline.PresetsParams
+---@field root? string
+
+--- A Preset is a filter with a name.
+---@class sightline.Preset
+---@field name string "just my code"
+---@field detail string one line that says what it does
+---@field stock boolean comes with the program; others were saved by a person
+---@field filter sightline.StackFilter
+---@field default boolean what a viewer begins with
+
+--- FlameParams asks for a flame graph.
+---@class sightline.FlameParams: sightline.SourceRef
+---@field filter sightline.StackFilter
+---@field before? sightline.SourceRef draw the difference to this
+---@field focus? string only the callees of one function
+---@field least? number leave out boxes narrower than this share; 0 is 0.0005
+---@field svg? boolean answer the picture itself
+
+--- FlameResult is a flame graph as boxes, or as a picture.
+---@class sightline.FlameResult
+---@field capture string
+---@field title string
+---@field text string "1.2 s, 1.1k samples"
+---@field depth integer
+---@field names string[]
+---@field labels string[] of Names, for narrow places
+---@field modules string[] Modules of Names, for colours; "" where not known.
+---@field locations (sightline.Location|vim.NIL)[] Locations of Names; null where a function has none.
+---@field boxes sightline.FlameBox[] parents before children
+---@field svg? string
+
+--- A FlameBox is one call path.
+---@class sightline.FlameBox
+---@field p integer index of the caller's box; -1 for the root
+---@field n integer index of Names
+---@field d integer 0 for the root
+---@field x number left edge, 0 to 1
+---@field w number 0 to 1
+---@field t string "34.1% · 1.2 s"
+---@field s string "1.1% · 40 ms"; ""
+---@field g integer of a difference: 1 grew, -1 shrank; else 0
+
+--- HottestParams asks for the costliest places.
+---@class sightline.HottestParams: sightline.SourceRef
+---@field what string "lines" or "functions"
+---@field limit? integer 0 is 50
+---@field all? boolean also outside the workspace
+
+--- A HotSpot is a line or a function and its cost.
+---@class sightline.HotSpot
+---@field label string the function, or the trimmed text of the line
+---@field detail string "fib.go:12"
+---@field text string "34.1% · 1.2 s"
+---@field self integer
+---@field total integer
+---@field count integer
+---@field heat number 0 to 1: share of the hottest
+---@field location? sightline.Location
+
+--- NeighborsParams names a function by a position in it.
+---@class sightline.NeighborsParams
+---@field textDocument sightline.DocumentID
+---@field line integer 0-based
+
+--- NeighborsResult is a function with its callers and callees.
+---@class sightline.NeighborsResult
+---@field capture string
+---@field name string "" where no function with a cost is there
+---@field text string "34.1% · 1.2 s in total, 1.1% · 40 ms itself"
+---@field callers sightline.StackRow[]
+---@field callees sightline.StackRow[]
+
+--- ProcessInfo is a running process.
+---@class sightline.ProcessInfo
+---@field pid integer
+---@field name string
+---@field command string with its arguments
+---@field user string
+---@field cpu string "12.3%" of one CPU, over the last moments
+---@field memory string resident: "12.0 MiB"
+---@field go boolean a program that Go built
+---@field refused string why it cannot be recorded; "" where it can
+
+--- DoctorResult says what can be recorded here.
+---@class sightline.DoctorResult
+---@field healthy boolean programs of one's own can be recorded
+---@field text string the report, as the command line prints it
+---@field engines sightline.EngineInfo[]
+
+--- EngineInfo is one thing that an engine may do.
+---@class sightline.EngineInfo
+---@field engine string
+---@field what string
+---@field works boolean
+---@field why string why not; ""
+---@field remedy string the command to run; ""
+
+return M

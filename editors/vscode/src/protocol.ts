@@ -1,0 +1,415 @@
+// Code generated from lspserver/rpc/extension.go by go test ./cmd/sightline -run TestExtension -update; DO NOT EDIT.
+
+// Our own methods. Those that read captures answer from what is stored and never wait for a recording; all
+// can be cancelled.
+/**
+ * MethodLines asks for the costs of a document's lines, for editors that draw them by themselves:
+ * LinesParams → LinesResult.
+ */
+export const MethodLines = "sightline/lines";
+/** MethodCaptures asks for the stored captures, newest first: no parameters → CaptureInfo[]. */
+export const MethodCaptures = "sightline/captures";
+/**
+ * MethodStacks asks for rows of a stack view: StacksParams → StacksResult. A tree is walked by asking for
+ * the children of one row at a time.
+ */
+export const MethodStacks = "sightline/stacks";
+/** MethodDiff is the same of the difference of two captures: DiffParams → StacksResult. */
+export const MethodDiff = "sightline/diff";
+/** MethodPresets asks for the filters that have a name: PresetsParams → Preset[]. */
+export const MethodPresets = "sightline/presets";
+/** MethodFlame asks for a flame graph: FlameParams → FlameResult. */
+export const MethodFlame = "sightline/flame";
+/** MethodHottest asks for the costliest lines or functions: HottestParams → HotSpot[]. */
+export const MethodHottest = "sightline/hottest";
+/**
+ * MethodNeighbors asks who calls the function at a position and whom it calls: NeighborsParams →
+ * NeighborsResult.
+ */
+export const MethodNeighbors = "sightline/neighbors";
+/**
+ * MethodProcesses asks for the processes that can be recorded, the busiest first: no parameters →
+ * ProcessInfo[].
+ */
+export const MethodProcesses = "sightline/processes";
+/** MethodStatus asks for what the server is doing: no parameters → StatusResult. */
+export const MethodStatus = "sightline/status";
+/** MethodDoctor asks what can be recorded here: no parameters → DoctorResult. */
+export const MethodDoctor = "sightline/doctor";
+/**
+ * MethodChanged tells the client that numbers changed (a recording grew or ended, another capture or metric
+ * is shown): ChangedParams, a notification from the server. A client that draws by itself asks again;
+ * others have had a refresh request.
+ */
+export const MethodChanged = "sightline/changed";
+
+// The views of StacksParams.
+export const ViewByName = "by-name";
+export const ViewCallTree = "call-tree";
+/** tree of who calls Focus */
+export const ViewCallers = "callers";
+/** tree of what Focus calls */
+export const ViewCallees = "callees";
+/** one level of both, each row with its Side */
+export const ViewCallerCallee = "caller-callee";
+
+/** LinesParams names a document. */
+export interface LinesParams {
+  textDocument: DocumentID;
+}
+
+/** A DocumentID names a document by its URI, as protocol.TextDocumentIdentifier does. */
+export interface DocumentID {
+  uri: string;
+}
+
+/** LinesResult is the costs of one document, as its text is now. */
+export interface LinesResult {
+  /** id; "" while none touches the document */
+  capture: string;
+  /** "cpu" */
+  kind: string;
+  /** "ns" */
+  unit: string;
+  /** weight of the whole capture, what 100 % is */
+  total: number;
+  /** lines with a cost that were changed since and have lost it */
+  stale: number;
+  /** "profiled 3 min ago, 2 lines changed since"; "" while none touches the document */
+  note: string;
+  /** ascending */
+  lines: LineCost[];
+}
+
+/** A LineCost is the cost of one line. */
+export interface LineCost {
+  /** 0-based, in the present text */
+  line: number;
+  /** in LinesResult.Unit */
+  self: number;
+  /** in LinesResult.Unit */
+  total: number;
+  /** samples in Total */
+  count: number;
+  /** 0 to 1: share of the hottest line of the document */
+  heat: number;
+  /** as the inlay hint words it; "" where the line is below the threshold */
+  text: string;
+}
+
+/** CaptureInfo is one stored capture. */
+export interface CaptureInfo {
+  id: string;
+  /** as a person names it: "go test ./fib" */
+  target: string;
+  /** RFC 3339 */
+  started: string;
+  milliseconds: number;
+  samples: number;
+  pinned: boolean;
+  interrupted: boolean;
+  /** the one that was opened by hand */
+  shown: boolean;
+  /** a person's words */
+  note: string;
+  /** of its first series: "cpu" */
+  kind: string;
+  /** "3 min ago · 1.2 s · 1.1k samples" */
+  text: string;
+}
+
+/** ChangedParams says why numbers changed, or how a recording goes. */
+export interface ChangedParams extends StatusResult {
+  /** id of the capture shown; "" for none */
+  capture: string;
+}
+
+/** StatusResult is what the server is doing. */
+export interface StatusResult {
+  /** more will come */
+  recording: boolean;
+  /** "building", "recording", "symbolizing", "storing"; "" when idle */
+  phase: string;
+  /** what is recorded: "go test ./fib"; "" */
+  target: string;
+  /** since the target began to run */
+  milliseconds: number;
+  /** so far, while recording */
+  samples: number;
+  /** for a status line: "3.2 s · 1.2k samples"; "" when idle */
+  text: string;
+  /** of the server */
+  version: string;
+  /** path of its log file; "" where it has none but standard error */
+  log: string;
+}
+
+/** A SourceRef names what stacks are taken from: a stored capture, or a file that an import reads. */
+export interface SourceRef {
+  /** id, its beginning, "@" for the newest, "@2"; "" with File "" is what is shown, else the newest */
+  capture?: string;
+  /** workspace folder whose store has it; "" looks in all */
+  root?: string;
+  /** path of a file of any format that import reads */
+  file?: string;
+  /** which series; "" is the first */
+  kind?: string;
+}
+
+/** A StackFilter is the text of a stack viewer's fields, all optional. */
+export interface StackFilter {
+  /** name of a Preset, whose fields hold where those below are empty */
+  preset?: string;
+  /** group patterns */
+  group?: string;
+  /** fold patterns */
+  fold?: string;
+  /** fold what is below this share of the whole */
+  foldPercent?: number;
+  /** patterns that stacks must have, all of them */
+  include?: string;
+  /** patterns that stacks must not have */
+  exclude?: string;
+  /** ms since the capture began */
+  start?: string;
+  end?: string;
+  /** begin stacks with their process and thread */
+  tasks?: boolean;
+  /** "interval" or "amount"; "" as the kind has it */
+  weights?: string;
+}
+
+/** StacksParams asks for rows of one view. */
+export interface StacksParams extends SourceRef {
+  filter: StackFilter;
+  view: string;
+  /** name of a row, for views about one function */
+  focus?: string;
+  /** by-name only: keep rows that match this pattern */
+  find?: string;
+  /** of a tree: the row whose children are asked for; "" is the root */
+  node?: string;
+  offset?: number;
+  /** at most so many rows; 0 is 200 */
+  limit?: number;
+}
+
+/** DiffParams asks for rows of the difference after − before. */
+export interface DiffParams extends StacksParams {
+  before: SourceRef;
+  /**
+   * Overweight asks for the overweight report instead of View: which functions grew more than the whole
+   * did.
+   */
+  overweight?: boolean;
+}
+
+/** StacksResult is some rows of a view. */
+export interface StacksResult {
+  /** id; "" for a file */
+  capture: string;
+  /** "go test ./fib · 3 min ago · 1.2 s" */
+  title: string;
+  /** what is filtered, in words; "" for nothing */
+  filter: string;
+  /** of weights */
+  unit: string;
+  /** weight of all that the filter lets through */
+  total: number;
+  /** the same in words: "1.2 s, 1.1k samples" */
+  text: string;
+  rows: StackRow[];
+  /** rows after these */
+  more: number;
+  /** the filter with its preset filled in */
+  fields: StackFilter;
+}
+
+/** A StackRow is a function, group or call path and its cost. */
+export interface StackRow {
+  /** names the row of a tree in StacksParams.Node; "" in other views */
+  node: string;
+  /** as Focus and patterns know it */
+  name: string;
+  /** Name for narrow places: without folders of the module */
+  label: string;
+  /** of caller-callee: "caller", "focus", "callee" */
+  side?: string;
+  total: number;
+  self: number;
+  totalCount: number;
+  selfCount: number;
+  /** of total, 0 to 1; signed in a difference */
+  share: number;
+  /** "34.1% · 1.2 s"; in a difference "+340 ms (+12%)" */
+  text: string;
+  /** the same of self; "" where there is none */
+  selfText: string;
+  /** a character for each 32nd of the time */
+  when: string;
+  which?: string;
+  /** a tree's row that has children */
+  children: boolean;
+  /** where the function is now */
+  location?: Location;
+  /** a few lines of plain text */
+  tooltip: string;
+}
+
+/** A Location is a place in a file as it is now. */
+export interface Location {
+  uri: string;
+  /** 0-based */
+  line: number;
+}
+
+/** PresetsParams asks for the presets that hold for a folder. */
+export interface PresetsParams {
+  root?: string;
+}
+
+/** A Preset is a filter with a name. */
+export interface Preset {
+  /** "just my code" */
+  name: string;
+  /** one line that says what it does */
+  detail: string;
+  /** comes with the program; others were saved by a person */
+  stock: boolean;
+  filter: StackFilter;
+  /** what a viewer begins with */
+  default: boolean;
+}
+
+/** FlameParams asks for a flame graph. */
+export interface FlameParams extends SourceRef {
+  filter: StackFilter;
+  /** draw the difference to this */
+  before?: SourceRef;
+  /** only the callees of one function */
+  focus?: string;
+  /** leave out boxes narrower than this share; 0 is 0.0005 */
+  least?: number;
+  /** answer the picture itself */
+  svg?: boolean;
+}
+
+/** FlameResult is a flame graph as boxes, or as a picture. */
+export interface FlameResult {
+  capture: string;
+  title: string;
+  /** "1.2 s, 1.1k samples" */
+  text: string;
+  depth: number;
+  names: string[];
+  /** of Names, for narrow places */
+  labels: string[];
+  /** Modules of Names, for colours; "" where not known. */
+  modules: string[];
+  /** Locations of Names; null where a function has none. */
+  locations: (Location | null)[];
+  /** parents before children */
+  boxes: FlameBox[];
+  svg?: string;
+}
+
+/** A FlameBox is one call path. */
+export interface FlameBox {
+  /** index of the caller's box; -1 for the root */
+  p: number;
+  /** index of Names */
+  n: number;
+  /** 0 for the root */
+  d: number;
+  /** left edge, 0 to 1 */
+  x: number;
+  /** 0 to 1 */
+  w: number;
+  /** "34.1% · 1.2 s" */
+  t: string;
+  /** "1.1% · 40 ms"; "" */
+  s: string;
+  /** of a difference: 1 grew, -1 shrank; else 0 */
+  g: number;
+}
+
+/** HottestParams asks for the costliest places. */
+export interface HottestParams extends SourceRef {
+  /** "lines" or "functions" */
+  what: string;
+  /** 0 is 50 */
+  limit?: number;
+  /** also outside the workspace */
+  all?: boolean;
+}
+
+/** A HotSpot is a line or a function and its cost. */
+export interface HotSpot {
+  /** the function, or the trimmed text of the line */
+  label: string;
+  /** "fib.go:12" */
+  detail: string;
+  /** "34.1% · 1.2 s" */
+  text: string;
+  self: number;
+  total: number;
+  count: number;
+  /** 0 to 1: share of the hottest */
+  heat: number;
+  location?: Location;
+}
+
+/** NeighborsParams names a function by a position in it. */
+export interface NeighborsParams {
+  textDocument: DocumentID;
+  /** 0-based */
+  line: number;
+}
+
+/** NeighborsResult is a function with its callers and callees. */
+export interface NeighborsResult {
+  capture: string;
+  /** "" where no function with a cost is there */
+  name: string;
+  /** "34.1% · 1.2 s in total, 1.1% · 40 ms itself" */
+  text: string;
+  callers: StackRow[];
+  callees: StackRow[];
+}
+
+/** ProcessInfo is a running process. */
+export interface ProcessInfo {
+  pid: number;
+  name: string;
+  /** with its arguments */
+  command: string;
+  user: string;
+  /** "12.3%" of one CPU, over the last moments */
+  cpu: string;
+  /** resident: "12.0 MiB" */
+  memory: string;
+  /** a program that Go built */
+  go: boolean;
+  /** why it cannot be recorded; "" where it can */
+  refused: string;
+}
+
+/** DoctorResult says what can be recorded here. */
+export interface DoctorResult {
+  /** programs of one's own can be recorded */
+  healthy: boolean;
+  /** the report, as the command line prints it */
+  text: string;
+  engines: EngineInfo[];
+}
+
+/** EngineInfo is one thing that an engine may do. */
+export interface EngineInfo {
+  engine: string;
+  what: string;
+  works: boolean;
+  /** why not; "" */
+  why: string;
+  /** the command to run; "" */
+  remedy: string;
+}
