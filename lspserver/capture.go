@@ -75,6 +75,8 @@ func load(key captureKey, c *profile.Capture, source func(path string) []byte) (
 		key: key, target: c.Target, start: c.Start, length: c.Length, warnings: c.Warnings, cut: c.Interrupted,
 		profile: p, sums: view.NewSums(p), total: p.Total(), broken: p.Broken(), byBase: map[string][]*file{},
 	}
+	named := make(chan []view.Row, 1)
+	go func() { named <- l.sums.ByName() }() // ends by itself: half of the time to the first hint was here
 	byPath := map[string]*file{}
 	for _, fl := range l.sums.Lines() {
 		f := &file{capture: l, path: fl.File, lines: fl.Lines}
@@ -97,7 +99,7 @@ func load(key captureKey, c *profile.Capture, source func(path string) []byte) (
 			f.local, f.note = src.Local, src.Note
 		}
 	}
-	for _, row := range l.sums.ByName() {
+	for _, row := range <-named {
 		fn := function{Row: row}
 		if row.Self.Weight > 0 && !row.Pseudo() {
 			l.functions++

@@ -188,6 +188,7 @@ func (c *Capture) Profile(kind Kind) (*Profile, error) {
 	}
 
 	parents, locations := c.Stacks.Columns()
+	p.Stacks.Grow(len(parents))
 	to := make([]StackID, len(parents)) // capture's stack → profile's stack
 	whole := make([]bool, len(parents)) // it has an entry function
 	for id := 1; id < len(parents); id++ {

@@ -99,28 +99,30 @@ func (fs *functions) row(fn uint32, t *tally) Row {
 	return r
 }
 
-// rowsOf are the rows of functions that occur, given their tallies by function, in no order.
-func (fs *functions) rowsOf(tallies []tally) []Row {
-	n := 0
-	for fn := range tallies {
-		if tallies[fn].hit {
-			n++
-		}
-	}
-	rows := make([]Row, 0, n)
+// inOrder are the rows of functions that occur, given their tallies by function. Rows are large, so
+// what is put in order is their places.
+func (fs *functions) inOrder(tallies []tally, compare func(a, b *Row) int) []Row {
+	var found []Row
 	for fn := range tallies {
 		if t := &tallies[fn]; t.hit {
-			rows = append(rows, fs.row(uint32(fn), t))
+			found = append(found, fs.row(uint32(fn), t))
 		}
+	}
+	order := make([]uint32, len(found))
+	for i := range order {
+		order[i] = uint32(i)
+	}
+	slices.SortFunc(order, func(a, b uint32) int { return compare(&found[a], &found[b]) })
+	rows := make([]Row, len(found))
+	for i, at := range order {
+		rows[i] = found[at]
 	}
 	return rows
 }
 
 // byTotalOf are the same, ordered by total.
 func (fs *functions) byTotalOf(tallies []tally) []Row {
-	rows := fs.rowsOf(tallies)
-	slices.SortFunc(rows, func(a, b Row) int { return byTotal(&a, &b) })
-	return rows
+	return fs.inOrder(tallies, byTotal)
 }
 
 func byName(a, b *Row) int {
@@ -146,9 +148,7 @@ func (s *Sums) ByName() []Row {
 	for i := 1; i < len(s.frame); i++ {
 		tallies[fs.of[s.frame[i]]].count(s, i)
 	}
-	rows := fs.rowsOf(tallies)
-	slices.SortFunc(rows, func(a, b Row) int { return bySelf(&a, &b) })
-	return rows
+	return fs.inOrder(tallies, bySelf)
 }
 
 // A Rank is a function's place among all functions, 1 for the most costly. Functions of equal weight
