@@ -48,6 +48,7 @@ func (s *Store) Check() error {
 				return err
 			}
 			ids = s.checkReferences(tx, &p)
+			checkPresets(tx, &p)
 			return nil
 		})
 	})

@@ -28,6 +28,7 @@ const (
 	recordSymbols = 'Y'
 	recordSource  = 'S'
 	recordText    = 'T'
+	recordPreset  = 'P'
 )
 
 const (

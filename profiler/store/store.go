@@ -14,6 +14,7 @@
 //	captures   capture's id → bucket of "chunk" + number (big endian) and "symbols"
 //	sources    number (big endian) → path, local path, note, SHA-256 of the text
 //	texts      SHA-256 → text
+//	presets    name → the words of whoever saved it; made with the first one
 //
 // Captures share sources and texts; both go when the last capture that names them goes, in the same
 // transaction. Every value is a record with a checksum (record.go).
@@ -137,6 +138,7 @@ var (
 	bucketCaptures = []byte("captures")
 	bucketSources  = []byte("sources")
 	bucketTexts    = []byte("texts")
+	bucketPresets  = []byte("presets")
 	keyFormat      = []byte("format")
 	keyChunk       = []byte("chunk")
 	keySymbols     = []byte("symbols")
