@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"profiler/convert":   {"profiler/profile"},
 	"profiler/perfevent": {},
 	"profiler/bpf":       {},
+	"profiler/unwind":    {},
 	"profiler":           {"profiler/profile", "profiler/perfevent", "profiler/bpf"},
 	"sourcemap":          {"profiler/profile"},
 	"lspserver/rpc":      {},
