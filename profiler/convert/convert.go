@@ -59,6 +59,8 @@ type Filter struct {
 	Group, Fold      string
 	FoldPercent      string
 	Include, Exclude string
+	Scenarios        string // names or numbers of those that are shown
+	Notes            string // what the person who saved the view wrote beside it
 }
 
 // Export is what is written.
