@@ -3,11 +3,14 @@ package lspserver
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"go.lsp.dev/protocol"
+
+	"github.com/sightline-dev/sightline/profiler/store"
 )
 
 // sourceAction is the kind of actions that concern the whole file. Those that concern the line have
@@ -72,10 +75,16 @@ func (s *server) testActions(d *document, line int, add addAction) {
 				profileTestArgs{URI: string(d.uri), Run: t.run, Bench: t.bench}))
 		}
 	}
-	if strings.HasSuffix(d.path, "_test.go") && len(tests) > 0 {
+	if strings.HasSuffix(d.path, "_test.go") && len(tests) > 0 || strings.HasSuffix(d.path, ".go") && hasTests(filepath.Dir(d.path)) {
 		add(sourceAction, "Profile all tests of "+filepath.Base(filepath.Dir(d.path)),
-			command("sightline.profileTest", "", "", profileTestArgs{URI: string(d.uri)}))
+			command("sightline.profilePackage", "", "", profilePackageArgs{URI: string(d.uri)}))
 	}
+}
+
+// hasTests says whether a folder has Go files with tests.
+func hasTests(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && slices.ContainsFunc(entries, func(e os.DirEntry) bool { return strings.HasSuffix(e.Name(), "_test.go") })
 }
 
 // numberActions belong to a document that has numbers, or had.
@@ -106,6 +115,7 @@ func (s *server) numberActions(d *document, line int, add addAction) {
 		}
 	}
 	if a != nil {
+		s.captureActions(a.file.capture, add)
 		add(sourceAction, "Clear the numbers", command("sightline.clear", "", "", nil))
 	}
 	if s.showState().Capture != "" {
@@ -123,4 +133,43 @@ func (s *server) numberActions(d *document, line int, add addAction) {
 		add(sourceAction, fmt.Sprintf("Show %s, recorded %s (%s)", c.meta.Target, age, c.meta.ID),
 			command("sightline.openCapture", "", "", openCaptureArgs{Capture: string(c.meta.ID), Root: c.workspace.root}))
 	}
+}
+
+// captureActions belong to the capture whose numbers a document has.
+func (s *server) captureActions(l *loaded, add addAction) {
+	s.mu.Lock()
+	b := s.baseline
+	s.mu.Unlock()
+	key := openCaptureArgs{Capture: string(l.key.id), Root: l.key.root}
+	if l.key.id != "" {
+		if b == nil || l.key != (captureKey{b.workspace.root, b.id}) {
+			add(sourceAction, "Compare with this capture from now on", command("sightline.setBaseline", "", "", key))
+		}
+		if m := s.metaOf(l.key); m != nil {
+			pinned, title := !m.Pinned, "Pin this capture"
+			if m.Pinned {
+				title = "Unpin this capture"
+			}
+			add(sourceAction, title, command("sightline.pinCapture", "", "", pinCaptureArgs{key, &pinned}))
+		}
+	}
+	if b != nil {
+		add(sourceAction, "Stop comparing with "+b.name, command("sightline.setBaseline", "", "", openCaptureArgs{}))
+	}
+}
+
+// metaOf is what is stored of a capture; nil where it is not any more.
+func (s *server) metaOf(key captureKey) *store.Meta {
+	w := s.workspaceAt(key.root)
+	if w == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range w.metas {
+		if w.metas[i].ID == key.id {
+			return &w.metas[i]
+		}
+	}
+	return nil
 }

@@ -93,8 +93,14 @@ func (s *server) functionCommand(d *document, a *placed, fn placedFunction, m me
 	if fn.rank > 0 && fn.rank <= lensRanks {
 		title += fmt.Sprintf(", #%d", fn.rank)
 	}
+	tooltip := "go to the hottest line of " + fn.Name
+	if b := s.baselineFor(l); b != nil {
+		title += ", " + b.change(l, &fn.function, m)
+		tooltip += "\ncompared with " + b.name
+	}
+	tooltip += "\n" + s.note(l, a.edited)
 	line := a.hottestOf(d, fn, m)
-	return command("sightline.goToFrame", title, "go to the hottest line of "+fn.Name,
+	return command("sightline.goToFrame", title, tooltip,
 		goToFrameArgs{URI: string(d.uri), Line: line + 1})
 }
 

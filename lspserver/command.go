@@ -36,6 +36,12 @@ func init() { // not in the declaration: lenses name commands, and commands make
 		"sightline.nextHotLine":     with((*server).nextHotLine),
 		"sightline.previousHotLine": with((*server).previousHotLine),
 		"sightline.goToFrame":       with((*server).goToFrame),
+		"sightline.profilePackage":  with((*server).profilePackage),
+		"sightline.pinCapture":      with((*server).pinCapture),
+		"sightline.noteCapture":     with((*server).noteCapture),
+		"sightline.removeCapture":   with((*server).removeCapture),
+		"sightline.setBaseline":     with((*server).setBaseline),
+		"sightline.importFile":      with((*server).importFile),
 	}
 }
 

@@ -3,6 +3,8 @@ package lspserver
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -10,36 +12,64 @@ import (
 	"go.lsp.dev/uri"
 
 	"github.com/sightline-dev/sightline/lspserver/rpc"
+	"github.com/sightline-dev/sightline/profiler/store"
 )
 
-// extensionMethods are our own methods, told at initialize. Package rpc declares them.
-var extensionMethods = []string{rpc.MethodLines, rpc.MethodCaptures, rpc.MethodChanged}
+// An extension answers one of our own methods.
+type extension func(s *server, ctx context.Context, method string, params json.RawMessage) (any, error)
 
-// Extension implements rpc.Server.
-func (s *server) Extension(ctx context.Context, method string, params json.RawMessage) (any, error) {
-	switch method {
-	case rpc.MethodLines:
-		p, err := rpc.DecodeParams[rpc.LinesParams](method, params)
+// extensions are our own methods that a client calls. Package rpc declares them.
+var extensions = map[string]extension{
+	rpc.MethodLines:     asked((*server).linesOf),
+	rpc.MethodCaptures:  asked((*server).captureInfos),
+	rpc.MethodHottest:   asked((*server).hottestSpots),
+	rpc.MethodNeighbors: asked((*server).neighbors),
+	rpc.MethodProcesses: asked((*server).processes),
+	rpc.MethodStatus:    asked((*server).statusNow),
+	rpc.MethodDoctor:    asked((*server).doctor),
+}
+
+// extensionMethods are all of our own methods, told at initialize.
+func extensionMethods() []string {
+	return append(slices.Sorted(maps.Keys(extensions)), rpc.MethodChanged)
+}
+
+// asked decodes a method's parameters into P before f runs.
+func asked[P, R any](f func(*server, context.Context, P) (R, error)) extension {
+	return func(s *server, ctx context.Context, method string, params json.RawMessage) (any, error) {
+		p, err := rpc.DecodeParams[P](method, params)
 		if err != nil {
 			return nil, err
 		}
-		return s.linesOf(ctx, p)
-	case rpc.MethodCaptures:
-		return s.captureInfos(), nil
+		return f(s, ctx, p)
 	}
-	return nil, rpc.ErrMethod(method)
+}
+
+// Extension implements rpc.Server.
+func (s *server) Extension(ctx context.Context, method string, params json.RawMessage) (any, error) {
+	answer, ok := extensions[method]
+	if !ok {
+		return nil, rpc.ErrMethod(method)
+	}
+	return answer(s, ctx, method, params)
+}
+
+// documentAsked is the document that the parameters of one of our methods name; nil, without an
+// error, for one that lies nowhere on this machine.
+func (s *server) documentAsked(ctx context.Context, method string, id rpc.DocumentID) (*document, error) {
+	if id.URI == "" {
+		return nil, rpc.ErrParams("%s needs textDocument.uri: give that of an open document", method)
+	}
+	u, err := uri.Parse(id.URI)
+	if err != nil {
+		return nil, rpc.ErrParams("%s: %.80q is no URI", method, id.URI)
+	}
+	return s.document(ctx, u)
 }
 
 // linesOf answers rpc.MethodLines.
 func (s *server) linesOf(ctx context.Context, p rpc.LinesParams) (*rpc.LinesResult, error) {
-	if p.TextDocument.URI == "" {
-		return nil, rpc.ErrParams("%s needs textDocument.uri: give that of an open document", rpc.MethodLines)
-	}
-	u, err := uri.Parse(p.TextDocument.URI)
-	if err != nil {
-		return nil, rpc.ErrParams("%s: %.80q is no URI", rpc.MethodLines, p.TextDocument.URI)
-	}
-	d, err := s.document(ctx, u)
+	d, err := s.documentAsked(ctx, rpc.MethodLines, p.TextDocument)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +80,7 @@ func (s *server) linesOf(ctx context.Context, p rpc.LinesParams) (*rpc.LinesResu
 	}
 	l := a.file.capture
 	res.Capture, res.Kind, res.Unit = string(l.key.id), string(l.profile.Kind), string(l.profile.Unit)
-	res.Total, res.Stale = l.total.Weight, a.lost
+	res.Total, res.Stale, res.Note = l.total.Weight, a.lost, s.note(l, a.edited)
 	if a.stale() {
 		return res, nil
 	}
@@ -74,49 +104,48 @@ func (s *server) linesOf(ctx context.Context, p rpc.LinesParams) (*rpc.LinesResu
 }
 
 // captureInfos answers rpc.MethodCaptures.
-func (s *server) captureInfos() []rpc.CaptureInfo {
-	s.mu.Lock()
-	opened := s.opened
-	s.mu.Unlock()
+func (s *server) captureInfos(context.Context, noParams) ([]rpc.CaptureInfo, error) {
 	infos := []rpc.CaptureInfo{}
 	known := map[storedCapture]bool{}
 	for _, w := range s.allWorkspaces() {
 		s.list(w)
 		w.mu.Lock()
-		for _, m := range w.metas {
-			key := storedCapture{w.storePath(), m.ID}
-			if known[key] {
-				continue
-			}
-			known[key] = true
-			info := rpc.CaptureInfo{
-				ID: string(m.ID), Target: m.Target.String(), Started: m.Start.Format(time.RFC3339),
-				Milliseconds: m.Length.Milliseconds(), Pinned: m.Pinned, Interrupted: m.Interrupted, Note: m.Note,
-				Shown: opened != nil && opened.id == m.ID && opened.store == key.store,
-			}
-			for _, k := range m.Kinds {
-				info.Samples += int64(k.Samples)
-			}
-			infos = append(infos, info)
-		}
+		path, metas := w.storePath(), slices.Clone(w.metas)
 		w.mu.Unlock()
+		for i := range metas {
+			key := storedCapture{path, metas[i].ID}
+			if !known[key] {
+				known[key] = true
+				infos = append(infos, s.captureInfo(path, &metas[i]))
+			}
+		}
 	}
 	slices.SortStableFunc(infos, func(a, b rpc.CaptureInfo) int { return strings.Compare(b.ID, a.ID) }) // ids sort by time
-	return infos
+	return infos, nil
 }
 
-// changedParams is what a client is told when numbers changed.
-func (s *server) changedParams() rpc.ChangedParams {
+type noParams struct{}
+
+// captureInfo is what a client is told of a capture in the store at path.
+func (s *server) captureInfo(path string, m *store.Meta) rpc.CaptureInfo {
 	s.mu.Lock()
-	opened, r := s.opened, s.recording
+	opened, baseline := s.opened, s.baseline
 	s.mu.Unlock()
-	var p rpc.ChangedParams
-	if opened != nil {
-		p.Capture = string(opened.id)
+	info := rpc.CaptureInfo{
+		ID: string(m.ID), Target: m.Target.String(), Started: m.Start.Format(time.RFC3339),
+		Milliseconds: m.Length.Milliseconds(), Pinned: m.Pinned, Interrupted: m.Interrupted, Note: m.Note,
+		Shown: opened.is(path, m.ID), Baseline: baseline != nil && baseline.is(path, m.ID),
 	}
-	if r != nil {
-		_, p.Samples, _ = r.state()
-		p.Recording = true
+	if len(m.Kinds) > 0 {
+		info.Kind = string(m.Kinds[0].Kind)
 	}
-	return p
+	for _, k := range m.Kinds {
+		info.Samples += int64(k.Samples)
+	}
+	if m.Recording {
+		info.Text = "being recorded"
+	} else {
+		info.Text = fmt.Sprintf("%s · %s · %s", Age(s.cfg.Now().Sub(m.Start.Add(m.Length))), Duration(m.Length), Samples(info.Samples))
+	}
+	return info
 }

@@ -71,7 +71,7 @@ func TestHover(t *testing.T) {
 		"Called by\n\n- `fib.TestFib` (`fib_test.go:5`) 99.0% · 9.9 s\n\n" +
 		"Calls\n\n- `fib.sum` (`fib.go:10`) 20.0% · 2.0 s\n\n" +
 		"Threads\n\n- fib.test 79.0%\n- worker (2 threads) 20.0%\n\n\n" +
-		"*go test ./fib -run TestFib · recorded 12 min ago*\n\n" +
+		"*go test ./fib -run TestFib · profiled 12 min ago*\n\n" +
 		"*Kernel frames are not visible: perf_event_paranoid is 2.*"
 	if diff := cmp.Diff(want, s.Hover(path, "func Fib")); diff != "" {
 		t.Errorf("hover of a function (-want +got):\n%s", diff)
@@ -106,7 +106,7 @@ called by 50.0% fib.TestFib (fib_test.go:5)
 calls 20.0% fib.sum (fib.go:10)
 thread fib.test 30.0%
 thread worker (2 threads) 20.0%
-go test ./fib -run TestFib · recorded 12 min ago
+go test ./fib -run TestFib · profiled 12 min ago
 Kernel frames are not visible: perf_event_paranoid is 2.`
 	if diff := cmp.Diff(want, s.Hover(s.path("fib/fib.go"), "Fib\\(n-1")); diff != "" {
 		t.Errorf("plain hover (-want +got):\n%s", diff)
@@ -157,6 +157,8 @@ func TestCodeActions(t *testing.T) {
 		"source.sightline Show what lines cost by themselves",
 		"source.sightline Show percent only",
 		"source.sightline Show time only",
+		"source.sightline Compare with this capture from now on",
+		"source.sightline Pin this capture",
 		"source.sightline Clear the numbers",
 		fmt.Sprintf("source.sightline Show go test ./fib -run TestFib, recorded 12 min ago (%s)", older),
 	}
@@ -170,9 +172,10 @@ func TestCodeActions(t *testing.T) {
 			"Go to the hottest line of fib.TestFib (total 99.0% · 9.9 s)", "Next hot line", "Previous hot line",
 		}, source...)},
 		{file: "fib/fib.go", at: `return Fib`, want: append([]string{
+			"source.sightline Profile all tests of fib",
 			"Go to the hottest line of fib.Fib (total 99.0% · 9.9 s, self 79.0%, #1)", "Next hot line", "Previous hot line",
 		}, source...)},
-		{file: "fib/fib.go", at: `return Fib`, only: []string{"source"}, want: source},
+		{file: "fib/fib.go", at: `return Fib`, only: []string{"source"}, want: append([]string{"source.sightline Profile all tests of fib"}, source...)},
 		{file: "fib/fib.go", at: `return Fib`, only: []string{"quickfix", "refactor"}},
 	} {
 		if diff := cmp.Diff(c.want, titles(s.CodeActions(s.path(c.file), c.at, c.only...))); diff != "" {
@@ -213,11 +216,11 @@ func TestSetMetric(t *testing.T) {
 		state string
 		want  []string
 	}{
-		{"self", `{"capture":"","cleared":false,"metric":"self","unit":"both"}`, []string{"4: 49.0% · 4.9 s", "7: 30.0% · 3.0 s", "11: 20.0% · 2.0 s"}},
-		{map[string]any{"unit": "time"}, `{"capture":"","cleared":false,"metric":"self","unit":"time"}`, []string{"4: 4.9 s", "7: 3.0 s", "11: 2.0 s"}},
-		{map[string]any{"metric": "total", "unit": "percent"}, `{"capture":"","cleared":false,"metric":"total","unit":"percent"}`, []string{"4: 49.0%", "7: 50.0%", "11: 20.0%"}},
-		{nil, `{"capture":"","cleared":false,"metric":"self","unit":"percent"}`, []string{"4: 49.0%", "7: 30.0%", "11: 20.0%"}},
-		{"both", `{"capture":"","cleared":false,"metric":"self","unit":"both"}`, []string{"4: 49.0% · 4.9 s", "7: 30.0% · 3.0 s", "11: 20.0% · 2.0 s"}},
+		{"self", `{"capture":"","baseline":"","cleared":false,"metric":"self","unit":"both"}`, []string{"4: 49.0% · 4.9 s", "7: 30.0% · 3.0 s", "11: 20.0% · 2.0 s"}},
+		{map[string]any{"unit": "time"}, `{"capture":"","baseline":"","cleared":false,"metric":"self","unit":"time"}`, []string{"4: 4.9 s", "7: 3.0 s", "11: 2.0 s"}},
+		{map[string]any{"metric": "total", "unit": "percent"}, `{"capture":"","baseline":"","cleared":false,"metric":"total","unit":"percent"}`, []string{"4: 49.0%", "7: 50.0%", "11: 20.0%"}},
+		{nil, `{"capture":"","baseline":"","cleared":false,"metric":"self","unit":"percent"}`, []string{"4: 49.0%", "7: 30.0%", "11: 20.0%"}},
+		{"both", `{"capture":"","baseline":"","cleared":false,"metric":"self","unit":"both"}`, []string{"4: 49.0% · 4.9 s", "7: 30.0% · 3.0 s", "11: 20.0% · 2.0 s"}},
 	} {
 		s.Forget()
 		got := s.Execute("sightline.setMetric", c.arg)
@@ -417,6 +420,18 @@ func TestBadArguments(t *testing.T) {
 		{"sightline.record", `[{"machine": true, "seconds": -1}]`, `-1 seconds`},
 		{"sightline.stop", `[]`, `nothing is being recorded: start with sightline.profileTest or sightline.record`},
 		{"sightline.discard", `[]`, `nothing is being recorded`},
+		{"sightline.profilePackage", `[]`, `needs the argument "uri": give a file of the package`},
+		{"sightline.profilePackage", `[{"uri": "untitled:x"}]`, `is no file on this machine`},
+		{"sightline.pinCapture", `[{}]`, `sightline.pinCapture needs the argument "capture"`},
+		{"sightline.pinCapture", `[{"capture": "@", "pinned": 1}]`, `argument "pinned" is a number: give true or false`},
+		{"sightline.noteCapture", `[]`, `sightline.noteCapture needs the argument "capture"`},
+		{"sightline.noteCapture", `[{"capture": "@", "note": 3}]`, `argument "note" is a number: give a string`},
+		{"sightline.noteCapture", `[{"capture": "@", "note": "` + strings.Repeat("x", 5000) + `"}]`, `the note has 5000 bytes: give one of at most 4096`},
+		{"sightline.removeCapture", `[]`, `sightline.removeCapture needs the argument "capture"`},
+		{"sightline.removeCapture", `["@9"]`, `@9`},
+		{"sightline.setBaseline", `["nothing"]`, `nothing`},
+		{"sightline.importFile", `[]`, `"" is no absolute path: give the file's full path as "path"`},
+		{"sightline.importFile", `["/tmp/x.pprof"]`, `run "sightline import /tmp/x.pprof" in a terminal`},
 	} {
 		err := s.Call(protocol.MethodWorkspaceExecuteCommand,
 			map[string]any{"command": c.command, "arguments": json.RawMessage(c.args)}, nil)
@@ -473,8 +488,10 @@ func TestInitialize(t *testing.T) {
 		t.Errorf("the version is %q", v)
 	}
 	want := []string{
-		"sightline.clear", "sightline.discard", "sightline.goToFrame", "sightline.nextHotLine", "sightline.openCapture",
-		"sightline.previousHotLine", "sightline.profileTest", "sightline.record", "sightline.setMetric", "sightline.stop",
+		"sightline.clear", "sightline.discard", "sightline.goToFrame", "sightline.importFile", "sightline.nextHotLine",
+		"sightline.noteCapture", "sightline.openCapture", "sightline.pinCapture", "sightline.previousHotLine",
+		"sightline.profilePackage", "sightline.profileTest", "sightline.record", "sightline.removeCapture",
+		"sightline.setBaseline", "sightline.setMetric", "sightline.stop",
 	}
 	if diff := cmp.Diff(want, c.ExecuteCommandProvider.Commands); diff != "" {
 		t.Errorf("commands (-want +got):\n%s", diff)

@@ -115,7 +115,7 @@ func TestTooltip(t *testing.T) {
 		"Called by\n\n- `fib.TestFib` (`fib_test.go:5`) 50.0% · 5.0 s\n\n" +
 		"Calls\n\n- `fib.sum` (`fib.go:10`) 20.0% · 2.0 s\n\n" +
 		"Threads\n\n- fib.test 30.0%\n- worker (2 threads) 20.0%\n\n\n" +
-		"*go test ./fib -run TestFib · recorded 12 min ago*\n\n" +
+		"*go test ./fib -run TestFib · profiled 12 min ago*\n\n" +
 		"*Kernel frames are not visible: perf_event_paranoid is 2.*"
 	if diff := cmp.Diff(want, s.Tooltip(h[1])); diff != "" {
 		t.Errorf("tooltip (-want +got):\n%s", diff)
@@ -143,7 +143,7 @@ func TestHintsFollowEdits(t *testing.T) {
 		if got := s.Hover(path, "n < 3"); got != "" {
 			t.Errorf("a changed line has the hover %q", got)
 		}
-		if got := s.Hover(path, "Fib\\(n-1\\)"); !strings.Contains(got, "recorded 12 min ago, 3 lines edited since") {
+		if got := s.Hover(path, "Fib\\(n-1\\)"); !strings.Contains(got, "profiled 12 min ago, 3 lines changed since") {
 			t.Errorf("the hover does not tell of the drift: %s", got)
 		}
 		s.SetText(path, before)

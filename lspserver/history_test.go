@@ -100,7 +100,7 @@ func TestSpaceWithinLine(t *testing.T) {
 	s.wantHints("s.go", "5: 10.0% · 10 ns", "13: 70.0% · 70 ns", "14: 20.0% · 20 ns")
 	s.Replace(path, `x \+= i >> 2\n\t}\n\treturn x\n}\n\z`, "x +=  i >> 2\n\t}\n\treturn x\n}\n")
 	s.wantHints("s.go", "5: 10.0% · 10 ns", "13: 70.0% · 70 ns")
-	if got := s.Hover(path, "func Hot"); !strings.Contains(got, "1 line edited since") {
+	if got := s.Hover(path, "func Hot"); !strings.Contains(got, "1 line changed since") {
 		t.Errorf("the hover does not tell of the edit: %s", got)
 	}
 }

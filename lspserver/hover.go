@@ -96,19 +96,22 @@ func detailPage(title string, l *loaded, d view.LineDetail) *page {
 	return p
 }
 
+// note says how old a capture's numbers are and how far the document has drifted since: "profiled 3
+// min ago, 2 lines changed since".
+func (s *server) note(l *loaded, edited int) string {
+	switch {
+	case l.key.id == "":
+		return "being recorded"
+	case edited > 0:
+		return fmt.Sprintf("profiled %s, %s changed since", Age(s.age(l)), plural(int64(edited), "line"))
+	}
+	return "profiled " + Age(s.age(l))
+}
+
 // origin says what was recorded, when, how far the source has drifted since, and what a reader of
 // the numbers must know.
 func (s *server) origin(l *loaded, edited int, certain bool) []string {
-	first := l.target.String()
-	switch {
-	case l.key.id == "":
-		first += " · being recorded"
-	case edited > 0:
-		first += fmt.Sprintf(" · recorded %s, %s edited since", Age(s.age(l)), plural(int64(edited), "line"))
-	default:
-		first += " · recorded " + Age(s.age(l))
-	}
-	lines := []string{first}
+	lines := []string{l.target.String() + " · " + s.note(l, edited)}
 	if !certain {
 		lines = append(lines, "The source was not recorded: if it was edited since, numbers may be on wrong lines.")
 	}

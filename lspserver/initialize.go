@@ -64,7 +64,7 @@ func (s *server) Initialize(_ context.Context, p *protocol.InitializeParams) (*p
 		s.addFolders([]protocol.WorkspaceFolder{{URI: *p.RootURI}})
 	}
 
-	experimental, err := json.Marshal(map[string]any{"sightline": map[string]any{"methods": extensionMethods}})
+	experimental, err := json.Marshal(map[string]any{"sightline": map[string]any{"methods": extensionMethods()}})
 	if err != nil {
 		return nil, err
 	}

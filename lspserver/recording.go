@@ -29,11 +29,13 @@ const reportInterval = 200 * time.Millisecond
 // A recording is the one that a session has under way. The goroutine of the command that started it
 // runs it to its end.
 type recording struct {
-	name string       // for people: "TestFib"
-	dir  string       // package folder of a test; ""
-	test *TestRequest // nil for other targets
-	tags string       // the build constraint of the test's file; ""
-	run  Recording    // nil until it has started
+	name string // for people: "TestFib"
+	// target is what is recorded, in the words of its capture: "go test ./fib -run TestFib".
+	target string
+	dir    string       // package folder of a test; ""
+	test   *TestRequest // nil for other targets
+	tags   string       // the build constraint of the test's file; ""
+	run    Recording    // nil until it has started
 
 	done chan struct{} // closed when it is over and its numbers are shown
 
@@ -112,8 +114,8 @@ func (r *recording) state() (elapsed time.Duration, samples int, phase string) {
 
 // status is the recording in words, for a lens.
 func (r *recording) status() string {
-	elapsed, samples, phase := r.state()
-	if phase == "" || phase == PhaseBuilding {
+	elapsed, samples, _ := r.state()
+	if r.phase() == PhaseBuilding {
 		return "building…"
 	}
 	return fmt.Sprintf("recording… %s, %s", Duration(elapsed), Samples(int64(samples)))
@@ -121,8 +123,8 @@ func (r *recording) status() string {
 
 // progress is the recording in words, for the client's progress display.
 func (r *recording) progress() string {
-	elapsed, samples, phase := r.state()
-	switch phase {
+	elapsed, samples, _ := r.state()
+	switch r.phase() {
 	case PhaseRecording:
 		return fmt.Sprintf("recording %s · %s", Duration(elapsed), Samples(int64(samples)))
 	case PhaseSymbolizing:
@@ -175,6 +177,20 @@ func (s *server) profileTest(c call, a profileTestArgs) (any, error) {
 		test.Args = slices.Concat(a.Args, set.testFlags)
 	}
 	return s.runRecording(c, &recording{name: title, dir: dir, test: test, tags: tags}, Request{Dir: dir, Test: test})
+}
+
+type profilePackageArgs struct {
+	URI string `json:"uri"` // a file of the package
+}
+
+func (a *profilePackageArgs) setShort(s string) { a.URI = s }
+
+// profilePackage records all tests of a document's package and answers as profileTest does.
+func (s *server) profilePackage(c call, a profilePackageArgs) (any, error) {
+	if a.URI == "" {
+		return nil, rpc.ErrParams("sightline.profilePackage needs the argument \"uri\": give a file of the package")
+	}
+	return s.profileTest(c, profileTestArgs{URI: a.URI})
 }
 
 // testTitle is the name of a test that a pattern of ours stands for, or the pattern itself.
@@ -283,8 +299,9 @@ func (s *server) runRecording(c call, r *recording, req Request) (any, error) {
 		return nil, errState("%s is being recorded since %s: stop it with sightline.stop, or drop it with sightline.discard, before another begins", other.name, Duration(elapsed))
 	}
 	r.done = make(chan struct{})
-	s.recording = r
 	req.Workspace, req.Freq, req.Engine, req.Prefixes = w.root, s.settings.frequency, s.settings.engine, s.settings.prefixes
+	r.target = req.name()
+	s.recording = r
 	if req.For == 0 {
 		req.For = time.Duration(s.settings.recordingLimit * float64(time.Second))
 	}
@@ -298,6 +315,7 @@ func (s *server) runRecording(c call, r *recording, req Request) (any, error) {
 	}
 	r.started(run)
 	defer context.AfterFunc(c.ctx, r.stop)()
+	s.tellChanged()
 	s.refresh.lensesOnly()
 
 	begin := func() *rpc.Progress {
@@ -343,9 +361,13 @@ func (s *server) follow(r *recording, run Recording, progress chan *rpc.Progress
 	output := &tail{}
 	var shown *rpc.Progress
 	var live, lens, told time.Time // when live numbers, lenses and progress were shown last
-	phase := ""
+	phase, toldPhase := "", r.phase()
+	status := time.NewTicker(statusInterval)
+	defer status.Stop()
 	for {
 		select {
+		case <-status.C:
+			s.tellChanged()
 		case p := <-progress:
 			shown = p
 			_, _, phase = r.state()
@@ -360,6 +382,10 @@ func (s *server) follow(r *recording, run Recording, progress chan *rpc.Progress
 			output.write(u.Output)
 			r.update(u)
 			now := time.Now()
+			if p := r.phase(); p != toldPhase {
+				toldPhase = p
+				s.tellChanged()
+			}
 			if _, _, p := r.state(); shown != nil && (p != phase || now.Sub(told) >= reportInterval) {
 				phase, told = p, now
 				shown.Report(r.progress(), -1)
@@ -428,6 +454,7 @@ func (s *server) over(r *recording) {
 	s.recording, s.live = nil, nil
 	s.mu.Unlock()
 	close(r.done)
+	s.tellChanged()
 	s.refresh.all()
 }
 

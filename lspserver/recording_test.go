@@ -405,16 +405,91 @@ func TestChangedWhileRecording(t *testing.T) {
 	s.Open(s.path("fib/fib_test.go"))
 	call := s.clickTest(5)
 	run := s.started()
-	run.send(lspserver.Update{Phase: lspserver.PhaseRecording, Samples: 7, Capture: s.capture(fibCPU, nil)})
-	s.Await(lsptest.Notified(rpc.MethodChanged))
-	s.Look(func(st *lsptest.State) {
-		var p rpc.ChangedParams
-		if err := json.Unmarshal(st.Notified[rpc.MethodChanged][0], &p); err != nil || !p.Recording || p.Samples != 7 {
-			t.Errorf("changed says %+v (%v)", p, err)
-		}
-	})
-	run.finish(lspserver.Result{}, nil)
+	building := rpc.StatusResult{
+		Recording: true, Phase: "building", Target: "go test ./fib -run TestFib", Text: "building", Version: "1.2.3", Log: "/tmp/sightline.log",
+	}
+	s.Await(changed("it builds", rpc.ChangedParams{StatusResult: building}))
+	var now rpc.StatusResult
+	s.Must(rpc.MethodStatus, nil, &now)
+	if diff := cmp.Diff(building, now); diff != "" {
+		t.Errorf("status while building (-want +got):\n%s", diff)
+	}
+	run.send(lspserver.Update{Phase: lspserver.PhaseRecording, Elapsed: 3200 * time.Millisecond, Samples: 1234, Capture: s.capture(fibCPU, nil)})
+	recording := building
+	recording.Phase, recording.Text, recording.Milliseconds, recording.Samples = "recording", "3.2 s · 1.2k samples", 3200, 1234
+	s.Await(changed("it records", rpc.ChangedParams{StatusResult: recording}))
+	// While nothing happens it is told again and again.
+	s.Forget()
+	s.Await(changed("it records still", rpc.ChangedParams{StatusResult: recording}))
+	s.Forget()
+	s.Await(changed("and still", rpc.ChangedParams{StatusResult: recording}))
+	run.send(lspserver.Update{Phase: lspserver.PhaseSymbolizing, Elapsed: 4 * time.Second, Samples: 2000})
+	s.Await(lsptest.Expect("it reads symbols", func(st *lsptest.State) lsptest.Verdict { return lastPhase(t, st, "symbolizing") }))
+	id := s.put(s.capture(fibCPU, nil))
+	run.finish(lspserver.Result{ID: id}, nil)
 	answer(t, call)
+	idle := rpc.StatusResult{Version: "1.2.3", Log: "/tmp/sightline.log"}
+	s.Await(changed("it is over", rpc.ChangedParams{StatusResult: idle}))
+	s.Must(rpc.MethodStatus, nil, &now)
+	if diff := cmp.Diff(idle, now); diff != "" {
+		t.Errorf("status after the end (-want +got):\n%s", diff)
+	}
+	s.Forget()
+	s.Execute("sightline.openCapture", "@")
+	s.Await(changed("a capture is shown", rpc.ChangedParams{Capture: string(id), StatusResult: idle}))
+}
+
+// changed says that the last that was told of numbers is what is wanted.
+func changed(what string, want rpc.ChangedParams) lsptest.Expectation {
+	return lsptest.Expect(what, func(s *lsptest.State) lsptest.Verdict {
+		all := s.Notified[rpc.MethodChanged]
+		var p rpc.ChangedParams
+		if len(all) == 0 || json.Unmarshal(all[len(all)-1], &p) != nil || p != want {
+			return lsptest.Unmet
+		}
+		return lsptest.Met
+	})
+}
+
+func lastPhase(t *testing.T, s *lsptest.State, want string) lsptest.Verdict {
+	t.Helper()
+	for _, raw := range s.Notified[rpc.MethodChanged] {
+		var p rpc.ChangedParams
+		if err := json.Unmarshal(raw, &p); err != nil {
+			t.Errorf("changed: %v", err)
+		}
+		if p.Phase == want {
+			return lsptest.Met
+		}
+	}
+	return lsptest.Unmet
+}
+
+// The status names what is recorded as its capture will.
+func TestStatusOfTargets(t *testing.T) {
+	s := start(t, fib, setup{})
+	for args, want := range map[string][2]string{
+		`{"command": ["make", "all"]}`:                              {"make all", "0 s · 0 samples"},
+		`{"pid": 71}`:                                               {"process 71", "0 s · 0 samples"},
+		`{"machine": true}`:                                         {"whole machine", "0 s · 0 samples"},
+		`{"dir": "DIR", "run": "^TestFib$/^a\\.b$"}`:                {"go test ./fib -run TestFib/a.b", "building"},
+		`{"dir": "DIR/fib", "bench": "^BenchmarkFib$", "run": "-"}`: {"go test ./fib -run - -bench BenchmarkFib", "building"},
+	} {
+		command := "sightline.record"
+		if strings.Contains(args, "dir") {
+			command = "sightline.profileTest"
+			args = strings.ReplaceAll(strings.Replace(args, "DIR/fib", "DIR", 1), "DIR", s.path("fib"))
+		}
+		call := s.StartCommand(command, json.RawMessage(args))
+		run := s.started()
+		var st rpc.StatusResult
+		s.Must(rpc.MethodStatus, nil, &st)
+		if st.Target != want[0] || st.Text != want[1] || !st.Recording {
+			t.Errorf("%s: status is %+v, want %q", args, st, want)
+		}
+		run.finish(lspserver.Result{}, nil)
+		answer(t, call)
+	}
 }
 
 // The hottest line is one of the workspace's, with what it calls outside: what a person can change.

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"sync"
 	"time"
-
-	"github.com/sightline-dev/sightline/lspserver/rpc"
 )
 
 // refreshDelay is how long a refresh waits for more reasons to refresh. Refreshing makes a client
@@ -83,8 +81,8 @@ func (r *refresher) send() {
 	if lenses {
 		ask("lenses", func() error { return r.s.client.CodeLensRefresh(r.s.ctx) })
 	}
-	if hints && r.s.can.changed {
-		r.s.notify(r.s.client.Notify(r.s.ctx, rpc.MethodChanged, r.s.changedParams()))
+	if hints {
+		r.s.tellChanged()
 	}
 	wg.Wait()
 

@@ -37,6 +37,16 @@ type Config struct {
 	// FindPaths learns where sources lie; it may take long and is called again when folders change.
 	// nil: sourcemap.FindPaths, which asks the go command.
 	FindPaths func(ctx context.Context, workspace []string) (*sourcemap.Paths, error)
+	// Doctor tells what can be recorded here, by trying it. nil: asking for it is an error.
+	Doctor func(ctx context.Context) rpc.DoctorResult
+	// Processes lists the processes that can be recorded, one's own first, then the busiest first.
+	// nil: asking for them is an error.
+	Processes func(ctx context.Context) ([]rpc.ProcessInfo, error)
+	// Import reads a file of another tool into the store of a workspace, named by its root folder as
+	// for OpenStore, and answers the capture that it became. Its error is one sentence with the
+	// remedy. nil: asking for it is an error.
+	Import  func(ctx context.Context, path string, workspace string) (store.ID, error)
+	LogFile string // where Log goes, to be told; "" for standard error
 }
 
 // New makes the server of one client, for rpc.Serve.
@@ -91,11 +101,14 @@ type server struct {
 	initial []byte                          // settings that came with initialize, set by it
 	moved   chan struct{}                   // has one when paths are to be found anew
 
+	telling sync.Mutex // held while the client is told of a state, so that states are told in order; before mu
+
 	mu         sync.Mutex // guards what follows; never held while anything waits
 	workspaces []*workspace
 	settings   *settings
 	metric     metric                         // shown now: the settings' until setMetric
 	opened     *openedCapture                 // opened by hand; nil: the newest that touches the document
+	baseline   *baseline                      // what lenses compare with; nil
 	hidden     map[captureKey]bool            // cleared away; copied when it changes
 	hiddenIn   map[string]map[captureKey]bool // cleared away for one document, by its path; copied when it changes
 	live       *loaded                        // what the recording under way has so far; nil
@@ -105,11 +118,16 @@ type server struct {
 	told       map[string]bool                // settings' mistakes that were told
 }
 
-// An openedCapture is one that a person asked to see.
+// An openedCapture is one that a person asked to see, or to compare with.
 type openedCapture struct {
 	workspace *workspace
 	store     string // path of the workspace's store
 	id        store.ID
+}
+
+// is says whether it is the capture of that store; nil is none.
+func (o *openedCapture) is(path string, id store.ID) bool {
+	return o != nil && o.store == path && o.id == id
 }
 
 // say shows the person a short message.

@@ -67,6 +67,7 @@ func start(t testing.TB, archive string, o setup) *session {
 		Recorder:  s.recorder,
 		OpenStore: func(string) (*store.Store, error) { return s.store, nil },
 		Version:   "1.2.3",
+		LogFile:   "/tmp/sightline.log",
 		Now:       func() time.Time { return recordedAt.Add(12*time.Minute + 30*time.Second) },
 		Poll:      20 * time.Millisecond,
 		FindPaths: func(_ context.Context, workspace []string) (*sourcemap.Paths, error) {

@@ -23,8 +23,9 @@ func (a *openCaptureArgs) setShort(s string) { a.Capture = s }
 
 // showState is what is shown, as the commands of this file answer it.
 type showState struct {
-	Capture string `json:"capture"` // opened by hand; "" for the newest that touches the document
-	Cleared bool   `json:"cleared"` // captures were cleared away
+	Capture  string `json:"capture"`  // opened by hand; "" for the newest that touches the document
+	Baseline string `json:"baseline"` // what lenses compare with; ""
+	Cleared  bool   `json:"cleared"`  // captures were cleared away
 	metric
 }
 
@@ -34,6 +35,9 @@ func (s *server) showState() showState {
 	st := showState{Cleared: len(s.hidden) > 0, metric: s.metric}
 	if s.opened != nil {
 		st.Capture = string(s.opened.id)
+	}
+	if s.baseline != nil {
+		st.Baseline = string(s.baseline.id)
 	}
 	return st
 }
@@ -55,14 +59,23 @@ func (s *server) openCapture(_ call, a openCaptureArgs) (any, error) {
 	if _, err := s.load(w, id); err != nil {
 		return nil, errState("capture %s is not shown: %v", id, err)
 	}
+	s.showCapture(w.opened(id))
+	return s.showState(), nil
+}
+
+// opened names a capture of the workspace's store.
+func (w *workspace) opened(id store.ID) openedCapture {
 	w.mu.Lock()
-	opened := &openedCapture{w, w.storePath(), id}
-	w.mu.Unlock()
+	defer w.mu.Unlock()
+	return openedCapture{w, w.storePath(), id}
+}
+
+// showCapture shows the numbers of one capture, of which nothing is cleared away.
+func (s *server) showCapture(o openedCapture) {
 	s.mu.Lock()
-	s.opened, s.hidden, s.hiddenIn = opened, nil, nil
+	s.opened, s.hidden, s.hiddenIn = &o, nil, nil
 	s.mu.Unlock()
 	s.refresh.all()
-	return s.showState(), nil
 }
 
 // resolve finds the capture that a person names.

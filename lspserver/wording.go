@@ -19,10 +19,25 @@ func Percent(part, whole int64) string {
 		return "0.0%"
 	}
 	p := 100 * float64(part) / float64(whole)
-	if math.Abs(p) < 0.05 {
+	if math.Abs(p) < leastPercent {
 		return "<0.1%"
 	}
 	return strconv.FormatFloat(p, 'f', 1, 64) + "%"
+}
+
+// leastPercent is what percentages that are shown with one decimal are at least, or else are nothing.
+const leastPercent = 0.05
+
+// SignedPercent is a difference in percent with its sign: "+3.1%", "-0.4%", "±0.0%".
+func SignedPercent(points float64) string {
+	if math.Abs(points) < leastPercent {
+		return "±0.0%"
+	}
+	sign := "+"
+	if points < 0 {
+		sign = "-"
+	}
+	return sign + strconv.FormatFloat(math.Abs(points), 'f', 1, 64) + "%"
 }
 
 // Margin is the statistical error of a number made of count samples, as a share of that number:
@@ -69,6 +84,17 @@ func Weight(w int64, unit profile.Unit) string {
 		return "0" + stepsOf(unit)[0].suffix
 	}
 	return scaled(float64(w), stepsOf(unit))
+}
+
+// SignedWeight is a difference of weights with its sign: "+120 ms", "-12.0 KiB", "±0 s".
+func SignedWeight(w int64, unit profile.Unit) string {
+	switch {
+	case w > 0:
+		return "+" + Weight(w, unit)
+	case w == 0:
+		return "±" + Weight(w, unit)
+	}
+	return Weight(w, unit)
 }
 
 // Age is how long ago something was: "just now", "34 s ago", "12 min ago", "3 h ago", "5 days ago".

@@ -383,6 +383,7 @@ func (s *server) relist() {
 	}
 	if changed {
 		s.removedOpened()
+		s.dropBaseline()
 		s.refresh.all()
 	}
 }

@@ -81,10 +81,11 @@ type CaptureInfo struct {
 	Samples      int64  `json:"samples"`
 	Pinned       bool   `json:"pinned"`
 	Interrupted  bool   `json:"interrupted"`
-	Shown        bool   `json:"shown"` // the one that was opened by hand
-	Note         string `json:"note"`  // a person's words
-	Kind         string `json:"kind"`  // of its first series: "cpu"
-	Text         string `json:"text"`  // "3 min ago · 1.2 s · 1.1k samples"
+	Shown        bool   `json:"shown"`    // the one that was opened by hand
+	Baseline     bool   `json:"baseline"` // the one that others are compared with
+	Note         string `json:"note"`     // a person's words
+	Kind         string `json:"kind"`     // of its first series: "cpu"
+	Text         string `json:"text"`     // "3 min ago · 1.2 s · 1.1k samples"
 }
 
 // ChangedParams says why numbers changed, or how a recording goes.

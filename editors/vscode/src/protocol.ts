@@ -110,6 +110,8 @@ export interface CaptureInfo {
   interrupted: boolean;
   /** the one that was opened by hand */
   shown: boolean;
+  /** the one that others are compared with */
+  baseline: boolean;
   /** a person's words */
   note: string;
   /** of its first series: "cpu" */

@@ -86,6 +86,7 @@ M.views = {
 ---@field pinned boolean
 ---@field interrupted boolean
 ---@field shown boolean the one that was opened by hand
+---@field baseline boolean the one that others are compared with
 ---@field note string a person's words
 ---@field kind string of its first series: "cpu"
 ---@field text string "3 min ago · 1.2 s · 1.1k samples"
