@@ -80,10 +80,6 @@ func (b *builder) cut() {
 	b.c.Warn(profile.WarnLost, 0, fmt.Sprintf("The file ends in the midst of something, after %d bytes; what comes before is here.", b.in.Seen()))
 }
 
-// clean makes a name valid UTF-8. All else is kept: newlines, NUL and `;` are the views' and writers'
-// to show.
-func clean(name string) string { return strings.ToValidUTF8(name, "\uFFFD") }
-
 // frame interns f. A frame without a name is the pseudo-frame profile.Unknown; negative lines are not
 // known.
 func (b *builder) frame(f profile.Frame) profile.FrameID {

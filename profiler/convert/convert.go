@@ -8,6 +8,7 @@
 package convert
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -158,6 +159,29 @@ func Read(ctx context.Context, r io.Reader, o Options) (*profile.Capture, Format
 		return nil, f.Format, fmt.Errorf("read %s as %s: %w", name, f.Format, err)
 	}
 	return c, f.Format, nil
+}
+
+// Write writes a profile in a format. The error names the format; it wraps ErrFormat where the format
+// is not written, and is the writer's where that failed.
+func Write(w io.Writer, to Format, e Export) error {
+	f := formatOf(to)
+	if f == nil || f.write == nil {
+		var names []string
+		for _, f := range formats {
+			if f.write != nil {
+				names = append(names, string(f.Format))
+			}
+		}
+		return fmt.Errorf("write %s: %w for writing; known are %s", to, ErrFormat, strings.Join(names, ", "))
+	}
+	buf := bufio.NewWriterSize(w, 64<<10)
+	if err := f.write(buf, e); err != nil {
+		return fmt.Errorf("write %s: %w", to, err)
+	}
+	if err := buf.Flush(); err != nil {
+		return fmt.Errorf("write %s: %w", to, err)
+	}
+	return nil
 }
 
 func recognize(head []byte) *format {

@@ -4,5 +4,9 @@ package convert
 // first, those that are recognized by a line of text later, and those that are recognized by little
 // last.
 var formats = []*format{
+	perfData,
+	pprof,
+	speedscope,
 	perfview,
+	collapsed,
 }
