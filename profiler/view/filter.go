@@ -101,7 +101,3 @@ func (f Filter) Check() error {
 	_, err := compile(f)
 	return err
 }
-
-// Active describes in one line what the filter does, for the head of a table: "group … · include …". It
-// is empty for the zero Filter.
-func (f Filter) Active() string { return "" }

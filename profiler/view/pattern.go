@@ -1,5 +1,265 @@
 package view
 
-type compiled struct{}
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"regexp/syntax"
+	"strings"
+	"unicode/utf8"
+)
 
-func compile(f Filter) (*compiled, error) { return &compiled{}, nil }
+// The characters that % stands for. .NET's \w is Unicode's letters, non-spacing marks, digits and
+// connectors, of which RE2's \w knows only the ASCII part. Linux file names and Go's package paths have
+// further ones.
+const (
+	nameCharacters  = `[.?\p{L}\p{Mn}\p{Nd}\p{Pc}]*`
+	linuxCharacters = `[-+@~.?\p{L}\p{Mn}\p{Nd}\p{Pc}]*`
+)
+
+// A pattern decides whether a name matches. Most patterns are plain text, or alternatives of plain
+// text; those never come to the regular expression.
+type pattern struct {
+	re *regexp.Regexp
+	// plain are the alternatives where all of them are plain ASCII, in lower case.
+	plain []plainText
+	// need is in every name that matches, in lower case; "" where nothing is known.
+	need string
+	// head says that the pattern is {%}!, whose only capture is what a name's first ! ends.
+	head bool
+}
+
+type plainText struct {
+	text  string
+	begin bool // it must be at the beginning
+}
+
+// A caseless is a name together with what makes matching it cheap.
+type caseless struct {
+	name  string
+	lower string // in lower case where the name is ASCII
+	ascii bool
+}
+
+func newCaseless(name string) caseless {
+	for i := range len(name) {
+		if name[i] >= utf8.RuneSelf {
+			return caseless{name: name}
+		}
+	}
+	return caseless{name, strings.ToLower(name), true}
+}
+
+func (p *pattern) matches(n caseless) bool {
+	if n.ascii {
+		if p.plain != nil {
+			for _, x := range p.plain {
+				if x.begin && strings.HasPrefix(n.lower, x.text) || !x.begin && strings.Contains(n.lower, x.text) {
+					return true
+				}
+			}
+			return false
+		}
+		if p.need != "" && !strings.Contains(n.lower, p.need) {
+			return false
+		}
+		if p.head {
+			return true
+		}
+	}
+	return p.re.MatchString(n.name)
+}
+
+// find is as regexp's FindStringSubmatchIndex.
+func (p *pattern) find(n caseless, compat bool) []int {
+	if n.ascii {
+		if p.plain != nil && !p.matches(n) || p.need != "" && !strings.Contains(n.lower, p.need) {
+			return nil
+		}
+		if p.head {
+			end := strings.IndexByte(n.name, '!')
+			begin := end
+			for begin > 0 && inName(n.name[begin-1], compat) {
+				begin--
+			}
+			return []int{begin, end + 1, begin, end}
+		}
+	}
+	return p.re.FindStringSubmatchIndex(n.name)
+}
+
+// inName reports whether % stands for an ASCII character.
+func inName(c byte, compat bool) bool {
+	switch {
+	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '.', c == '?':
+		return true
+	case c == '-', c == '+', c == '@', c == '~':
+		return !compat
+	}
+	return false
+}
+
+// An item is one element of a list, and where it begins in its field.
+type item struct {
+	text   string
+	column int // 1-based, in characters
+}
+
+// items are the trimmed elements of a list, empty ones included.
+func items(list string) []item {
+	var all []item
+	column := 1
+	for {
+		text, rest, more := strings.Cut(list, ";")
+		trimmed := strings.TrimLeft(text, " \t\r\n")
+		all = append(all, item{strings.TrimRight(trimmed, " \t\r\n"), column + utf8.RuneCountInString(text[:len(text)-len(trimmed)])})
+		if !more {
+			return all
+		}
+		column += utf8.RuneCountInString(text) + 1
+		list = rest
+	}
+}
+
+// parsePattern reads one pattern.
+func parsePattern(field Field, it item, compat bool) (*pattern, error) {
+	if text, ok := strings.CutPrefix(it.text, "@"); ok {
+		re, err := regexp.Compile("(?i)" + text)
+		if err != nil {
+			e := &FilterError{Field: field, Pattern: it.text, Column: it.column, Cause: err.Error(), Remedy: "correct the regular expression after @, or leave the @ out to search for text"}
+			if bad := (*syntax.Error)(nil); errors.As(err, &bad) {
+				e.Cause = string(bad.Code)
+				if at := strings.Index(text, bad.Expr); at >= 0 {
+					e.Column += 1 + utf8.RuneCountInString(text[:at])
+				}
+				if bad.Expr != "" && !strings.HasPrefix(bad.Expr, "(?i)") {
+					e.Cause = fmt.Sprintf("%s: %s", bad.Code, bad.Expr)
+				}
+			}
+			return nil, e
+		}
+		return &pattern{re: re}, nil
+	}
+	if err := checkBraces(field, it); err != nil {
+		return nil, err
+	}
+	re, err := regexp.Compile("(?i)" + expression(it.text, compat))
+	if err != nil {
+		return nil, &FilterError{Field: field, Pattern: it.text, Column: it.column, Cause: err.Error(), Remedy: "use a shorter pattern with fewer braces"}
+	}
+	p := &pattern{re: re, head: it.text == "{%}!"}
+	p.plain, p.need = plainOf(it.text)
+	return p, nil
+}
+
+func checkBraces(field Field, it item) error {
+	var open []int
+	column := it.column
+	for _, c := range it.text {
+		switch c {
+		case '{':
+			open = append(open, column)
+		case '}':
+			if len(open) == 0 {
+				return &FilterError{field, it.text, column, "there is no { before the }", "write { where the group begins, or leave the } out"}
+			}
+			open = open[:len(open)-1]
+		}
+		column++
+	}
+	if len(open) > 0 {
+		return &FilterError{field, it.text, open[0], "the { has no }", "write } where the group ends, or leave the { out"}
+	}
+	return nil
+}
+
+// expression is the regular expression that a simplified pattern stands for.
+func expression(text string, compat bool) string {
+	var b strings.Builder
+	for _, c := range text { // an invalid byte becomes U+FFFD, which is how regexp reads it in a name
+		switch c {
+		case '*':
+			b.WriteString(".*")
+		case '%':
+			if compat {
+				b.WriteString(nameCharacters)
+			} else {
+				b.WriteString(linuxCharacters)
+			}
+		case '^', '|':
+			b.WriteRune(c)
+		case '{':
+			b.WriteByte('(')
+		case '}':
+			b.WriteByte(')')
+		default:
+			b.WriteString(regexp.QuoteMeta(string(c)))
+		}
+	}
+	return b.String()
+}
+
+// plainOf takes a pattern apart into plain alternatives, or else finds the longest text that all names
+// it matches contain.
+func plainOf(text string) (plain []plainText, need string) {
+	for i := range len(text) {
+		if text[i] >= utf8.RuneSelf {
+			return nil, ""
+		}
+	}
+	text = strings.ToLower(text)
+	if !strings.ContainsAny(text, "*%{}") {
+		for one := range strings.SplitSeq(text, "|") {
+			rest, begin := strings.CutPrefix(one, "^")
+			if strings.Contains(rest, "^") {
+				return nil, ""
+			}
+			plain = append(plain, plainText{rest, begin})
+		}
+		return plain, ""
+	}
+	if strings.Contains(text, "|") {
+		return nil, ""
+	}
+	for _, run := range strings.FieldsFunc(text, func(c rune) bool { return strings.ContainsRune("*%{}^", c) }) {
+		if len(run) > len(need) {
+			need = run
+		}
+	}
+	return nil, need
+}
+
+// A list is the patterns of a field.
+type list struct {
+	patterns []*pattern
+	// never says that an element was empty, which for PerfView is a pattern that nothing matches.
+	never bool
+}
+
+func parseList(field Field, text string, compat bool) (list, error) {
+	var l list
+	if strings.TrimSpace(text) == "" {
+		return l, nil
+	}
+	for _, it := range items(text) {
+		if it.text == "" {
+			l.never = true
+			continue
+		}
+		p, err := parsePattern(field, it, compat)
+		if err != nil {
+			return l, err
+		}
+		l.patterns = append(l.patterns, p)
+	}
+	return l, nil
+}
+
+func (l *list) any(n caseless) bool {
+	for _, p := range l.patterns {
+		if p.matches(n) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,6 +1,13 @@
 package view
 
-import "github.com/sightline-dev/sightline/profiler/profile"
+import (
+	"cmp"
+	"encoding/json"
+	"math"
+	"slices"
+
+	"github.com/sightline-dev/sightline/profiler/profile"
+)
 
 // Columns are the parts of a row that cost a pass over the samples.
 type Columns uint8
@@ -39,4 +46,62 @@ type StackRow struct {
 	// Frame is a frame that the row stands for, for going to its source: the zero Frame for a group of
 	// several functions and for ROOT. Its StartLine, not its Line, is the row's place.
 	Frame profile.Frame
+}
+
+// MarshalJSON writes the row as its comment says.
+func (r StackRow) MarshalJSON() ([]byte, error) { return json.Marshal(r.json()) }
+
+type stackRowJSON struct {
+	Name       string `json:"name"`
+	Total      number `json:"total"`
+	Self       number `json:"self"`
+	TotalCount number `json:"totalCount"`
+	SelfCount  number `json:"selfCount"`
+	FoldWeight number `json:"foldWeight"`
+	FoldCount  number `json:"foldCount"`
+	First      number `json:"first"`
+	Last       number `json:"last"`
+	When       string `json:"when"`
+	Which      string `json:"which"`
+}
+
+func (r *StackRow) json() stackRowJSON {
+	return stackRowJSON{
+		r.Name, number(r.Total), number(r.Self), number(r.TotalCount), number(r.SelfCount),
+		number(r.FoldWeight), number(r.FoldCount), number(r.First), number(r.Last), r.When, r.Which,
+	}
+}
+
+// A number is written as null where it is not one.
+type number float64
+
+func (n number) MarshalJSON() ([]byte, error) {
+	if f := float64(n); math.IsNaN(f) || math.IsInf(f, 0) {
+		return []byte("null"), nil
+	}
+	return json.Marshal(float64(n))
+}
+
+// compareSelf orders by self, then total, largest first, then by name. A gain is as large as a loss.
+func compareSelf(a, b *StackRow) int {
+	return cmp.Or(cmp.Compare(math.Abs(b.Self), math.Abs(a.Self)), cmp.Compare(math.Abs(b.Total), math.Abs(a.Total)), cmp.Compare(a.Name, b.Name))
+}
+
+// compareTotal orders by total, then self, largest first, then by name.
+func compareTotal(a, b *StackRow) int {
+	return cmp.Or(cmp.Compare(math.Abs(b.Total), math.Abs(a.Total)), cmp.Compare(math.Abs(b.Self), math.Abs(a.Self)), cmp.Compare(a.Name, b.Name))
+}
+
+// sortRows puts rows in order. They are large, so it is their places that are moved.
+func sortRows(rows []StackRow, compare func(a, b *StackRow) int) []StackRow {
+	order := make([]uint32, len(rows))
+	for i := range order {
+		order[i] = uint32(i)
+	}
+	slices.SortStableFunc(order, func(a, b uint32) int { return compare(&rows[a], &rows[b]) })
+	sorted := make([]StackRow, len(rows))
+	for i, at := range order {
+		sorted[i] = rows[at]
+	}
+	return sorted
 }
