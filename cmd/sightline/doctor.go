@@ -8,7 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sightline-dev/sightline/lspserver/rpc"
 	"github.com/sightline-dev/sightline/profiler"
+	"github.com/sightline-dev/sightline/profiler/store"
 )
 
 // A diagnosis is what `doctor --json` prints.
@@ -29,16 +31,7 @@ func newDoctor(io streams) *cobra.Command {
 cause and the command that gives it with the least privilege. Nothing is changed.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d := diagnosis{Version: version(), Abilities: profiler.Probe()}
-			st, err := storeOf(cmd)
-			if err == nil {
-				d.Store = st.Path()
-				list, listErr := st.List()
-				d.Captures, err = len(list), listErr
-			}
-			if err != nil {
-				d.StoreFail = err.Error()
-			}
+			d := diagnose(storeOf(cmd))
 			if asJSON {
 				return writeJSON(io.out, d)
 			}
@@ -48,6 +41,37 @@ cause and the command that gives it with the least privilege. Nothing is changed
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// Diagnose finds out what works; st is the store to look into, or err why there is none.
+func diagnose(st *store.Store, err error) *diagnosis {
+	d := &diagnosis{Version: version(), Abilities: profiler.Probe()}
+	if err == nil {
+		d.Store = st.Path()
+		list, listErr := st.List()
+		d.Captures, err = len(list), listErr
+	}
+	if err != nil {
+		d.StoreFail = err.Error()
+	}
+	return d
+}
+
+// Result is the same for an editor.
+func (d *diagnosis) result() rpc.DoctorResult {
+	var text strings.Builder
+	d.print(&text)
+	r := rpc.DoctorResult{Text: text.String()}
+	for _, a := range d.Abilities {
+		engine := string(a.Engine)
+		r.Engines = append(r.Engines, rpc.EngineInfo{
+			Engine: engine, What: strings.TrimPrefix(a.Name, engine+": "), Works: a.OK, Why: a.Why, Remedy: a.Remedy,
+		})
+		if a.OK && (a.Name == abilityOwn || a.Name == abilityBPF) {
+			r.Healthy = true
+		}
+	}
+	return r
 }
 
 func (d *diagnosis) print(out io.Writer) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -63,6 +64,9 @@ func serve(ctx context.Context, streams streams, o serveOptions) error {
 		}
 		defer f.Close()
 		logTo = f
+		if o.logFile, err = filepath.Abs(o.logFile); err != nil { // told to editors, which run elsewhere
+			return fmt.Errorf("log file: %w", err)
+		}
 	}
 	level := slog.LevelInfo
 	if o.verbose {
@@ -96,7 +100,10 @@ func serve(ctx context.Context, streams streams, o serveOptions) error {
 			OpenStore: openStore,
 			Version:   version().Version,
 			Log:       log,
+			LogFile:   o.logFile,
 			Now:       time.Now,
+			Doctor:    func(context.Context) rpc.DoctorResult { return diagnose(openStore(".")).result() },
+			Processes: processes,
 		})
 	}, rpc.Options{Log: log})
 	if code != exitDone {
