@@ -1,5 +1,7 @@
 package view
 
+import "math"
+
 // A FlameBox is a node of a flame graph. X and Width are shares of the graph's width, 0 to 1; Depth is
 // 0 for Root.
 type FlameBox struct {
@@ -18,5 +20,51 @@ type FlameOptions struct {
 	Centred  bool    // children in the middle of their caller, not at its left; always in compat
 }
 
-// Flame lays out the call tree as boxes, callers before their callees.
-func (s *Selection) Flame(o FlameOptions) []FlameBox { return nil }
+// Flame lays out the call tree as boxes, callers before their callees. A box is as wide as its weight
+// is large, whatever the sign; where gains and losses make children wider than their caller together,
+// they share its width.
+func (s *Selection) Flame(o FlameOptions) []FlameBox { return s.Tree(NoColumns).Flame(o) }
+
+// Flame lays out a branch's tree in the same way, with the branch itself as wide as the graph.
+func (b *Branch) Flame(o FlameOptions) []FlameBox {
+	t := b.tree
+	centred := o.Centred || t.s.c.Compat
+	type open struct {
+		branch *Branch
+		scale  float64 // width of one unit of weight
+	}
+	whole := 0.0
+	if w := math.Abs(b.Row.Total); w > 0 {
+		whole = 1 / w
+	}
+	boxes := []FlameBox{{Name: b.Row.Name, Width: 1, Weight: b.Row.Total, Self: b.Row.Self, Parent: -1}}
+	queue := []open{{b, whole}}
+	g := newGrouper(len(t.s.texts))
+	for k := 0; k < len(queue); k++ {
+		parent, x := boxes[k], queue[k]
+		queue[k].branch = nil
+		children := t.children(x.branch, g, false)
+		t.sort(children)
+		var sum float64
+		for _, c := range children {
+			sum += math.Abs(c.Row.Total)
+		}
+		scale := x.scale
+		if scale == 0 && sum > 0 || scale*sum > parent.Width {
+			scale = parent.Width / sum
+		}
+		at := parent.X
+		if centred {
+			at += (parent.Width - scale*sum) / 2
+		}
+		for _, c := range children {
+			width := scale * math.Abs(c.Row.Total)
+			if width > 0 && width >= o.MinWidth {
+				boxes = append(boxes, FlameBox{Name: c.Row.Name, X: at, Width: width, Depth: parent.Depth + 1, Weight: c.Row.Total, Self: c.Row.Self, Parent: k})
+				queue = append(queue, open{c, scale})
+			}
+			at += width
+		}
+	}
+	return boxes
+}

@@ -25,6 +25,7 @@ type Selection struct {
 	c     *compiled
 	names *names
 
+	of     []decision      // by name
 	texts  []string        // by text: what a row shows; 0 is Root
 	frames []profile.Frame // by text: a frame that it stands for, or the zero Frame
 
@@ -187,7 +188,7 @@ func (s *Source) selection(ctx context.Context, c *compiled) (*Selection, error)
 	if err != nil {
 		return nil, err
 	}
-	sel.texts = ds.texts
+	sel.of, sel.texts = ds.of, ds.texts
 	sel.frames = make([]profile.Frame, len(ds.texts))
 	for t, n := range ds.names {
 		sel.frames[t] = sel.names.all[n].frame

@@ -27,6 +27,7 @@ type Source struct {
 	ms        float64      // from a profile's unit to milliseconds, where weights are durations
 	policy    Policy
 	length    float64 // of the longest part, ms
+	tasked    bool    // the stacks have their tasks' frames
 
 	// By position; 0 is the empty stack of all parts.
 	parent  []uint32
@@ -162,7 +163,11 @@ func newSource(parts []part, scenarios []string) *Source {
 	for k := range s.names {
 		s.names[k] = sync.OnceValue(func() *names { return namesOf(s.parts, k == 1) })
 	}
-	s.withTasks = sync.OnceValue(func() *Source { return newSource(addTasks(s.parts), s.scenarios) })
+	s.withTasks = sync.OnceValue(func() *Source {
+		to := newSource(addTasks(s.parts), s.scenarios)
+		to.policy, to.tasked = s.policy, true
+		return to
+	})
 	return s
 }
 
@@ -269,7 +274,9 @@ func (s *Source) Sample(n int) *Source {
 			parts[i].scale *= float64(s.parts[i].samples.Len()) / float64(k)
 		}
 	}
-	return newSource(parts, s.scenarios)
+	to := newSource(parts, s.scenarios)
+	to.policy, to.tasked = s.policy, s.tasked
+	return to
 }
 
 // sampled takes one of each run of samples. Which one is drawn from the run's number, so that what
@@ -304,7 +311,7 @@ func (s *Source) Filter(ctx context.Context, f Filter) (*Selection, error) {
 			return nil, &FilterError{FieldScene, fmt.Sprint(k), 0, fmt.Sprintf("there are %d scenarios, counted from 0", max(1, len(s.scenarios))), "leave it out"}
 		}
 	}
-	if f.Tasks {
+	if f.Tasks && !s.tasked {
 		s = s.withTasks()
 	}
 	if err := ctx.Err(); err != nil {
