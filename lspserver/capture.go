@@ -23,7 +23,8 @@ type captureKey struct {
 // A loaded capture is one that is ready to be asked for lines and functions. Any goroutine may read
 // it.
 type loaded struct {
-	key       captureKey // the zero key while the capture is being recorded
+	key       captureKey // the zero key while the capture is being recorded, and for a file of another tool
+	name      string     // of that file
 	target    profile.Target
 	start     time.Time
 	length    time.Duration
@@ -36,6 +37,11 @@ type loaded struct {
 	functions int     // how many have a cost of their own
 	files     []*file // by path
 	byBase    map[string][]*file
+
+	// again loads the capture once more, for the kinds whose lines are not shown.
+	again   func() (*profile.Capture, error)
+	kindsMu sync.Mutex // guards kinds
+	kinds   map[profile.Kind]*profile.Profile
 }
 
 // A file is what a loaded capture knows of one source file.
@@ -74,6 +80,7 @@ func load(key captureKey, c *profile.Capture, source func(path string) []byte) (
 	l := &loaded{
 		key: key, target: c.Target, start: c.Start, length: c.Length, warnings: c.Warnings, cut: c.Interrupted,
 		profile: p, sums: view.NewSums(p), total: p.Total(), broken: p.Broken(), byBase: map[string][]*file{},
+		again: func() (*profile.Capture, error) { return c, nil },
 	}
 	named := make(chan []view.Row, 1)
 	go func() { named <- l.sums.ByName() }() // ends by itself: half of the time to the first hint was here

@@ -36,6 +36,7 @@ func init() { // not in the declaration: lenses name commands, and commands make
 		"sightline.nextHotLine":     with((*server).nextHotLine),
 		"sightline.previousHotLine": with((*server).previousHotLine),
 		"sightline.goToFrame":       with((*server).goToFrame),
+		"sightline.savePreset":      with((*server).savePreset),
 		"sightline.profilePackage":  with((*server).profilePackage),
 		"sightline.pinCapture":      with((*server).pinCapture),
 		"sightline.noteCapture":     with((*server).noteCapture),

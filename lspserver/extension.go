@@ -27,6 +27,10 @@ var extensions = map[string]extension{
 	rpc.MethodProcesses: asked((*server).processes),
 	rpc.MethodStatus:    asked((*server).statusNow),
 	rpc.MethodDoctor:    asked((*server).doctor),
+	rpc.MethodStacks:    asked((*server).stacks),
+	rpc.MethodDiff:      asked((*server).diff),
+	rpc.MethodPresets:   asked((*server).presets),
+	rpc.MethodFlame:     asked((*server).flame),
 }
 
 // extensionMethods are all of our own methods, told at initialize.

@@ -490,7 +490,7 @@ func TestInitialize(t *testing.T) {
 	want := []string{
 		"sightline.clear", "sightline.discard", "sightline.goToFrame", "sightline.importFile", "sightline.nextHotLine",
 		"sightline.noteCapture", "sightline.openCapture", "sightline.pinCapture", "sightline.previousHotLine",
-		"sightline.profilePackage", "sightline.profileTest", "sightline.record", "sightline.removeCapture",
+		"sightline.profilePackage", "sightline.profileTest", "sightline.record", "sightline.removeCapture", "sightline.savePreset",
 		"sightline.setBaseline", "sightline.setMetric", "sightline.stop",
 	}
 	if diff := cmp.Diff(want, c.ExecuteCommandProvider.Commands); diff != "" {

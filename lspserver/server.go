@@ -17,6 +17,7 @@ import (
 	"go.lsp.dev/protocol"
 
 	"github.com/sightline-dev/sightline/lspserver/rpc"
+	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/profiler/store"
 	"github.com/sightline-dev/sightline/sourcemap"
 )
@@ -47,6 +48,11 @@ type Config struct {
 	// remedy. nil: asking for it is an error.
 	Import  func(ctx context.Context, path string, workspace string) (store.ID, error)
 	LogFile string // where Log goes, to be told; "" for standard error
+	// ReadFile reads a file of another tool without storing it, with names. Its error is one sentence
+	// with the remedy. nil: asking for it is an error.
+	ReadFile func(ctx context.Context, path string) (*profile.Capture, error)
+	// Picture draws a profile as a flame graph in SVG. nil: asking for it is an error.
+	Picture func(p *profile.Profile, title string) (string, error)
 }
 
 // New makes the server of one client, for rpc.Serve.
@@ -94,6 +100,7 @@ type server struct {
 	end      context.CancelFunc
 	refresh  *refresher
 	captures *captures
+	views    stackViews
 
 	docs    atomic.Pointer[documents]       // written by notifications only
 	paths   atomic.Pointer[sourcemap.Paths] // written under mu

@@ -14,6 +14,7 @@ import (
 
 	"go.lsp.dev/protocol"
 
+	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/profiler/store"
 	"github.com/sightline-dev/sightline/sourcemap"
 )
@@ -349,13 +350,17 @@ func (s *server) load(w *workspace, id store.ID) (*loaded, error) {
 		if err != nil {
 			return nil, err
 		}
-		return load(key, c, func(path string) []byte {
+		l, err := load(key, c, func(path string) []byte {
 			src, err := st.Source(id, path)
 			if err != nil {
 				s.log.Warn("a recorded source cannot be read, its lines may be off", "capture", id, "file", path, "error", err)
 			}
 			return src.Text
 		})
+		if err == nil {
+			l.again = func() (*profile.Capture, error) { return st.LoadWithoutSources(id) }
+		}
+		return l, err
 	})
 }
 

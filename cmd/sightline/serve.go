@@ -102,6 +102,9 @@ func serve(ctx context.Context, streams streams, o serveOptions) error {
 			Log:       log,
 			LogFile:   o.logFile,
 			Now:       time.Now,
+			Import:    importFor,
+			ReadFile:  readFileFor,
+			Picture:   picture,
 			Doctor:    func(context.Context) rpc.DoctorResult { return diagnose(openStore(".")).result() },
 			Processes: processes,
 		})

@@ -1,0 +1,590 @@
+package lspserver
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/sightline-dev/sightline/lspserver/rpc"
+	"github.com/sightline-dev/sightline/profiler/profile"
+	"github.com/sightline-dev/sightline/profiler/view"
+)
+
+const (
+	stackRows     = 200 // that are answered where nobody says how many
+	stackRowsMost = 10_000
+	stacksKept    = 6 // filtered views that a session keeps ready
+)
+
+// stacks answers rpc.MethodStacks.
+func (s *server) stacks(ctx context.Context, p rpc.StacksParams) (*rpc.StacksResult, error) {
+	src, err := s.stackSource(ctx, rpc.MethodStacks, p.SourceRef)
+	if err != nil {
+		return nil, err
+	}
+	return s.stackRows(ctx, rpc.MethodStacks, src, &p)
+}
+
+// diff answers rpc.MethodDiff.
+func (s *server) diff(ctx context.Context, p rpc.DiffParams) (*rpc.StacksResult, error) {
+	const method = rpc.MethodDiff
+	before, err := s.stackSource(ctx, method, p.Before)
+	if err != nil {
+		return nil, err
+	}
+	after, err := s.stackSource(ctx, method, p.SourceRef)
+	if err != nil {
+		return nil, err
+	}
+	if p.Overweight {
+		return s.overweight(ctx, before, after, &p.StacksParams)
+	}
+	src, err := s.difference(before, after)
+	if err != nil {
+		return nil, err
+	}
+	return s.stackRows(ctx, method, src, &p.StacksParams)
+}
+
+// A stackSource is what stack views are taken from.
+type stackSource struct {
+	l       *loaded // for places; of a difference, the one after
+	profile *profile.Profile
+	source  *view.Source
+	title   string
+	before  *stackSource // of a difference
+}
+
+// A stackView is a source under a filter. Branches that a client has asked for are kept, so that it can
+// walk on from them.
+type stackView struct {
+	selection *view.Selection
+	root      view.StackRow
+
+	mu       sync.Mutex // guards branches
+	branches map[string]*view.Branch
+}
+
+// stackViews keeps the views used last, and the sources they are made of.
+type stackViews struct {
+	mu      sync.Mutex
+	sources []keptSource // the last used ones at the end
+	views   []keptView
+}
+
+type keptSource struct {
+	of  [2]*profile.Profile // before, after; before is nil where there is only one
+	src *stackSource
+}
+
+type keptView struct {
+	src    *stackSource
+	filter string
+	make   func() (*stackView, error)
+}
+
+// kept finds or makes an element of a list that keeps the last used ones.
+func kept[T any](list *[]T, same func(*T) bool, fresh func() T) T {
+	var x T
+	if i := slices.IndexFunc(*list, func(t T) bool { return same(&t) }); i >= 0 {
+		x = (*list)[i]
+		*list = slices.Delete(*list, i, i+1)
+	} else {
+		x = fresh()
+	}
+	if len(*list) >= stacksKept {
+		*list = slices.Delete(*list, 0, 1)
+	}
+	*list = append(*list, x)
+	return x
+}
+
+// stackSource opens what a client names: a capture, or a file of another tool.
+func (s *server) stackSource(ctx context.Context, method string, ref rpc.SourceRef) (*stackSource, error) {
+	var l *loaded
+	var err error
+	if ref.File != "" {
+		l, err = s.foreignFile(ctx, method, ref.File)
+	} else {
+		of := ref
+		of.Kind = ""
+		l, err = s.captureAsked(method, of)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := l.profile
+	if ref.Kind != "" && ref.Kind != string(p.Kind) {
+		if p, err = l.ofKind(profile.Kind(ref.Kind)); err != nil {
+			return nil, rpc.ErrParams("%s: %v", method, err)
+		}
+	}
+	s.views.mu.Lock()
+	defer s.views.mu.Unlock()
+	k := kept(&s.views.sources, func(k *keptSource) bool { return k.of == [2]*profile.Profile{nil, p} }, func() keptSource {
+		return keptSource{[2]*profile.Profile{nil, p}, &stackSource{l: l, profile: p, source: view.NewSource(p), title: s.stackTitle(l, p)}}
+	})
+	return k.src, nil
+}
+
+// difference is after − before as a source.
+func (s *server) difference(before, after *stackSource) (*stackSource, error) {
+	source, err := view.NewDiff(before.profile, after.profile)
+	if err != nil {
+		return nil, errState("%v", err)
+	}
+	of := [2]*profile.Profile{before.profile, after.profile}
+	s.views.mu.Lock()
+	defer s.views.mu.Unlock()
+	k := kept(&s.views.sources, func(k *keptSource) bool { return k.of == of }, func() keptSource {
+		return keptSource{of, &stackSource{
+			l: after.l, profile: after.profile, source: source, before: before,
+			title: "from " + before.title + " to " + after.title,
+		}}
+	})
+	return k.src, nil
+}
+
+// ofKind is the capture's profile of another kind than the one whose lines are shown.
+func (l *loaded) ofKind(kind profile.Kind) (*profile.Profile, error) {
+	l.kindsMu.Lock()
+	defer l.kindsMu.Unlock()
+	if p := l.kinds[kind]; p != nil {
+		return p, nil
+	}
+	c, err := l.again()
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.Profile(kind)
+	if err != nil {
+		var kinds []string
+		for _, s := range c.Series {
+			kinds = append(kinds, string(s.Kind))
+		}
+		return nil, fmt.Errorf("%s has no samples of kind %.40q: it has %s", l.target, kind, strings.Join(kinds, ", "))
+	}
+	if l.kinds == nil {
+		l.kinds = map[profile.Kind]*profile.Profile{}
+	}
+	l.kinds[kind] = p
+	return p, nil
+}
+
+// foreignFile reads a file of another tool, which is kept until it changes.
+func (s *server) foreignFile(ctx context.Context, method, path string) (*loaded, error) {
+	if !filepath.IsAbs(path) {
+		return nil, rpc.ErrParams("%s: %.80q is no absolute path: give the file's full path as \"file\"", method, path)
+	}
+	if s.cfg.ReadFile == nil {
+		return nil, errState("this build of the server cannot read %.200s: run \"sightline stacks %[1]s\" in a terminal", path)
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, errState("%.200s cannot be read: %v", path, errors.Unwrap(err))
+	}
+	key := captureKey{root: fmt.Sprintf("%s\x00%d\x00%d", path, st.Size(), st.ModTime().UnixNano())}
+	return s.captures.get(key, func() (*loaded, error) {
+		c, err := s.cfg.ReadFile(ctx, path)
+		if err != nil {
+			return nil, errState("%v", err)
+		}
+		l, err := load(captureKey{}, c, func(string) []byte { return nil })
+		if err != nil {
+			return nil, errState("%.200s: %v", path, err)
+		}
+		l.name = filepath.Base(path)
+		l.again = func() (*profile.Capture, error) { return c, nil }
+		return l, nil
+	})
+}
+
+func (s *server) stackTitle(l *loaded, p *profile.Profile) string {
+	parts := []string{cmp.Or(l.name, l.target.String())}
+	if !l.start.IsZero() {
+		parts = append(parts, Age(s.cfg.Now().Sub(l.start)))
+	}
+	return strings.Join(append(parts, Weight(p.Total().Weight, p.Unit)), " · ")
+}
+
+// viewOf filters a source, once for each filter.
+func (s *server) viewOf(ctx context.Context, src *stackSource, f view.Filter) (*stackView, error) {
+	text, err := json.Marshal(f)
+	if err != nil {
+		return nil, rpc.ErrParams("the filter's numbers are no numbers: %v", err)
+	}
+	s.views.mu.Lock()
+	k := kept(&s.views.views, func(k *keptView) bool { return k.src == src && k.filter == string(text) }, func() keptView {
+		// Another request may wait for this one, so it goes on when this request is cancelled.
+		ctx := context.WithoutCancel(ctx)
+		return keptView{src, string(text), sync.OnceValues(func() (*stackView, error) {
+			selection, err := src.source.Filter(ctx, f)
+			if err != nil {
+				return nil, err
+			}
+			return &stackView{selection: selection, root: selection.Root(view.NoColumns), branches: map[string]*view.Branch{}}, nil
+		})}
+	})
+	s.views.mu.Unlock()
+	v, err := k.make()
+	if err != nil {
+		return nil, filterError(err)
+	}
+	return v, ctx.Err()
+}
+
+// filterError is what a client is told of a filter or a focus that is wrong.
+func filterError(err error) error {
+	var f *view.FilterError
+	var focus *view.FocusError
+	if errors.As(err, &f) || errors.As(err, &focus) {
+		return rpc.ErrParams("%v", err)
+	}
+	return err
+}
+
+// filterOf turns the text of a viewer's fields into a filter, with its preset's fields where those are
+// empty, and tells the fields as they are then.
+func (s *server) filterOf(text rpc.StackFilter, root string) (view.Filter, rpc.StackFilter, error) {
+	if text.Preset != "" {
+		presets, err := s.presets(s.ctx, rpc.PresetsParams{Root: root})
+		if err != nil {
+			return view.Filter{}, text, err
+		}
+		i := slices.IndexFunc(presets, func(p rpc.Preset) bool { return strings.EqualFold(p.Name, text.Preset) })
+		if i < 0 {
+			return view.Filter{}, text, rpc.ErrParams("there is no preset %.60q: %s lists those there are", text.Preset, rpc.MethodPresets)
+		}
+		of := presets[i].Filter
+		text.Group, text.Fold = cmp.Or(text.Group, of.Group), cmp.Or(text.Fold, of.Fold)
+		text.Include, text.Exclude = cmp.Or(text.Include, of.Include), cmp.Or(text.Exclude, of.Exclude)
+		text.FoldPercent = cmp.Or(text.FoldPercent, of.FoldPercent)
+		text.Start, text.End = cmp.Or(text.Start, of.Start), cmp.Or(text.End, of.End)
+		text.Tasks = text.Tasks || of.Tasks
+		text.Weights = cmp.Or(text.Weights, of.Weights)
+	}
+	f := view.Filter{
+		Group: text.Group, Fold: text.Fold, FoldPercent: text.FoldPercent, Include: text.Include, Exclude: text.Exclude,
+		Tasks: text.Tasks, Weights: view.Policy(text.Weights),
+	}
+	for _, x := range []struct {
+		name, text string
+		to         *float64
+	}{{"start", text.Start, &f.Start}, {"end", text.End, &f.End}} {
+		word := strings.ReplaceAll(strings.TrimSpace(x.text), ",", "")
+		if word == "" {
+			continue
+		}
+		n, err := strconv.ParseFloat(word, 64)
+		if err != nil || math.IsNaN(n) || math.IsInf(n, 0) {
+			return f, text, rpc.ErrParams("the filter's %s is %.40q: give milliseconds, such as 1500", x.name, x.text)
+		}
+		*x.to = n
+	}
+	if err := f.Check(); err != nil {
+		return f, text, filterError(err)
+	}
+	return f, text, nil
+}
+
+// filterText is the reverse of filterOf.
+func filterText(f view.Filter) rpc.StackFilter {
+	number := func(n float64) string {
+		if n == 0 {
+			return ""
+		}
+		return strconv.FormatFloat(n, 'f', -1, 64)
+	}
+	return rpc.StackFilter{
+		Group: f.Group, Fold: f.Fold, FoldPercent: f.FoldPercent, Include: f.Include, Exclude: f.Exclude,
+		Start: number(f.Start), End: number(f.End), Tasks: f.Tasks, Weights: string(f.Weights),
+	}
+}
+
+// stackRows answers one page of a view.
+func (s *server) stackRows(ctx context.Context, method string, src *stackSource, p *rpc.StacksParams) (*rpc.StacksResult, error) {
+	if p.Offset < 0 || p.Limit < 0 || p.Limit > stackRowsMost {
+		return nil, rpc.ErrParams("%s: %d rows from %d on are too few or too many: give a limit up to %d, or 0 for %d", method, p.Limit, p.Offset, stackRowsMost, stackRows)
+	}
+	f, fields, err := s.filterOf(p.Filter, p.Root)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.viewOf(ctx, src, f)
+	if err != nil {
+		return nil, err
+	}
+	res := s.stackResult(src, v, f, fields)
+	w := &stackWriter{s: s, src: src, v: v, places: s.places(ctx)}
+	switch p.View {
+	case rpc.ViewByName, "":
+		rows := v.selection.ByName(view.AllColumns).Rows
+		if p.Find != "" {
+			if rows, err = v.selection.Find(p.Find); err != nil {
+				return nil, filterError(err)
+			}
+		}
+		somePage(res, p, len(rows), func(i int) rpc.StackRow { return w.row(&rows[i]) })
+	case rpc.ViewCallTree, rpc.ViewCallers, rpc.ViewCallees:
+		b, err := v.branch(p.View, p.Focus, p.Node)
+		if err != nil {
+			return nil, filterError(err)
+		}
+		if p.Node == "" { // the root itself, so that its numbers can be shown
+			somePage(res, p, 1, func(int) rpc.StackRow { return w.branch(b, nil) })
+			break
+		}
+		path, err := nodePath(p.Node)
+		if err != nil {
+			return nil, err
+		}
+		children := b.Children()
+		somePage(res, p, len(children), func(i int) rpc.StackRow {
+			return w.branch(children[i], append(slices.Clone(path), children[i].Row.Name))
+		})
+	case rpc.ViewCallerCallee:
+		calls, err := v.selection.CallerCallee(p.Focus, view.AllColumns)
+		if err != nil {
+			return nil, filterError(err)
+		}
+		rows := slices.Concat(calls.Callers, []view.StackRow{calls.Focus}, calls.Callees)
+		somePage(res, p, len(rows), func(i int) rpc.StackRow {
+			row := w.row(&rows[i])
+			switch {
+			case i < len(calls.Callers):
+				row.Side = "caller"
+			case i == len(calls.Callers):
+				row.Side = "focus"
+			default:
+				row.Side = "callee"
+			}
+			return row
+		})
+	default:
+		return nil, rpc.ErrParams("%s: there is no view %.40q: give %s, %s, %s, %s or %s", method, p.View,
+			rpc.ViewByName, rpc.ViewCallTree, rpc.ViewCallers, rpc.ViewCallees, rpc.ViewCallerCallee)
+	}
+	return res, ctx.Err()
+}
+
+// somePage puts some of n rows into a result.
+func somePage(res *rpc.StacksResult, p *rpc.StacksParams, n int, row func(int) rpc.StackRow) {
+	end := min(n, p.Offset+cmp.Or(p.Limit, stackRows))
+	for i := p.Offset; i < end; i++ {
+		res.Rows = append(res.Rows, row(i))
+	}
+	res.More = max(0, n-max(end, p.Offset))
+}
+
+func (s *server) stackResult(src *stackSource, v *stackView, f view.Filter, fields rpc.StackFilter) *rpc.StacksResult {
+	unit := src.profile.Unit
+	if src.profile.Source != "" {
+		unit = src.profile.Source
+	}
+	text := src.weight(v.root.Total)
+	if src.before != nil {
+		text = SignedWeight(src.canonical(v.root.Total), src.profile.Unit)
+	} else {
+		text += ", " + Samples(int64(math.Round(v.root.TotalCount)))
+	}
+	return &rpc.StacksResult{
+		Capture: string(src.l.key.id), Title: src.title, Filter: f.Active(), Unit: string(unit),
+		Total: v.root.Total, Text: text, Rows: []rpc.StackRow{}, Fields: fields,
+	}
+}
+
+// canonical is a row's weight in the profile's own unit.
+func (x *stackSource) canonical(weight float64) int64 {
+	return int64(math.Round(weight / x.profile.Unit.In(x.profile.Source)))
+}
+
+func (x *stackSource) weight(weight float64) string {
+	return Weight(x.canonical(weight), x.profile.Unit)
+}
+
+// branch is a node of one of the trees of the view.
+func (v *stackView) branch(tree, focus, node string) (*view.Branch, error) {
+	if node == "" {
+		node = "[]"
+	}
+	path, err := nodePath(node)
+	if err != nil {
+		return nil, err
+	}
+	prefix := tree + "\x00" + focus + "\x00"
+	v.mu.Lock()
+	b := v.branches[prefix+node]
+	root := v.branches[prefix+"[]"]
+	v.mu.Unlock()
+	if b != nil {
+		return b, nil
+	}
+	if root == nil {
+		switch tree {
+		case rpc.ViewCallers:
+			root, err = v.selection.Callers(focus, view.AllColumns)
+		case rpc.ViewCallees:
+			root, err = v.selection.Callees(focus, view.AllColumns)
+		default:
+			root = v.selection.Tree(view.AllColumns)
+		}
+		if err != nil {
+			return nil, err
+		}
+		v.keep(prefix+"[]", root)
+	}
+	if b, err = root.Walk(path); err != nil {
+		return nil, err
+	}
+	v.keep(prefix+node, b)
+	return b, nil
+}
+
+// branchesKept bounds what a view remembers of its trees; beyond it they are walked again.
+const branchesKept = 10_000
+
+func (v *stackView) keep(key string, b *view.Branch) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.branches) >= branchesKept {
+		clear(v.branches)
+	}
+	v.branches[key] = b
+}
+
+// nodePath decodes rpc.StackRow.Node: the names from the root's child on.
+func nodePath(node string) (path []string, err error) {
+	if err := json.Unmarshal([]byte(node), &path); err != nil {
+		return nil, rpc.ErrParams("there is no node %.80q: give the \"node\" of a row, as it was answered", node)
+	}
+	return path, nil
+}
+
+// A stackWriter turns rows of views into words.
+type stackWriter struct {
+	s      *server
+	src    *stackSource
+	v      *stackView
+	places *places
+}
+
+func (w *stackWriter) branch(b *view.Branch, path []string) rpc.StackRow {
+	row := w.row(&b.Row)
+	if path == nil {
+		path = []string{}
+	}
+	text, _ := json.Marshal(path) // strings always encode
+	row.Node, row.Children = string(text), b.HasChildren()
+	return row
+}
+
+// words are a weight as a row says it: share and weight, or in a difference the signed weight.
+func (w *stackWriter) words(weight float64) string {
+	x := w.src
+	if x.before != nil {
+		return SignedWeight(x.canonical(weight), x.profile.Unit)
+	}
+	return Percent(x.canonical(weight), x.canonical(w.v.root.Total)) + " · " + x.weight(weight)
+}
+
+func (w *stackWriter) row(r *view.StackRow) rpc.StackRow {
+	row := rpc.StackRow{
+		Name: r.Name, Label: labelOf(r.Name),
+		Total: r.Total, Self: r.Self, TotalCount: r.TotalCount, SelfCount: r.SelfCount,
+		Text: w.words(r.Total), When: r.When, Which: r.Which,
+	}
+	if whole := math.Abs(w.v.root.Total); whole != 0 {
+		row.Share = r.Total / whole
+	}
+	if r.Self != 0 {
+		row.SelfText = w.words(r.Self)
+	}
+	if r.Frame.File != "" {
+		row.Location = w.places.of(w.src.l.fileAt(r.Frame.File), r.Frame.StartLine)
+	}
+	lines := []string{r.Name, row.Text + " in total"}
+	if w.src.before == nil {
+		lines[1] += ", " + Samples(int64(math.Round(r.TotalCount)))
+	}
+	if row.SelfText != "" {
+		lines = append(lines, row.SelfText+" itself")
+	}
+	if r.FoldWeight != 0 {
+		lines = append(lines, w.words(r.FoldWeight)+" of that folded in")
+	}
+	if at := placeText(r.Frame.File, r.Frame.StartLine, row.Location); at != "" {
+		lines = append(lines, at)
+	}
+	row.Tooltip = strings.Join(lines, "\n")
+	return row
+}
+
+// labelOf is a row's name for narrow places: a function without its binary.
+func labelOf(name string) string {
+	if i := strings.IndexByte(name, '!'); i >= 0 && i+1 < len(name) && !strings.Contains(name[:i], " ") {
+		return name[i+1:]
+	}
+	return name
+}
+
+// overweight answers the overweight report.
+func (s *server) overweight(ctx context.Context, before, after *stackSource, p *rpc.StacksParams) (*rpc.StacksResult, error) {
+	f, fields, err := s.filterOf(p.Filter, p.Root)
+	if err != nil {
+		return nil, err
+	}
+	whole := f
+	whole.FoldPercent = 0
+	var sides [2]*stackView
+	for i, src := range []*stackSource{before, after} {
+		if sides[i], err = s.viewOf(ctx, src, whole); err != nil {
+			return nil, err
+		}
+	}
+	rows, err := view.Overweight(ctx, sides[0].selection, sides[1].selection)
+	if err != nil {
+		return nil, err
+	}
+	res := s.stackResult(after, sides[1], f, fields)
+	res.Title = "from " + before.title + " to " + after.title
+	growth := sides[1].root.Total - sides[0].root.Total
+	res.Text = SignedWeight(after.canonical(growth), after.profile.Unit)
+	frames := framesOf(sides[1].selection)
+	places := s.places(ctx)
+	somePage(res, p, len(rows), func(i int) rpc.StackRow {
+		r := &rows[i]
+		row := rpc.StackRow{
+			Name: r.Name, Label: labelOf(r.Name), Total: r.After - r.Before,
+			Text: SignedWeight(after.canonical(r.After-r.Before), after.profile.Unit),
+		}
+		if growth != 0 {
+			row.Share = row.Total / math.Abs(growth)
+		}
+		row.SelfText = fmt.Sprintf("%.0f%% of the growth", r.Responsibility)
+		if frame := frames[r.Name]; frame.File != "" {
+			row.Location = places.of(after.l.fileAt(frame.File), frame.StartLine)
+		}
+		row.Tooltip = fmt.Sprintf("%s\nfrom %s to %s\nit grew by %.0f%% of what the whole's growth explains, and is %.0f%% of that\ninterest %d of 6",
+			r.Name, before.weight(r.Before), after.weight(r.After), r.Overweight, r.Responsibility, r.Interest)
+		return row
+	})
+	return res, ctx.Err()
+}
+
+// framesOf are the frames behind the names of a selection.
+func framesOf(sel *view.Selection) map[string]profile.Frame {
+	frames := map[string]profile.Frame{}
+	for _, r := range sel.ByName(view.NoColumns).Rows {
+		frames[r.Name] = r.Frame
+	}
+	return frames
+}
