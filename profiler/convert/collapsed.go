@@ -219,52 +219,10 @@ func writeCollapsed(w io.Writer, e Export) error {
 			out.WriteString(names[f])
 		}
 		out.WriteByte(' ')
-		out.WriteString(plainWeight(s.Weight, p.Unit))
+		out.WriteString(plainWeight(s.Weight, p.Unit, 0))
 		if err := out.WriteByte('\n'); err != nil {
 			return err
 		}
 	}
 	return out.Flush()
-}
-
-// plainWeight is a weight for formats without a unit: millionths of something without a name as what they
-// are, all else in its unit.
-func plainWeight(weight int64, u profile.Unit) string {
-	if u != profile.Millionths {
-		return strconv.FormatInt(weight, 10)
-	}
-	sign, abs := "", uint64(weight)
-	if weight < 0 {
-		sign, abs = "-", -abs
-	}
-	s := strconv.FormatUint(abs%1e6+1e6, 10)[1:]
-	return sign + strconv.FormatUint(abs/1e6, 10) + strings.TrimRight("."+s, ".0")
-}
-
-// A stackSum is a stack and what its samples make.
-type stackSum struct {
-	stack profile.StackID
-	profile.Measure
-}
-
-// sumStacks are the stacks that have samples of their own, by id, with the measures of those.
-func sumStacks(p *profile.Profile) []stackSum {
-	sums := make([]profile.Measure, p.Stacks.Len())
-	seen := make([]bool, len(sums))
-	n := 0
-	for i := range p.Samples.Len() {
-		x := p.Samples.At(i)
-		if !seen[x.Stack] {
-			seen[x.Stack] = true
-			n++
-		}
-		sums[x.Stack].Add(profile.Measure{Weight: x.Weight, Count: x.Count})
-	}
-	all := make([]stackSum, 0, n)
-	for id, ok := range seen {
-		if ok {
-			all = append(all, stackSum{stack: profile.StackID(id), Measure: sums[id]})
-		}
-	}
-	return all
 }

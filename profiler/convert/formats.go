@@ -7,6 +7,9 @@ var formats = []*format{
 	perfData,
 	pprof,
 	speedscope,
+	firefox,
+	chrome,
 	perfview,
+	perfScript,
 	collapsed,
 }
