@@ -128,7 +128,10 @@ func (s *server) captureInfos(context.Context, noParams) ([]rpc.CaptureInfo, err
 	return infos, nil
 }
 
+// noParams are those of a method that takes none: some clients send an empty list, or an object.
 type noParams struct{}
+
+func (*noParams) UnmarshalJSON([]byte) error { return nil }
 
 // captureInfo is what a client is told of a capture in the store at path.
 func (s *server) captureInfo(path string, m *store.Meta) rpc.CaptureInfo {

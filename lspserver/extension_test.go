@@ -116,6 +116,17 @@ func TestHottestOfCapture(t *testing.T) {
 	}
 }
 
+// Of lines with one total, the one that costs most by itself comes first.
+func TestHottestOfEqual(t *testing.T) {
+	s := start(t, fib, setup{captures: []string{"cpu ns\nfib.Fib@fib/fib.go:7|start=3|entry;fib.TestFib@fib/fib_test.go:6|start=5 5\n"}})
+	s.wantSpots("lines", rpc.HottestParams{What: "lines"},
+		`100.0% · 5 ns | Fib(30) //@ hint("99.0% · 9.9 s") | fib_test.go:6 | fib/fib_test.go 5`,
+		`100.0% · 5 ns | return Fib(n-1) + Fib(n-2) //@ hint("50.0% · 5.0 s") | fib.go:7 | fib/fib.go 6`)
+	s.wantSpots("functions", rpc.HottestParams{What: "functions"},
+		`100.0% · 5 ns | fib.TestFib | fib_test.go:5 | fib/fib_test.go 4`,
+		`100.0% · 5 ns | fib.Fib | fib.go:3 | fib/fib.go 2`)
+}
+
 // Without a capture there is nothing to list, and the answer says so.
 func TestHottestOfNothing(t *testing.T) {
 	s := start(t, fib, setup{})
@@ -241,6 +252,12 @@ func TestCaptureCommands(t *testing.T) {
 		Options:  lsptest.Options{Capabilities: `{"experimental": {"sightline": {"changed": true}}}`},
 	})
 	s.Open(s.path("fib/fib.go"))
+	for _, params := range []string{`[]`, `{}`, `{"x": 1}`} { // where there are none to give
+		var got []rpc.CaptureInfo
+		if s.Must(rpc.MethodCaptures, json.RawMessage(params), &got); len(got) != 2 {
+			t.Errorf("with %s, captures are %+v", params, got)
+		}
+	}
 	if got := s.infos(); len(got) != 2 || got[0].Kind != "cpu" || got[0].Text != "12 min ago · 10.5 s · 5 samples" {
 		t.Fatalf("captures are %+v", got)
 	}

@@ -315,7 +315,7 @@ func (s *server) runRecording(c call, r *recording, req Request) (any, error) {
 	}
 	r.started(run)
 	defer context.AfterFunc(c.ctx, r.stop)()
-	s.tellChanged()
+	go s.tellWhile(r)
 	s.refresh.lensesOnly()
 
 	begin := func() *rpc.Progress {
@@ -362,12 +362,8 @@ func (s *server) follow(r *recording, run Recording, progress chan *rpc.Progress
 	var shown *rpc.Progress
 	var live, lens, told time.Time // when live numbers, lenses and progress were shown last
 	phase, toldPhase := "", r.phase()
-	status := time.NewTicker(statusInterval)
-	defer status.Stop()
 	for {
 		select {
-		case <-status.C:
-			s.tellChanged()
 		case p := <-progress:
 			shown = p
 			_, _, phase = r.state()

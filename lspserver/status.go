@@ -56,6 +56,21 @@ func (s *server) tellChanged() {
 	s.notify(s.client.Notify(s.ctx, rpc.MethodChanged, p))
 }
 
+// tellWhile tells how a recording goes until it is over. It has a goroutine of its own, because whoever
+// follows the recording is busy with its numbers at times.
+func (s *server) tellWhile(r *recording) {
+	tick := time.NewTicker(statusInterval)
+	defer tick.Stop()
+	for {
+		s.tellChanged()
+		select {
+		case <-r.done:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 // phase is what the recording does now, known before its first update.
 func (r *recording) phase() string {
 	_, _, phase := r.state()
