@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	"lspserver/rpc":      {},
 	"lspserver":          {"profiler/profile", "profiler/view", "profiler/store", "sourcemap", "lspserver/rpc"},
 	"lspserver/lsptest":  {"profiler/profile", "lspserver", "lspserver/rpc"},
+	"editors/vscode":     {},
 	"editors/nvim":       {},
 	"cmd/sightline": {
 		"profiler/profile", "profiler/view", "profiler/store", "profiler", "sourcemap",
