@@ -11,5 +11,6 @@ var formats = []*format{
 	chrome,
 	perfview,
 	perfScript,
+	strace,
 	collapsed,
 }
