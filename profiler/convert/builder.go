@@ -253,6 +253,7 @@ type track struct {
 	total  float64   // of absolute weights
 	counts float64
 	loose  bool
+	spans  bool // samples last as long as they weigh, from their time on
 }
 
 // series begins the series of a kind, or gives the one that exists (its unit must be the same). Unit
@@ -341,6 +342,9 @@ func (b *builder) finish() (*profile.Capture, error) {
 	for _, t := range b.tracks {
 		for _, x := range t.at {
 			first, last = min(first, x.Time), max(last, x.Time)
+			if t.spans && x.Weight > 0 && x.Weight < int64(maxTime) {
+				last = max(last, min(x.Time+time.Duration(x.Weight), maxTime))
+			}
 		}
 	}
 	shift := time.Duration(0)

@@ -348,6 +348,7 @@ func (r *chromeReader) capture() (*profile.Capture, error) {
 	}
 	if len(r.samples) == 0 || long {
 		t := r.b.series(kind, profile.Nanoseconds, profile.Microseconds, 0)
+		t.spans = true
 		if r.kind != "" {
 			t.s.Source = ""
 		}
@@ -522,6 +523,7 @@ func (r *chromeReader) addSamples() error {
 		return nil
 	}
 	t := r.b.series("samples", profile.Nanoseconds, profile.Microseconds, 0)
+	t.spans = true
 	for _, s := range slices.Backward(r.samples) {
 		stack, err := r.sampleStack(s)
 		if err != nil {

@@ -31,6 +31,9 @@ var firefox = &format{
 		if !ok || s.array {
 			return false
 		}
+		if s.has("label", "duration", "markers") {
+			return true // of the devtools, with markers that fill the beginning
+		}
 		for _, in := range []string{"", "profile."} {
 			if s.has(in+"meta.preprocessedProfileVersion") || s.has(in+"meta.interval") || s.has(in+"libs.breakpadId") ||
 				s.has(in+"threads.stackTable") || s.has(in+"threads.samples") || s.has(in+"meta", in+"threads") || s.has(in+"meta", in+"libs") {
@@ -286,8 +289,10 @@ func (r *firefoxReader) thread(t *firefoxThread) error {
 // table reads the columns of a table, in either form.
 func (r *firefoxReader) table(t *firefoxTable) error {
 	t.columns = map[string][]float64{}
-	var schema []string // by position in a row; "" where the column is not kept
-	return r.object(func(name string) error {
+	var names []string      // of columns by position in a row; "" where the column is not kept
+	var columns [][]float64 // by position
+	rows := 0
+	err := r.object(func(name string) error {
 		switch {
 		case name == "weightType":
 			s, err := r.text()
@@ -296,35 +301,35 @@ func (r *firefoxReader) table(t *firefoxTable) error {
 		case name == "schema":
 			return r.object(func(name string) error {
 				v, err := r.number()
-				if i := indexOf(v); i >= 0 && i < 64 && firefoxColumns[name] {
-					for len(schema) <= i {
-						schema = append(schema, "")
+				if i := indexOf(v); i >= 0 && i < maxFirefoxColumns && firefoxColumns[name] {
+					for len(names) <= i {
+						names = append(names, "")
 					}
-					schema[i] = name
-					t.columns[name] = nil
+					names[i] = name
 				}
 				return err
 			})
-		case name == "data" && schema != nil:
-			rows := 0
+		case name == "data":
 			return r.array(func() error {
 				i := 0
 				err := r.array(func() error {
-					if i >= len(schema) || schema[i] == "" {
+					// The schema may come after the rows.
+					if i >= maxFirefoxColumns || names != nil && (i >= len(names) || names[i] == "") {
 						i++
 						return r.SkipValue()
 					}
 					v, err := r.number()
-					t.columns[schema[i]] = append(t.columns[schema[i]], v)
+					for len(columns) <= i {
+						columns = append(columns, nil)
+					}
+					for len(columns[i]) < rows {
+						columns[i] = append(columns[i], math.NaN()) // rows may end before their last nulls
+					}
+					columns[i] = append(columns[i], v)
 					i++
 					return err
 				})
 				rows++
-				for _, name := range schema { // rows end before their last null
-					if name != "" && len(t.columns[name]) < rows {
-						t.columns[name] = append(t.columns[name], math.NaN())
-					}
-				}
 				return err
 			})
 		case firefoxColumns[name] && r.PeekKind() == '[':
@@ -334,7 +339,24 @@ func (r *firefoxReader) table(t *firefoxTable) error {
 		}
 		return r.SkipValue()
 	})
+	for i, name := range names {
+		if name == "" {
+			continue
+		}
+		c := make([]float64, 0, rows)
+		if i < len(columns) {
+			c = columns[i]
+		}
+		for len(c) < rows {
+			c = append(c, math.NaN())
+		}
+		t.columns[name] = c
+	}
+	return err
 }
+
+// maxFirefoxColumns is the greatest number of columns of a row that are read; Gecko has nine.
+const maxFirefoxColumns = 24
 
 // add adds a process and those within it. root is the start of the whole.
 func (r *firefoxReader) add(p *firefoxProcess, root float64) error {

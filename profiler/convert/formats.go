@@ -13,4 +13,5 @@ var formats = []*format{
 	perfScript,
 	strace,
 	collapsed,
+	svg,
 }

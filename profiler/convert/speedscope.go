@@ -302,6 +302,7 @@ func (r *speedscopeReader) capture(b *builder) (*profile.Capture, error) {
 		if t.loose != (u.unit == profile.None) || !t.loose && t.s.Unit != u.unit {
 			t = b.series(u.kind+"-"+profile.Kind(u.unit), u.unit, u.source, 0)
 		}
+		t.spans = u.time > 0
 		task := profile.TaskID(0)
 		if len(r.profiles) > 1 || p.name != "" && p.name != r.name {
 			task = b.task(profile.Task{TID: i + 1, Comm: p.name})
