@@ -139,7 +139,7 @@ func TestDiff(t *testing.T) {
 	}
 	p.Overweight = true
 	s.Must(rpc.MethodDiff, p, &res)
-	want = []string{"+4.0 ms | 133% of the growth | fib.Fib | fib/fib.go 2", "+3.0 ms | 100% of the growth | ROOT | -", "-1.0 ms | -33% of the growth | fib.sum | fib/fib.go 9"}
+	want = []string{"+4.0 ms | 133% of the growth | fib.Fib | fib/fib.go 2", "-1.0 ms | -33% of the growth | fib.sum | fib/fib.go 9", "+3.0 ms | 100% of the growth | ROOT | -"}
 	if diff := cmp.Diff(want, s.rows(res.Rows)); diff != "" {
 		t.Errorf("the overweight report of %s (-want +got):\n%s", res.Text, diff)
 	}

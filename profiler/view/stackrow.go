@@ -29,7 +29,7 @@ const (
 // negative.
 //
 // As JSON it is {"name","total","self","totalCount","selfCount","foldWeight","foldCount","first","last",
-// "when","which"}; first and last are null where no sample was counted or Times was not asked for.
+// "when","which"} and, where known, the frame's "module","file" and "line"; first and last are null where no sample was counted or Times was not asked for.
 type StackRow struct {
 	Name                  string
 	Total, Self           float64
@@ -63,12 +63,16 @@ type stackRowJSON struct {
 	Last       number `json:"last"`
 	When       string `json:"when"`
 	Which      string `json:"which"`
+	Module     string `json:"module,omitempty"` // of Frame
+	File       string `json:"file,omitempty"`
+	Line       int    `json:"line,omitempty"` // where the function begins
 }
 
 func (r *StackRow) json() stackRowJSON {
 	return stackRowJSON{
 		r.Name, number(r.Total), number(r.Self), number(r.TotalCount), number(r.SelfCount),
 		number(r.FoldWeight), number(r.FoldCount), number(r.First), number(r.Last), r.When, r.Which,
+		r.Frame.Module, r.Frame.File, r.Frame.StartLine,
 	}
 }
 
