@@ -4,7 +4,7 @@ GO      ?= go
 BIN     := bin/sightline
 FUZZTIME ?= 30s
 
-.PHONY: build run test check bench generate fuzz clean
+.PHONY: build run test check acceptance bench generate fuzz clean
 
 build:
 	@CGO_ENABLED=0 $(GO) build -o $(BIN) ./cmd/sightline
@@ -17,6 +17,11 @@ run: build
 test:
 	@.ci/packages test
 	$(GO) test ./...
+
+# The importers on a folder of files that other tools made: make acceptance FILES=DIR.
+acceptance:
+	@test -d "$(FILES)" || { echo "acceptance: name the folder of the files: make acceptance FILES=DIR" >&2; exit 2; }
+	SIGHTLINE_ACCEPTANCE="$(abspath $(FILES))" $(GO) test -count=1 -run Acceptance ./profiler/convert
 
 # What a reviewer would ask for: formatting, vet, generated files current, the race detector.
 check:
