@@ -1,11 +1,14 @@
 --- Sightline: see what every line costs. This is what a configuration may call; see :help sightline.
 local M = {}
 
---- Starts the server for buffers of the file types it serves, those of now and those to come. Without
---- options everything has a default. In Neovim 0.11 and later vim.lsp.enable('sightline') does the same.
----@param opts? table see |sightline-options|
-function M.setup(opts)
-  require('sightline.config').set(opts)
+local enabled = false
+
+--- Has the server serve the buffers of its file types, those of now and those to come.
+function M.enable()
+  if enabled then
+    return
+  end
+  enabled = true
   if vim.lsp.enable then
     vim.lsp.enable('sightline')
     return
@@ -23,6 +26,14 @@ function M.setup(opts)
       server.start(buf)
     end
   end
+end
+
+--- Takes options and starts. Without options everything has a default. In Neovim 0.11 and later
+--- vim.lsp.enable('sightline') starts as well, and the first :Sightline does in any.
+---@param opts? table see |sightline-options|
+function M.setup(opts)
+  require('sightline.config').set(opts)
+  M.enable()
 end
 
 --- What goes on, for a status line: "● 3.2 s · 1.2k samples" while recording, else what the server says

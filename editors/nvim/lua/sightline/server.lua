@@ -305,6 +305,7 @@ function M.with(f)
     return
   end
   waiting[#waiting + 1] = f
+  require('sightline').enable() -- who asks once wants it for the next file, too
   if not M.start(buf) then
     local _, why = M.command()
     waiting = {}

@@ -1,0 +1,201 @@
+-- Recording from the editor: a test, a program, a process; stopping, dropping, and what is said.
+local t = require('harness')
+local test, wait, same = t.test, t.wait, t.same
+local api = vim.api
+local protocol = require('sightline.protocol')
+local server = require('sightline.server')
+
+local hot = 'pattern := regexp.MustCompile('
+
+local function captures()
+  local list
+  server.request(protocol.methods.captures, nil, function(c)
+    list = c or {}
+  end)
+  return wait('captures', function()
+    return list
+  end)
+end
+
+local function idle()
+  wait('the recording ends', function()
+    local s = require('sightline.status').last
+    return not s or not s.recording and (s.phase or '') == ''
+  end)
+end
+
+-- Without setup() and without vim.lsp.enable(): the command starts the server.
+vim.cmd.edit(t.example .. '/accesslog_test.go')
+local tests = api.nvim_get_current_buf()
+vim.o.hidden = true
+
+test('the command starts the server and profiles the test at the cursor', function()
+  api.nvim_win_set_cursor(0, { t.lnum('pages := Pages(logLines'), 0 })
+  vim.cmd('Sightline profile')
+  local lens = wait('the lens says how far it is', function()
+    local l = t.lenses(tests)['func TestPages(t *testing.T) {']
+    return l and l:find('stop') and l
+  end)
+  assert(lens:find('building') or lens:find('recording'), lens)
+  wait('the status line says so', function()
+    return require('sightline').statusline():find('●')
+  end)
+  local said = wait('the end is said', function()
+    return t.heard('TestPages: ')
+  end, 60000)
+  assert(said.text:find('samples in'), said.text)
+  same(vim.log.levels.INFO, said.level)
+  idle()
+  same('', require('sightline').statusline())
+  vim.cmd.edit(t.example .. '/accesslog.go')
+  local text = wait('numbers', function()
+    return t.number(t.lnum(hot))
+  end)
+  assert(text:find('^' .. t.cost .. '$'), text)
+  assert(t.row(hot):find(t.cost .. '$'))
+end)
+
+test('a lens profiles its test', function()
+  vim.cmd.buffer(tests)
+  local before = #captures()
+  wait('the lens', function()
+    return t.lenses(tests)['func BenchmarkPages(b *testing.B) {'] == 'profile'
+  end)
+  api.nvim_win_set_cursor(0, { t.lnum('func BenchmarkPages'), 0 })
+  vim.cmd('Sightline lens')
+  wait('it is recorded', function()
+    local s = require('sightline.status').last
+    return s and s.recording and (s.samples or 0) > 0
+  end, 30000)
+  test('live numbers are drawn while it is recorded', function()
+    vim.cmd.edit(t.example .. '/accesslog.go')
+    wait('numbers', function()
+      return t.number(t.lnum(hot))
+    end)
+  end)
+  vim.cmd('Sightline stop')
+  wait('the end is said', function()
+    return t.heard('samples in')
+  end, 30000)
+  idle()
+  same(before + 1, #captures())
+end)
+
+test('cancelling the progress keeps what was recorded', function()
+  local before = #captures()
+  vim.cmd("Sightline record sh -c while\\ :;do\\ :;done")
+  wait('samples', function()
+    local s = require('sightline.status').last
+    return s and s.recording and (s.samples or 0) > 20
+  end, 30000)
+  local client = server.client()
+  local token = wait('a progress that runs', function()
+    for tok in pairs(client.progress.pending) do
+      return tok
+    end
+  end)
+  server.call(client, 'notify', 'window/workDoneProgress/cancel', { token = token })
+  wait('the end is said', function()
+    return t.heard('samples in')
+  end, 30000)
+  idle()
+  local list = captures()
+  same(before + 1, #list)
+  assert(list[1].samples > 20, vim.inspect(list[1]))
+end)
+
+test('discard keeps nothing', function()
+  local before = #captures()
+  vim.cmd("Sightline record sh -c while\\ :;do\\ :;done")
+  wait('samples', function()
+    local s = require('sightline.status').last
+    return s and s.recording and (s.samples or 0) > 5
+  end, 30000)
+  vim.cmd('Sightline discard')
+  idle()
+  vim.wait(200)
+  same(before, #captures())
+end)
+
+test('a process is chosen, recorded and let go', function()
+  local job = vim.system({ 'sh', '-c', 'while :;do :;done' })
+  local before = #captures()
+  local offered = t.choose(tostring(job.pid))
+  vim.cmd('Sightline attach')
+  wait('samples', function()
+    local s = require('sightline.status').last
+    return s and s.recording and (s.samples or 0) > 20
+  end, 30000)
+  assert(#offered > 0)
+  vim.cmd('Sightline stop')
+  wait('the end is said', function()
+    return t.heard('samples in')
+  end, 30000)
+  idle()
+  same(before + 1, #captures())
+  assert(vim.uv.kill(job.pid, 0) == 0, 'the process was ended')
+  job:kill(9)
+end)
+
+test('a test that does not compile says why, once', function()
+  vim.cmd.buffer(tests)
+  local text = t.read('accesslog_test.go')
+  t.write('accesslog_test.go', (text:gsub('t.Fatalf%("', 't.Fatalg("', 1)))
+  vim.cmd('edit!')
+  api.nvim_win_set_cursor(0, { t.lnum('func TestPages'), 0 })
+  wait('lenses', function()
+    return t.lenses(tests)['func TestPages(t *testing.T) {'] == 'profile'
+  end)
+  t.said = {}
+  vim.cmd('Sightline profile')
+  local said = wait('the error', function()
+    return t.heard('Fatalg')
+  end, 30000)
+  same(vim.log.levels.ERROR, said.level)
+  idle()
+  same(1, #t.said)
+  t.write('accesslog_test.go', text)
+  vim.cmd('edit!')
+end)
+
+test('stop without a recording says so', function()
+  vim.cmd('Sightline stop')
+  wait('it', function()
+    return t.heard('nothing is being recorded')
+  end)
+end)
+
+test('progress is written into the message line, and nothing is left of it', function()
+  local echoed = {}
+  local echo = api.nvim_echo
+  api.nvim_echo = function(chunks, history, opts)
+    echoed[#echoed + 1] = { text = chunks[1][1], opts = opts or {} }
+    return echo(chunks, history, opts)
+  end
+  vim.cmd("Sightline record sh -c while\\ :;do\\ :;done")
+  wait('progress', function()
+    for _, e in ipairs(echoed) do
+      if e.text:find('sample') then
+        return true
+      end
+    end
+  end, 30000)
+  if t.new then
+    same('progress', echoed[1].opts.kind)
+    assert(echoed[1].opts.title:find('Profiling sh'), vim.inspect(echoed[1]))
+  else
+    assert(echoed[1].text:find('Profiling sh'), vim.inspect(echoed[1]))
+  end
+  for _, e in ipairs(echoed) do
+    assert(vim.fn.strdisplaywidth(e.text) < vim.o.columns)
+  end
+  vim.cmd('Sightline stop')
+  wait('its end', function()
+    local last = echoed[#echoed]
+    return t.new and last.opts.status == 'success' or last.text == ''
+  end)
+  idle()
+  api.nvim_echo = echo
+end)
+
+t.done()
