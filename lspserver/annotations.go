@@ -135,13 +135,17 @@ func (l *loaded) over(weight int64, threshold float64) bool {
 
 // words writes a weight as the metric wants it: "34.1% · 1.2 s".
 func (l *loaded) words(weight int64, form string) string {
+	return costWords(weight, l.total.Weight, l.profile.Unit, form)
+}
+
+func costWords(weight, whole int64, unit profile.Unit, form string) string {
 	switch form {
 	case formPercent:
-		return Percent(weight, l.total.Weight)
+		return Percent(weight, whole)
 	case formTime:
-		return Weight(weight, l.profile.Unit)
+		return Weight(weight, unit)
 	}
-	return Percent(weight, l.total.Weight) + " · " + Weight(weight, l.profile.Unit)
+	return Percent(weight, whole) + " · " + Weight(weight, unit)
 }
 
 // on is the number on a 0-based line of the document, or nil.

@@ -17,6 +17,7 @@ import (
 	"github.com/sightline-dev/sightline/lspserver"
 	"github.com/sightline-dev/sightline/lspserver/lsptest"
 	"github.com/sightline-dev/sightline/lspserver/rpc"
+	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/profiler/store"
 )
 
@@ -107,13 +108,39 @@ func TestHottestOfCapture(t *testing.T) {
 		`-1 are too few or too many: give a limit up to 1000, or 0 for 50`: {What: "lines", Limit: -1},
 		`there is no capture "@" of /nowhere`:                              {What: "lines", SourceRef: rpc.SourceRef{Root: "/nowhere"}},
 		`@9`:                                                               {What: "lines", SourceRef: rpc.SourceRef{Capture: "@9"}},
-		`import /x.pprof with sightline.importFile first`:                  {What: "lines", SourceRef: rpc.SourceRef{File: "/x.pprof"}},
-		`are known by "cpu", not by "alloc": leave "kind" out`:             {What: "lines", SourceRef: rpc.SourceRef{Kind: "alloc"}},
+		`/x.pprof`:                                                         {What: "lines", SourceRef: rpc.SourceRef{File: "/x.pprof"}},
+		`has no samples of kind "alloc": it has cpu`:                       {What: "lines", SourceRef: rpc.SourceRef{Kind: "alloc"}},
 	} {
 		if err := s.Call(rpc.MethodHottest, p, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", p, err, want)
 		}
 	}
+}
+
+// Other kinds of a capture, and files that nobody imported, are listed in their own unit.
+func TestHottestOfOtherKinds(t *testing.T) {
+	var c *profile.Capture
+	s := start(t, fib, setup{
+		before: func(s *session) {
+			c = s.capture("cpu ns\nfib.Fib@fib/fib.go:4|start=3|entry 5\nfib.TestFib@fib/fib_test.go:6|start=5|entry 0\n", nil)
+			alloc := profile.Series{Kind: profile.Alloc, Unit: profile.Bytes}
+			alloc.Samples.Append(profile.Sample{Stack: 1, Count: 3, Weight: 3072})
+			alloc.Samples.Append(profile.Sample{Stack: 2, Count: 1, Weight: 1024})
+			c.Series = append(c.Series, alloc)
+			s.put(c)
+		},
+		config: func(_ *session, cfg *lspserver.Config) {
+			cfg.ReadFile = func(context.Context, string) (*profile.Capture, error) { return c, nil }
+		},
+	})
+	want := []string{
+		`75.0% · 3.0 KiB | if n < 2 { //@ hint("49.0% · 4.9 s") | fib.go:4 | fib/fib.go 3`,
+		`25.0% · 1.0 KiB | Fib(30) //@ hint("99.0% · 9.9 s") | fib_test.go:6 | fib/fib_test.go 5`,
+	}
+	s.wantSpots("lines by memory", rpc.HottestParams{What: "lines", SourceRef: rpc.SourceRef{Kind: "alloc"}}, want...)
+	s.wantSpots("functions by memory", rpc.HottestParams{What: "functions", Limit: 1, SourceRef: rpc.SourceRef{Kind: "alloc"}},
+		`75.0% · 3.0 KiB | fib.Fib | fib.go:3 | fib/fib.go 2`)
+	s.wantSpots("lines of a file", rpc.HottestParams{What: "lines", SourceRef: rpc.SourceRef{File: s.path("go.mod"), Kind: "alloc"}}, want...)
 }
 
 // Of lines with one total, the one that costs most by itself comes first.

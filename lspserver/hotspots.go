@@ -31,10 +31,11 @@ func (s *server) hottestSpots(ctx context.Context, p rpc.HottestParams) ([]rpc.H
 	case p.Limit < 0 || p.Limit > hotSpotsMost:
 		return nil, rpc.ErrParams("%s: %d are too few or too many: give a limit up to %d, or 0 for %d", method, p.Limit, hotSpotsMost, hotSpots)
 	}
-	l, err := s.captureAsked(method, p.SourceRef)
+	hot, err := s.hotProfile(ctx, method, p.SourceRef)
 	if err != nil {
 		return nil, err
 	}
+	l := hot.capture
 	places := s.places(ctx)
 	m, _ := s.shown()
 	own := places.own
@@ -45,13 +46,13 @@ func (s *server) hottestSpots(ctx context.Context, p rpc.HottestParams) ([]rpc.H
 	add := func(label, detail string, at *rpc.Location, self, total profile.Measure) {
 		cost := m.cost(self, total)
 		spots = append(spots, rpc.HotSpot{
-			Label: label, Detail: detail, Text: l.words(cost.Weight, m.Form),
+			Label: label, Detail: detail, Text: costWords(cost.Weight, hot.sums.Total().Weight, hot.unit, m.Form),
 			Self: self.Weight, Total: total.Weight, Count: cost.Count, Location: at,
 		})
 	}
 	limit := cmp.Or(p.Limit, hotSpots)
 	if p.What == "functions" {
-		for _, row := range hottestRows(l, m, func(r *view.Row) bool {
+		for _, row := range hottestRows(hot.sums, m, func(r *view.Row) bool {
 			f := l.fileAt(r.File)
 			return p.All || f != nil && own(f)
 		}, limit) {
@@ -59,14 +60,14 @@ func (s *server) hottestSpots(ctx context.Context, p rpc.HottestParams) ([]rpc.H
 			add(row.Name, placeText(row.File, row.Line, at), at, row.Self, row.Total)
 		}
 	} else {
-		for _, x := range hottestLines(l, m, own, limit) {
+		for _, x := range hottestLines(hot.files, m, own, limit) {
 			label, at := places.text(x.file, x.Line.Line)
 			detail := placeText(x.file.path, x.Line.Line, at)
 			if at == nil && label != "" {
 				detail += ", changed since"
 			}
 			if label == "" { // without its text a line is known by its function
-				if d := l.sums.DetailOf(x.file.path, x.Line.Line); len(d.Functions) > 0 {
+				if d := hot.sums.DetailOf(x.file.path, x.Line.Line); len(d.Functions) > 0 {
 					label = d.Functions[0].Name
 				}
 			}
@@ -87,41 +88,80 @@ func (s *server) hottestSpots(ctx context.Context, p rpc.HottestParams) ([]rpc.H
 	return spots, ctx.Err()
 }
 
+// A hotProfile is one series of a capture, to be asked for what is hottest in it.
+type hotProfile struct {
+	capture *loaded
+	sums    *view.Sums
+	unit    profile.Unit
+	files   []hotFile // by path
+}
+
+// A hotFile is a source file with its lines in one series.
+type hotFile struct {
+	*file
+	lines []view.Line
+}
+
+// hotProfile is what a SourceRef names.
+func (s *server) hotProfile(ctx context.Context, method string, ref rpc.SourceRef) (*hotProfile, error) {
+	var l *loaded
+	var err error
+	if ref.File != "" {
+		l, err = s.foreignFile(ctx, method, ref.File)
+	} else {
+		l, err = s.captureAsked(ref)
+	}
+	if err != nil {
+		return nil, err
+	}
+	h := &hotProfile{capture: l, sums: l.sums, unit: l.profile.Unit}
+	if ref.Kind == "" || ref.Kind == string(l.profile.Kind) {
+		for _, f := range l.files {
+			h.files = append(h.files, hotFile{f, f.lines})
+		}
+		return h, nil
+	}
+	p, err := l.ofKind(profile.Kind(ref.Kind))
+	if err != nil {
+		return nil, rpc.ErrParams("%s: %v", method, err)
+	}
+	h.sums, h.unit = view.NewSums(p), p.Unit
+	for _, fl := range h.sums.Lines() {
+		f := l.fileAt(fl.File)
+		if f == nil { // only this series comes by it: its lines count in the text as it is
+			f = &file{capture: l, path: fl.File, baseline: func() ([]byte, bool) { return nil, false }}
+		}
+		h.files = append(h.files, hotFile{f, fl.Lines})
+	}
+	return h, nil
+}
+
 // captureAsked is the capture that stacks are asked of: a stored one that is named, else what is
 // shown, else the newest that is complete.
-func (s *server) captureAsked(method string, ref rpc.SourceRef) (*loaded, error) {
-	if ref.File != "" {
-		return nil, errState("%s knows stored captures only: import %.200s with sightline.importFile first", method, ref.File)
-	}
-	l, err := func() (*loaded, error) {
-		s.mu.Lock()
-		live, opened := s.live, s.opened
-		s.mu.Unlock()
-		switch {
-		case ref.Capture != "" || ref.Root != "":
-		case live != nil:
-			return live, nil
-		case opened != nil:
-			l, err := s.load(opened.workspace, opened.id)
-			if err != nil {
-				return nil, errState("capture %s cannot be read: %v", opened.id, err)
-			}
-			return l, nil
-		}
-		w, id, err := s.resolve(openCaptureArgs{Capture: cmp.Or(ref.Capture, "@"), Root: ref.Root})
+func (s *server) captureAsked(ref rpc.SourceRef) (*loaded, error) {
+	s.mu.Lock()
+	live, opened := s.live, s.opened
+	s.mu.Unlock()
+	switch {
+	case ref.Capture != "" || ref.Root != "":
+	case live != nil:
+		return live, nil
+	case opened != nil:
+		l, err := s.load(opened.workspace, opened.id)
 		if err != nil {
-			return nil, err
-		}
-		l, err := s.load(w, id)
-		if err != nil {
-			return nil, errState("capture %s cannot be read: %v", id, err)
+			return nil, errState("capture %s cannot be read: %v", opened.id, err)
 		}
 		return l, nil
-	}()
-	if err == nil && ref.Kind != "" && ref.Kind != string(l.profile.Kind) {
-		return nil, errState("%s: the lines and functions of %s are known by %q, not by %.40q: leave \"kind\" out", method, l.target, l.profile.Kind, ref.Kind)
 	}
-	return l, err
+	w, id, err := s.resolve(openCaptureArgs{Capture: cmp.Or(ref.Capture, "@"), Root: ref.Root})
+	if err != nil {
+		return nil, err
+	}
+	l, err := s.load(w, id)
+	if err != nil {
+		return nil, errState("capture %s cannot be read: %v", id, err)
+	}
+	return l, nil
 }
 
 // fileAt is the file of that build path; nil where no line of it has a cost.
@@ -135,8 +175,8 @@ func (l *loaded) fileAt(path string) *file {
 }
 
 // hottestRows are the at most n functions with most cost by the metric, largest first.
-func hottestRows(l *loaded, m metric, keep func(*view.Row) bool, n int) []view.Row {
-	rows := slices.DeleteFunc(l.sums.ByName(), func(r view.Row) bool {
+func hottestRows(sums *view.Sums, m metric, keep func(*view.Row) bool, n int) []view.Row {
+	rows := slices.DeleteFunc(sums.ByName(), func(r view.Row) bool {
 		return r.Pseudo() || m.cost(r.Self, r.Total).Weight <= 0 || !keep(&r)
 	})
 	slices.SortStableFunc(rows, func(a, b view.Row) int { // they come by self, then total, then name
@@ -165,15 +205,15 @@ type fileLine struct {
 
 // hottestLines are the at most n lines with most cost by the metric, largest first; those of equal
 // cost by the other cost, then by file and line.
-func hottestLines(l *loaded, m metric, keep func(*file) bool, n int) []fileLine {
+func hottestLines(files []hotFile, m metric, keep func(*file) bool, n int) []fileLine {
 	var lines []fileLine
-	for _, f := range l.files {
-		if !keep(f) {
+	for _, f := range files {
+		if !keep(f.file) {
 			continue
 		}
 		for _, x := range f.lines {
 			if m.cost(x.Self, x.Total).Weight > 0 {
-				lines = append(lines, fileLine{f, x})
+				lines = append(lines, fileLine{f.file, x})
 			}
 		}
 	}

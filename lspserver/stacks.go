@@ -115,9 +115,7 @@ func (s *server) stackSource(ctx context.Context, method string, ref rpc.SourceR
 	if ref.File != "" {
 		l, err = s.foreignFile(ctx, method, ref.File)
 	} else {
-		of := ref
-		of.Kind = ""
-		l, err = s.captureAsked(method, of)
+		l, err = s.captureAsked(ref)
 	}
 	if err != nil {
 		return nil, err
