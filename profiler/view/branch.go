@@ -322,7 +322,7 @@ func (t *tree) gather(owner []uint32, n int) *marks {
 		m.first[k], m.last[k] = math.Inf(1), math.Inf(-1)
 	}
 	sc := s.scale()
-	sp := spreader{&sc, s.c.Weights == Interval, s.src.ms}
+	sp := spreader{sc}
 	for part := range s.src.parts {
 		scenario := buckets + s.src.parts[part].scenario
 		s.samples(context.Background(), part, func(_ int, at uint32, time, weight, _ float64) {
@@ -331,7 +331,7 @@ func (t *tree) gather(owner []uint32, n int) *marks {
 			}
 			k := int(owner[at] - 1)
 			m.first[k] = min(m.first[k], time)
-			m.last[k] = max(m.last[k], s.until(time, weight))
+			m.last[k] = max(m.last[k], sc.until(time, weight))
 			sums := m.sums.of(k)
 			if t.cols&When != 0 {
 				sp.add(sums[:buckets], time, weight)
@@ -484,10 +484,11 @@ func (t *tree) timesBelow() (first, last []float64) {
 	for i := range first {
 		first[i], last[i] = math.Inf(1), math.Inf(-1)
 	}
+	sc := s.scale()
 	for part := range s.src.parts {
 		s.samples(context.Background(), part, func(_ int, at uint32, time, weight, _ float64) {
 			first[at] = min(first[at], time)
-			last[at] = max(last[at], s.until(time, weight))
+			last[at] = max(last[at], sc.until(time, weight))
 		})
 	}
 	for i := len(first) - 1; i > 0; i-- {

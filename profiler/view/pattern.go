@@ -15,23 +15,40 @@ import (
 const (
 	nameCharacters  = `[.?\p{L}\p{Mn}\p{Nd}\p{Pc}]*`
 	linuxCharacters = `[-+@~.?\p{L}\p{Mn}\p{Nd}\p{Pc}]*`
+	nameASCII       = `[.?\w]*`
+	linuxASCII      = `[-+@~.?\w]*`
 )
 
-// A pattern decides whether a name matches. Most patterns are plain text, or alternatives of plain
-// text; those never come to the regular expression.
+// A pattern decides whether a name matches. Most patterns are text with at most some *; those never
+// come to a regular expression, and of the others only names with all of their text do.
 type pattern struct {
 	re *regexp.Regexp
-	// plain are the alternatives where all of them are plain ASCII, in lower case.
-	plain []plainText
-	// need is in every name that matches, in lower case; "" where nothing is known.
-	need string
+	// lower is the same for ASCII in lower case, which is several times as fast; nil where it is not the
+	// same.
+	lower *regexp.Regexp
+	// wild are the alternatives of an ASCII pattern, in lower case.
+	wild []wildText
+	// exact says that a name matches if it matches one of wild; else it does not if it matches none.
+	exact bool
 	// head says that the pattern is {%}!, whose only capture is what a name's first ! ends.
 	head bool
 }
 
-type plainText struct {
-	text  string
-	begin bool // it must be at the beginning
+// A wildText is texts that follow each other, with anything between them.
+type wildText struct {
+	texts []string
+	begin bool // the first must be at the beginning
+}
+
+func (w *wildText) matches(lower string) bool {
+	for i, text := range w.texts {
+		at := strings.Index(lower, text)
+		if at < 0 || i == 0 && w.begin && at != 0 {
+			return false
+		}
+		lower = lower[at+len(text):]
+	}
+	return true
 }
 
 // A caseless is a name together with what makes matching it cheap.
@@ -39,6 +56,7 @@ type caseless struct {
 	name  string
 	lower string // in lower case where the name is ASCII
 	ascii bool
+	lines bool // a line ends in it, beyond which * does not go
 }
 
 func newCaseless(name string) caseless {
@@ -47,43 +65,48 @@ func newCaseless(name string) caseless {
 			return caseless{name: name}
 		}
 	}
-	return caseless{name, strings.ToLower(name), true}
+	return caseless{name, strings.ToLower(name), true, strings.IndexByte(name, '\n') >= 0}
+}
+
+// maybe reports whether a name may match, as far as its text goes.
+func (p *pattern) maybe(n caseless) bool {
+	for i := range p.wild {
+		if p.wild[i].matches(n.lower) {
+			return true
+		}
+	}
+	return p.wild == nil
 }
 
 func (p *pattern) matches(n caseless) bool {
-	if n.ascii {
-		if p.plain != nil {
-			for _, x := range p.plain {
-				if x.begin && strings.HasPrefix(n.lower, x.text) || !x.begin && strings.Contains(n.lower, x.text) {
-					return true
-				}
-			}
-			return false
-		}
-		if p.need != "" && !strings.Contains(n.lower, p.need) {
-			return false
-		}
-		if p.head {
-			return true
-		}
+	if !n.ascii {
+		return p.re.MatchString(n.name)
+	}
+	switch maybe := p.maybe(n); {
+	case p.exact && !n.lines, !maybe, p.head:
+		return maybe
+	case p.lower != nil:
+		return p.lower.MatchString(n.lower)
 	}
 	return p.re.MatchString(n.name)
 }
 
 // find is as regexp's FindStringSubmatchIndex.
 func (p *pattern) find(n caseless, compat bool) []int {
-	if n.ascii {
-		if p.plain != nil && !p.matches(n) || p.need != "" && !strings.Contains(n.lower, p.need) {
-			return nil
+	switch {
+	case !n.ascii:
+		return p.re.FindStringSubmatchIndex(n.name)
+	case !p.maybe(n):
+		return nil
+	case p.head:
+		end := strings.IndexByte(n.name, '!')
+		begin := end
+		for begin > 0 && inName(n.name[begin-1], compat) {
+			begin--
 		}
-		if p.head {
-			end := strings.IndexByte(n.name, '!')
-			begin := end
-			for begin > 0 && inName(n.name[begin-1], compat) {
-				begin--
-			}
-			return []int{begin, end + 1, begin, end}
-		}
+		return []int{begin, end + 1, begin, end}
+	case p.lower != nil:
+		return p.lower.FindStringSubmatchIndex(n.lower)
 	}
 	return p.re.FindStringSubmatchIndex(n.name)
 }
@@ -143,12 +166,23 @@ func parsePattern(field Field, it item, compat bool) (*pattern, error) {
 	if err := checkBraces(field, it); err != nil {
 		return nil, err
 	}
-	re, err := regexp.Compile("(?i)" + expression(it.text, compat))
+	any := linuxCharacters
+	if compat {
+		any = nameCharacters
+	}
+	re, err := regexp.Compile("(?i)" + expression(it.text, any))
 	if err != nil {
 		return nil, &FilterError{Field: field, Pattern: it.text, Column: it.column, Cause: err.Error(), Remedy: "use a shorter pattern with fewer braces"}
 	}
 	p := &pattern{re: re, head: it.text == "{%}!"}
-	p.plain, p.need = plainOf(it.text)
+	if lower := newCaseless(it.text); lower.ascii {
+		p.wild, p.exact = wildOf(lower.lower)
+		any = linuxASCII
+		if compat {
+			any = nameASCII
+		}
+		p.lower, _ = regexp.Compile(expression(lower.lower, any))
+	}
 	return p, nil
 }
 
@@ -173,19 +207,15 @@ func checkBraces(field Field, it item) error {
 	return nil
 }
 
-// expression is the regular expression that a simplified pattern stands for.
-func expression(text string, compat bool) string {
+// expression is the regular expression that a simplified pattern stands for, given that of %.
+func expression(text, any string) string {
 	var b strings.Builder
 	for _, c := range text { // an invalid byte becomes U+FFFD, which is how regexp reads it in a name
 		switch c {
 		case '*':
 			b.WriteString(".*")
 		case '%':
-			if compat {
-				b.WriteString(nameCharacters)
-			} else {
-				b.WriteString(linuxCharacters)
-			}
+			b.WriteString(any)
 		case '^', '|':
 			b.WriteRune(c)
 		case '{':
@@ -199,34 +229,25 @@ func expression(text string, compat bool) string {
 	return b.String()
 }
 
-// plainOf takes a pattern apart into plain alternatives, or else finds the longest text that all names
-// it matches contain.
-func plainOf(text string) (plain []plainText, need string) {
-	for i := range len(text) {
-		if text[i] >= utf8.RuneSelf {
-			return nil, ""
+// wildOf takes a pattern apart into its alternatives' text; nil where there is nothing to say.
+func wildOf(text string) (wild []wildText, exact bool) {
+	exact = !strings.ContainsAny(text, "%{}")
+	if !exact && strings.Contains(text, "|") {
+		return nil, false
+	}
+	for one := range strings.SplitSeq(text, "|") {
+		rest, begin := strings.CutPrefix(one, "^")
+		if strings.Contains(rest, "^") {
+			return nil, false
 		}
-	}
-	text = strings.ToLower(text)
-	if !strings.ContainsAny(text, "*%{}") {
-		for one := range strings.SplitSeq(text, "|") {
-			rest, begin := strings.CutPrefix(one, "^")
-			if strings.Contains(rest, "^") {
-				return nil, ""
-			}
-			plain = append(plain, plainText{rest, begin})
+		if begin && (rest == "" || strings.ContainsRune("*%{}", rune(rest[0]))) {
+			begin = false // so is everything
 		}
-		return plain, ""
+		w := wildText{begin: begin}
+		w.texts = strings.FieldsFunc(rest, func(c rune) bool { return strings.ContainsRune("*%{}", c) })
+		wild = append(wild, w)
 	}
-	if strings.Contains(text, "|") {
-		return nil, ""
-	}
-	for _, run := range strings.FieldsFunc(text, func(c rune) bool { return strings.ContainsRune("*%{}^", c) }) {
-		if len(run) > len(need) {
-			need = run
-		}
-	}
-	return nil, need
+	return wild, exact
 }
 
 // A list is the patterns of a field.

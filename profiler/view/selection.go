@@ -38,9 +38,9 @@ type Selection struct {
 	// By position, where samples are selected one by one; else those of the source count.
 	weight, count []float64
 
-	order func() sampleOrder
+	order func() *sampleOrder
 	times func() *timeBounds
-	scale func() scales
+	scale func() *scales
 }
 
 // A measure is a weight, in the profiles' unit, and a count.
@@ -228,7 +228,7 @@ func (s *Selection) propagate(ds *decisions) {
 	if full == 0 && !never {
 		s.flags[0] = kept
 	}
-	for part := range src.parts {
+	each(len(src.parts), func(part int) {
 		x := &src.parts[part]
 		of := s.names.of[part]
 		for i := x.begin; i < x.end; i++ {
@@ -284,7 +284,7 @@ func (s *Selection) propagate(ds *decisions) {
 			}
 			s.flags[i] = flags
 		}
-	}
+	})
 }
 
 // sum makes totals of the positions' own measures.
@@ -293,22 +293,40 @@ func (s *Selection) sum() {
 	weight, count := src.weight, src.count
 	if s.weight != nil {
 		weight, count = s.weight, s.count
-		for i := range s.flags {
+	}
+	own := func(i uint32) {
+		if s.weight == nil && s.flags[i]&kept != 0 && src.sampled[i] {
+			s.flags[i] |= hit
+		}
+		if s.flags[i]&hit != 0 {
 			s.total[i] = measure{weight[i], count[i]}
 		}
-	} else {
-		for i, f := range s.flags {
-			if f&kept != 0 && src.sampled[i] {
-				s.flags[i] |= hit
-				s.total[i] = measure{weight[i], count[i]}
+	}
+	own(0)
+	roots := make([]measure, len(src.parts))
+	hits := make([]bool, len(src.parts))
+	each(len(src.parts), func(part int) {
+		x := &src.parts[part]
+		for i := x.begin; i < x.end; i++ {
+			own(i)
+		}
+		for i := x.end - 1; i >= x.begin && i > 0; i-- {
+			if s.flags[i]&hit == 0 {
+				continue
+			}
+			if up := src.parent[i]; up != 0 {
+				s.total[up].add(s.total[i])
+				s.flags[up] |= hit
+			} else {
+				roots[part].add(s.total[i])
+				hits[part] = true
 			}
 		}
-	}
-	for i := len(s.total) - 1; i > 0; i-- {
-		if s.flags[i]&hit != 0 {
-			up := src.parent[i]
-			s.total[up].add(s.total[i])
-			s.flags[up] |= hit
+	})
+	for part := range roots {
+		s.total[0].add(roots[part])
+		if hits[part] {
+			s.flags[0] |= hit
 		}
 	}
 }

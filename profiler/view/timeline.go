@@ -47,9 +47,9 @@ func (s *Selection) Histogram(focus string, n int) (*Histogram, error) {
 	sc := s.scale()
 	h := &Histogram{Start: sc.start, Width: (sc.end - sc.start) / float64(n), Sums: make([]float64, n)}
 	in := s.below([]uint32{text}, false)
-	sp := spreader{&sc, s.c.Weights == Interval, s.src.ms}
+	sp := spreader{sc}
 	all := h.Sums
-	if !sp.interval {
+	if sp.ms == 0 {
 		all = make([]float64, n) // of everything, for the scale
 	}
 	for part := range s.src.parts {
@@ -57,13 +57,13 @@ func (s *Selection) Histogram(focus string, n int) (*Histogram, error) {
 			if in[at] {
 				sp.add(h.Sums, time, weight)
 			}
-			if !sp.interval {
+			if sp.ms == 0 {
 				sp.add(all, time, weight)
 			}
 		})
 	}
 	scale := sc.when * buckets / float64(n)
-	if !sp.interval {
+	if sp.ms == 0 {
 		scale = 0
 		for _, w := range all {
 			scale = max(scale, math.Abs(w)/2)
@@ -110,7 +110,7 @@ type Lanes struct {
 func (s *Selection) Timeline(n int, names ...string) (*Lanes, error) {
 	n = bucketsOf(n)
 	sc := s.scale()
-	sp := spreader{&sc, s.c.Weights == Interval, s.src.ms}
+	sp := spreader{sc}
 	result := &Lanes{Start: sc.start, Width: (sc.end - sc.start) / float64(n), Lanes: []Lane{}}
 	if len(names) > 0 {
 		for _, name := range names {

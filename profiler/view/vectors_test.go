@@ -340,10 +340,10 @@ func TestPatternConversions(t *testing.T) {
 			}
 			continue
 		}
-		if got := expression(pattern, true); plain(got) != plain(want) {
+		if got := expression(pattern, nameCharacters); plain(got) != plain(want) {
 			t.Errorf("%s is %s, want %s", pattern, got, want)
 		}
-		regexp.MustCompile(expression(pattern, false))
+		regexp.MustCompile(expression(pattern, linuxCharacters))
 	}
 	if n < 10 {
 		t.Errorf("%d conversions", n)

@@ -18,10 +18,11 @@ func (s *Selection) timeBounds() *timeBounds {
 	for i := range n {
 		b.first[i], b.last[i] = math.Inf(1), math.Inf(-1)
 	}
+	sc := s.scale()
 	for part := range s.src.parts {
 		s.samples(context.Background(), part, func(_ int, at uint32, time, weight, _ float64) {
 			b.first[at] = min(b.first[at], time)
-			b.last[at] = max(b.last[at], s.until(time, weight))
+			b.last[at] = max(b.last[at], sc.until(time, weight))
 		})
 	}
 	for i := n - 1; i > 0; i-- {
@@ -32,14 +33,6 @@ func (s *Selection) timeBounds() *timeBounds {
 	return b
 }
 
-// until is the end of a sample: its time, or for a duration when it is over, within the range.
-func (s *Selection) until(time, weight float64) float64 {
-	if s.c.Weights != Interval {
-		return time
-	}
-	return max(time, min(time+math.Abs(weight)*s.src.ms, s.scale().over))
-}
-
 // scales are the When column's buckets and what 100 % of When and Which is.
 type scales struct {
 	start, end  float64 // the range as a person has it, ms
@@ -47,10 +40,19 @@ type scales struct {
 	width       float64 // of a bucket, ms
 	when, which float64 // in the profiles' unit
 	root        []float64
+	ms          float64 // of one unit of weight where it is a duration; else 0
 }
 
-func (s *Selection) scales() scales {
-	sc := scales{start: s.c.Start, end: s.c.End}
+// until is the end of a sample: its time, or for a duration when it is over, within the range.
+func (sc *scales) until(time, weight float64) float64 {
+	return max(time, min(time+math.Abs(weight)*sc.ms, sc.over))
+}
+
+func (s *Selection) scales() *scales {
+	sc := &scales{start: s.c.Start, end: s.c.End}
+	if s.c.Weights == Interval {
+		sc.ms = s.src.ms
+	}
 	if sc.end == 0 {
 		sc.end = max(s.src.length, sc.start)
 		if s.c.Weights == Interval {
@@ -65,7 +67,7 @@ func (s *Selection) scales() scales {
 	sc.begin, sc.over = sc.start-slack, sc.end+slack
 	sc.width = (sc.over - sc.begin) / buckets
 	sc.root = make([]float64, buckets+len(s.src.scenarios))
-	spreader := spreader{&sc, s.c.Weights == Interval, s.src.ms}
+	spreader := spreader{sc}
 	for part := range s.src.parts {
 		scenario := buckets + s.src.parts[part].scenario
 		s.samples(context.Background(), part, func(_ int, _ uint32, time, weight, _ float64) {
@@ -98,18 +100,14 @@ func (s *Selection) Range() (start, end float64) {
 }
 
 // A spreader puts weights into buckets.
-type spreader struct {
-	*scales
-	interval bool
-	ms       float64
-}
+type spreader struct{ *scales }
 
 // add adds a sample to the buckets it is in, and tells the first and the last of these.
 func (s *spreader) add(to []float64, time, weight float64) (from, last int) {
 	n := len(to)
 	width := (s.over - s.begin) / float64(n)
 	from = min(max(0, int((time-s.begin)/width)), n-1)
-	if !s.interval {
+	if s.ms == 0 {
 		to[from] += weight
 		return from, from
 	}
@@ -138,11 +136,23 @@ type sampleOrder struct {
 	base  []int // by part
 }
 
-func (s *Selection) sampleOrder() sampleOrder {
-	o := sampleOrder{begin: make([]uint32, len(s.node)+2), base: make([]int, len(s.src.parts)+1)}
+func (s *Selection) sampleOrder() *sampleOrder {
+	o := &sampleOrder{begin: make([]uint32, len(s.node)+2), base: make([]int, len(s.src.parts)+1)}
+	visit := func(part int, f func(k int, at uint32)) {
+		if s.c.bounds().bounded {
+			s.samples(context.Background(), part, func(k int, at uint32, _, _, _ float64) { f(k, at) })
+			return
+		}
+		x := &s.src.parts[part]
+		for k, id := range x.samples.Stack {
+			if at := x.at[id]; s.flags[at]&kept != 0 && s.included(part) {
+				f(k, at)
+			}
+		}
+	}
 	for part := range s.src.parts {
 		o.base[part+1] = o.base[part] + s.src.parts[part].samples.Len()
-		s.samples(context.Background(), part, func(_ int, at uint32, _, _, _ float64) { o.begin[at+2]++ })
+		visit(part, func(_ int, at uint32) { o.begin[at+2]++ })
 	}
 	for i := range s.node {
 		o.begin[i+2] += o.begin[i+1]
@@ -150,7 +160,7 @@ func (s *Selection) sampleOrder() sampleOrder {
 	o.of = make([]uint32, o.begin[len(s.node)+1])
 	for part := range s.src.parts {
 		base := o.base[part]
-		s.samples(context.Background(), part, func(k int, at uint32, _, _, _ float64) {
+		visit(part, func(k int, at uint32) {
 			o.of[o.begin[at+1]] = uint32(base + k)
 			o.begin[at+1]++
 		})
@@ -198,7 +208,7 @@ func (r *spreadRow) add(x *spreadRow) {
 // than stacks are deep.
 func (s *Selection) spread(c Columns, part []float64, stop uint32, leave func(i uint32, r *spreadRow)) {
 	src, sc, order := s.src, s.scale(), s.order()
-	sp := spreader{&sc, s.c.Weights == Interval, src.ms}
+	sp := spreader{sc}
 	bounds := s.c.bounds()
 	size := buckets
 	if c&Which != 0 {
@@ -236,7 +246,7 @@ func (s *Selection) spread(c Columns, part []float64, stop uint32, leave func(i 
 				}
 				if c&When != 0 {
 					// A part of a duration is a thinner one, not a shorter one.
-					if part != nil && sp.interval {
+					if part != nil && sp.ms != 0 {
 						from, last := sp.add(own.sums[:buckets], time, weight/part[i])
 						for b := from; b <= last; b++ {
 							own.sums[b] *= part[i]
