@@ -8,18 +8,16 @@ local M = {}
 ---@param buf integer
 ---@param client vim.lsp.Client
 function M.attach(buf, client)
+  require('sightline.server').serves(buf)
   layer.attach(buf, client.id)
 end
 
---- Takes a client's numbers away and answers its documents.
+--- Takes a client's numbers away.
 ---@param client_id integer
----@return integer[]
 function M.forget(client_id)
-  local buffers = layer.documents(client_id)
-  for _, buf in ipairs(buffers) do
+  for _, buf in ipairs(layer.documents(client_id)) do
     layer.forget(buf)
   end
-  return buffers
 end
 
 local function default(method)

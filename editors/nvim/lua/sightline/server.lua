@@ -152,18 +152,19 @@ end
 -- Restarting.
 
 local crashes = {} ---@type number[] when, in ms
+local served = {} ---@type table<integer, true> buffers that the server was started for
 local window, most = 3 * 60 * 1000, 5
 M.first_delay = 1000 -- ms until the first restart; each further one takes twice as long
 
 local function on_exit(code, signal, client_id)
   local how = ended or { code = code, signal = signal }
   vim.schedule(function()
-    local attach = require('sightline.attach')
-    local buffers = attach.forget(client_id)
+    require('sightline.attach').forget(client_id)
     require('sightline.status').reset()
     waiting = {}
     local leaving = vim.v.exiting ~= vim.NIL
-    if leaving or M.stopping == client_id or how.code == 0 and (how.signal == 0 or how.signal == 15) or how.signal == 15 then
+    if leaving or M.stopping == client_id or how.signal == 15 or how.signal == 0 and how.code == 0 then
+      served = {}
       return
     end
     local now = vim.uv.now()
@@ -181,14 +182,21 @@ local function on_exit(code, signal, client_id)
       say.warn(("Sightline's server ended %s and is started again. Its log is %s"):format(what, M.log()))
     end
     vim.defer_fn(function()
-      M.start_all(buffers)
+      M.start_all(vim.tbl_keys(served))
     end, M.first_delay * 2 ^ (#crashes - 1))
   end)
+end
+
+--- Takes note that the server serves a buffer, and is to do so after a crash.
+---@param buf integer
+function M.serves(buf)
+  served[buf] = true
 end
 
 --- Starts the server for buffers that had it, as far as they are still there.
 ---@param buffers integer[]
 function M.start_all(buffers)
+  table.sort(buffers)
   for _, buf in ipairs(buffers) do
     if vim.api.nvim_buf_is_loaded(buf) then
       M.start(buf)
@@ -269,6 +277,7 @@ function M.start(buf)
   local config = has11 and vim.lsp.config.sightline or M.config()
   local reuse = config.reuse_client or M.config().reuse_client
   config = vim.tbl_extend('force', config, { root_dir = M.root(buf) })
+  M.serves(buf)
   if not is_file(buf) then
     return vim.lsp.start(config, { reuse_client = reuse, attach = false, bufnr = buf })
   end
