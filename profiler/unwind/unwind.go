@@ -55,7 +55,7 @@ type machine struct {
 	link       int    // register with the return address at a function's entry; -1: it is on the stack
 	ra         int    // column of the return address in CFI
 	kept       uint64 // registers that a call leaves as they were
-	codeMask   uint64 // bits of a code address; the others are a pointer's signature
+	codeMask   uint64 // bits of a code address; the others are a pointer's signature: arm64, 48 bits of user addresses
 	perf       []int8 // DWARF number of each perf register, -1 for those not needed
 	// The registers in the frame of a signal, from the stack pointer that the handler returns with.
 	signal []int16 // offset by DWARF number
@@ -65,7 +65,7 @@ var amd64 = machine{
 	elf: elf.EM_X86_64, fp: amd64FP, sp: amd64SP, pc: amd64PC, link: -1, ra: amd64PC,
 	// rbx, rbp, r12-r15: System V ABI for x86-64, figure 3.4.
 	kept:     1<<3 | 1<<amd64FP | 1<<12 | 1<<13 | 1<<14 | 1<<15,
-	codeMask: 1<<57 - 1,
+	codeMask: 1<<64 - 1,
 	// enum perf_event_x86_regs, arch/x86/include/uapi/asm/perf_regs.h: ax bx cx dx si di bp sp ip,
 	// flags and segments, r8-r15.
 	perf: []int8{0, 3, 2, 1, 4, 5, 6, 7, 16, -1, -1, -1, -1, -1, -1, -1, 8, 9, 10, 11, 12, 13, 14, 15},
