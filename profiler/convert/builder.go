@@ -39,6 +39,7 @@ type builder struct {
 	chains   map[string]profile.LocationID          // those of several
 	places   map[profile.Location]profile.LocationID
 	mappings map[profile.Mapping]profile.MappingID
+	paths    map[string]profile.MappingID // the first mapping of each path
 	tasks    map[profile.Task]profile.TaskID
 	depth    []uint32 // of each stack
 	tracks   []*track
@@ -57,6 +58,7 @@ func newBuilder(in *input, engine string, o Options) *builder {
 		chains:   map[string]profile.LocationID{},
 		places:   map[profile.Location]profile.LocationID{},
 		mappings: map[profile.Mapping]profile.MappingID{},
+		paths:    map[string]profile.MappingID{},
 		tasks:    map[profile.Task]profile.TaskID{},
 		depth:    make([]uint32, 1),
 	}
@@ -170,6 +172,9 @@ func (b *builder) newLocation(at profile.Location) profile.LocationID {
 
 // module is the mapping of a module's name: the path of a binary, "[kernel]" or "[vdso]"; 0 for "".
 func (b *builder) module(name string) profile.MappingID {
+	if id, ok := b.paths[name]; ok {
+		return id
+	}
 	switch {
 	case name == "":
 		return 0
@@ -194,6 +199,9 @@ func (b *builder) mapping(m profile.Mapping) profile.MappingID {
 		id = profile.MappingID(len(b.c.Mappings))
 		b.c.Mappings = append(b.c.Mappings, m)
 		b.mappings[m] = id
+		if _, ok := b.paths[m.Path]; !ok && m.Path != "" {
+			b.paths[m.Path] = id
+		}
 		b.afford()
 	}
 	return id

@@ -245,9 +245,12 @@ func (r *chromeReader) event() error {
 		if math.IsNaN(dur) {
 			dur = tdur
 		}
-		if ns, ok := micros(dur); ok && ns > 0 {
-			e.end = min(e.at+ns, int64(maxTime))
+		ns, ok := micros(dur)
+		if !ok && !math.IsNaN(dur) {
+			r.b.skip(1, skippedTime)
+			return nil
 		}
+		e.end = min(e.at+max(ns, 0), int64(maxTime))
 	}
 	id, ok := r.ids[f]
 	if !ok {

@@ -184,6 +184,10 @@ func compareViews(t testing.TB, want, got *profile.Profile, lines, counts bool) 
 				rows[i].File, rows[i].Line = "", 0
 			}
 		}
+		// Counts order what is otherwise equal.
+		slices.SortFunc(rows, func(a, b view.Row) int {
+			return strings.Compare(a.Name+"\x00"+a.Module, b.Name+"\x00"+b.Module)
+		})
 		return rows
 	}
 	if d := cmp.Diff(rows(want), rows(got)); d != "" {

@@ -31,12 +31,21 @@ func (j *jsonReader) explain(err error) error {
 	var syntax *jsontext.SyntacticError
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF):
-		return fmt.Errorf("its JSON ends early, after %d bytes: %w", j.InputOffset(), io.ErrUnexpectedEOF)
+		return cutError{j.InputOffset()}
 	case errors.As(err, &syntax):
 		return fmt.Errorf("its JSON is broken at byte %d: %w", syntax.ByteOffset, syntax.Err)
 	}
 	return err
 }
+
+// A cutError says that the JSON ends early.
+type cutError struct{ at int64 }
+
+func (e cutError) Error() string {
+	return fmt.Sprintf("its JSON ends early, after %d bytes, and nothing can be kept of a part; get the whole file", e.at)
+}
+
+func (e cutError) Unwrap() error { return io.ErrUnexpectedEOF }
 
 // object calls f for each member of an object, at its value, which f must read or skip.
 func (j *jsonReader) object(f func(name string) error) error {
