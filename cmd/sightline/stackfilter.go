@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -141,12 +143,32 @@ func presetsOf(cmd *cobra.Command) ([]preset, error) {
 		}
 		all = append(all, p)
 	}
-	for _, s := range view.Presets(sourcemap.Modules(workspaceOf(dir))) {
+	for _, s := range view.Presets(ownModules(dir)) {
 		if !slices.ContainsFunc(all, func(p preset) bool { return strings.EqualFold(p.Name, s.Name) }) {
 			all = append(all, preset{s.Name, s.About, true, view.Filter{}.With(s)})
 		}
 	}
 	return all, nil
+}
+
+// OwnModules are the import paths of the Go modules whose code is one's own: those of the workspace,
+// and the one that dir lies in.
+func ownModules(dir string) []string {
+	modules := sourcemap.Modules(workspaceOf(dir))
+	for at, err := filepath.Abs(dir); err == nil; at = filepath.Dir(at) {
+		if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
+			for _, m := range sourcemap.Modules(at) {
+				if !slices.Contains(modules, m) {
+					modules = append(modules, m)
+				}
+			}
+			break
+		}
+		if at == filepath.Dir(at) {
+			break
+		}
+	}
+	return modules
 }
 
 func findPreset(cmd *cobra.Command, name string) (preset, error) {

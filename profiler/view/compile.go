@@ -46,8 +46,8 @@ func compile(f Filter) (*compiled, error) {
 	return c, nil
 }
 
-// Active describes in one line what the filter does, for the head of a table: "group … · include …". It
-// is empty for a filter that keeps all as it is.
+// Active describes in one line what the filter does, for the head of a table: "group … · include …".
+// Groups that have a comment are told by it. It is empty for a filter that keeps all as it is.
 func (f Filter) Active() string {
 	var parts []string
 	add := func(name, value string) {
@@ -55,7 +55,11 @@ func (f Filter) Active() string {
 			parts = append(parts, name+" "+value)
 		}
 	}
-	add("group", f.Group)
+	group := strings.TrimSpace(f.Group)
+	if comment, patterns, ok := strings.Cut(group, "]"); ok && strings.HasPrefix(comment, "[") && strings.TrimSpace(patterns) != "" {
+		group = comment + "]" // what people call it; the patterns may be long
+	}
+	add("group", group)
 	add("fold", f.Fold)
 	if f.FoldPercent != 0 {
 		add("fold below", fmt.Sprintf("%g%%", f.FoldPercent))
