@@ -279,10 +279,15 @@ func (r *perfReader) split(e *perfEvent, s *perfSample) (waits bool) {
 	waits = r.splitChain(s)
 	sys.exact = 1
 	if len(sys.userPart) == 0 && len(s.branches) >= 24 {
-		// The processor's call stack: the calls' own addresses, innermost first.
+		// The processor's call stack: the calls' own addresses, innermost first, from where the last
+		// one went to, which is where the function begins that the thread is in.
+		leaf := r.u64(s.branches[8:])
 		if s.mode == perfModeUser {
-			sys.userPart = append(sys.userPart, s.ip)
+			leaf = s.ip
+		} else if s.userIP != 0 {
+			leaf = s.userIP
 		}
+		sys.userPart = append(sys.userPart, leaf)
 		for b := s.branches; len(b) >= 24; b = b[24:] {
 			if from := r.u64(b); from != 0 && from < perfContextMax {
 				sys.userPart = append(sys.userPart, from)

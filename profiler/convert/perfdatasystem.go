@@ -22,7 +22,7 @@ type perfSystem struct {
 	kernelFile    *perfFile
 	kernelChanges int
 	text          uint64 // runtime address of the kernel's _text; 0 where it was hidden
-	located       map[perfPlace]profile.LocationID
+	located       perfLocated
 
 	// The parts of the stack at hand, leaf first. exact is how many of the user's are no return
 	// addresses.
@@ -36,7 +36,7 @@ type perfProcess struct {
 	pid, parent uint32
 	regions     *perfRegion
 	changes     int // of regions
-	located     map[perfPlace]profile.LocationID
+	located     perfLocated
 	anonymous   map[string]*perfFile
 }
 
@@ -67,10 +67,8 @@ type perfWalked struct {
 	isReturn bool
 }
 
-type perfPlace struct {
-	addr     uint64
-	isReturn bool
-}
+// perfLocated are the locations of runtime addresses: of places, and of return addresses.
+type perfLocated struct{ places, returns map[uint64]profile.LocationID }
 
 // perfFileKey tells files apart: by build ID, or by device, inode and generation.
 type perfFileKey struct {
@@ -93,7 +91,6 @@ type perfFile struct {
 func (s *perfSystem) init() {
 	s.processes, s.threads = map[uint32]*perfProcess{}, map[uint32]*perfThread{}
 	s.files, s.byPath = map[perfFileKey]*perfFile{}, map[string]*perfFile{}
-	s.located = map[perfPlace]profile.LocationID{}
 	s.none, s.seed = &perfProcess{}, maphash.MakeSeed()
 	s.kernelFile = &perfFile{mapping: profile.Mapping{Kind: profile.KernelCode, Path: profile.Kernel}}
 	s.byPath[profile.Kernel] = s.kernelFile
@@ -214,7 +211,7 @@ func (r *perfReader) mmap(rec []byte) {
 	region.file = s.file(p, key)
 	p.regions = s.put(p.regions, region)
 	p.changes++
-	p.located = nil
+	p.located = perfLocated{}
 }
 
 // mapKernel follows what perf tells of the kernel (perf_event__synthesize_kernel_mmap): as a mapping
@@ -222,7 +219,7 @@ func (r *perfReader) mmap(rec []byte) {
 // modules by their paths or as "[name]".
 func (s *perfSystem) mapKernel(region *perfRegion, key perfFileKey) {
 	s.kernelChanges++
-	s.located = map[perfPlace]profile.LocationID{}
+	s.located = perfLocated{}
 	if symbol, ok := strings.CutPrefix(key.path, "[kernel.kallsyms]"); ok || strings.HasPrefix(key.path, "[guest.kernel") {
 		if !ok {
 			return
@@ -263,7 +260,7 @@ func (r *perfReader) ksymbol(rec []byte) {
 		return
 	}
 	s.kernelChanges++
-	s.located = map[perfPlace]profile.LocationID{}
+	s.located = perfLocated{}
 	s.kernel = s.put(s.kernel, &perfRegion{start: addr, end: addr + length, file: f})
 }
 
@@ -306,20 +303,23 @@ func (s *perfSystem) intern(key perfFileKey, m profile.Mapping) *perfFile {
 // locate is the location of a runtime address in a process. That a file is mapped where it was is
 // remembered until the mappings change.
 func (s *perfSystem) locate(b *builder, p *perfProcess, addr uint64, part perfPart, isReturn bool) profile.LocationID {
-	cache := &s.located
+	located := &s.located
 	switch part {
 	case perfUserPart:
-		cache = &p.located
+		located = &p.located
 	case perfOtherPart:
 		return b.address(profile.Location{Addr: addr, Return: isReturn})
 	}
-	place := perfPlace{addr, isReturn}
-	id, ok := (*cache)[place]
+	known := &located.places
+	if isReturn {
+		known = &located.returns
+	}
+	id, ok := (*known)[addr]
 	if ok {
 		return id
 	}
-	if *cache == nil {
-		*cache = map[perfPlace]profile.LocationID{}
+	if *known == nil {
+		*known = map[uint64]profile.LocationID{}
 	}
 	l := profile.Location{Addr: addr, Return: isReturn}
 	name := ""
@@ -340,7 +340,7 @@ func (s *perfSystem) locate(b *builder, p *perfProcess, addr uint64, part perfPa
 	if name != "" {
 		b.symbolize(id, []profile.FrameID{b.frame(profile.Frame{Func: name, Module: b.c.Mappings[l.Mapping].Path})})
 	}
-	(*cache)[place] = id
+	(*known)[addr] = id
 	return id
 }
 

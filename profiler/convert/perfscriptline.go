@@ -223,8 +223,11 @@ func parseScriptFrame(row []byte) (f scriptFrame, ok bool) {
 	case !ok && hex:
 		f.symbol, ok = rest, true
 	}
-	if string(f.module) == "inlined" {
+	switch {
+	case string(f.module) == "inlined":
 		f.module, f.inlined = nil, true
+	case bytes.HasPrefix(f.module, []byte("discriminator ")):
+		return f, false // a source line
 	}
 	f.symbol = cutScriptOffset(f.symbol)
 	return f, ok
