@@ -174,6 +174,68 @@ function M.choose(part)
   return offered
 end
 
+local start = vim.lsp.rpc.start
+
+--- From now on a server that is started is one that answers by these functions: method → function of
+--- the parameters that answers a result, or nil and an error. Answers the list of methods that were asked.
+---@param methods table<string, fun(params: any): any, any>
+---@param version? string
+---@param has? string[] own methods that it says it has; default: all
+function M.fake(methods, version, has)
+  local protocol = require('sightline.protocol')
+  local asked = {}
+  vim.lsp.rpc.start = function(_, dispatchers)
+    local closing, id = false, 0
+    local function close()
+      closing = true
+      vim.schedule(function()
+        dispatchers.on_exit(0, 0)
+      end)
+    end
+    return {
+      request = function(method, params, callback)
+        id = id + 1
+        asked[#asked + 1] = method
+        vim.schedule(function()
+          if method == 'initialize' then
+            callback(nil, {
+              serverInfo = { name = 'sightline', version = version or 'devel' },
+              capabilities = {
+                textDocumentSync = { openClose = true, change = 2 },
+                experimental = { sightline = { methods = has or vim.tbl_values(protocol.methods) } },
+              },
+            })
+          elseif methods[method] then
+            local result, err = methods[method](params)
+            callback(err, result)
+          elseif method == 'shutdown' then
+            callback(nil, vim.NIL)
+          else
+            callback({ code = -32601, message = 'no such method' }, nil)
+          end
+        end)
+        return true, id
+      end,
+      notify = function(method)
+        if method == 'exit' then
+          close()
+        end
+        return true
+      end,
+      is_closing = function()
+        return closing
+      end,
+      terminate = close,
+    }
+  end
+  return asked
+end
+
+--- From now on servers are real again.
+function M.real()
+  vim.lsp.rpc.start = start
+end
+
 --- Ends the process with what came of the tests.
 function M.done()
   for _, c in ipairs(vim.lsp.get_clients()) do

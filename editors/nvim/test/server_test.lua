@@ -102,59 +102,12 @@ end)
 
 -- From here on the server is one of ours.
 
-local fake = {} ---@type table<string, fun(params: any): any, any>
-local real = vim.lsp.rpc.start
-local asked = {}
+local asked
 
 local function use(methods, version, has)
   gone()
   say.again('mismatch')
-  asked = {}
-  fake = methods
-  vim.lsp.rpc.start = function(_, dispatchers)
-    local closing, id = false, 0
-    local function close()
-      closing = true
-      vim.schedule(function()
-        dispatchers.on_exit(0, 0)
-      end)
-    end
-    return {
-      request = function(method, params, callback)
-        id = id + 1
-        asked[#asked + 1] = method
-        vim.schedule(function()
-          if method == 'initialize' then
-            callback(nil, {
-              serverInfo = { name = 'sightline', version = version },
-              capabilities = {
-                textDocumentSync = { openClose = true, change = 2 },
-                experimental = { sightline = { methods = has or vim.tbl_values(protocol.methods) } },
-              },
-            })
-          elseif fake[method] then
-            local result, err = fake[method](params)
-            callback(err, result)
-          elseif method == 'shutdown' then
-            callback(nil, vim.NIL)
-          else
-            callback({ code = -32601, message = 'no such method' }, nil)
-          end
-        end)
-        return true, id
-      end,
-      notify = function(method)
-        if method == 'exit' then
-          close()
-        end
-        return true
-      end,
-      is_closing = function()
-        return closing
-      end,
-      terminate = close,
-    }
-  end
+  asked = t.fake(methods, version, has)
   server.start(buf)
   wait('the server', function()
     local c = vim.lsp.get_clients({ bufnr = buf, name = 'sightline' })[1]
@@ -267,7 +220,7 @@ test('the flame graph is written and opened, or its path is said', function()
 end)
 
 gone()
-vim.lsp.rpc.start = real
+t.real()
 
 test('a server that is not there is said once, and whenever somebody asks', function()
   config.set({ cmd = { '/nowhere/sightline' } })

@@ -10,8 +10,7 @@ local links = {
   SightlineHeat3 = 'DiagnosticInfo',
   SightlineHeat4 = 'DiagnosticWarn',
   SightlineHeat5 = 'DiagnosticError',
-  SightlineLens = 'LspCodeLens',
-  SightlineLensSeparator = 'LspCodeLensSeparator',
+  SightlineLens = 'Comment', -- LspCodeLens is often hard to read
   -- The call tree.
   SightlineTitle = 'Title',
   SightlineHeader = 'Comment',

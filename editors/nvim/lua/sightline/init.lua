@@ -9,23 +9,25 @@ function M.enable()
     return
   end
   enabled = true
+  local server, types = require('sightline.server'), require('sightline.config').get().filetypes
   if vim.lsp.enable then
     vim.lsp.enable('sightline')
-    return
+  else
+    vim.api.nvim_create_autocmd('FileType', {
+      group = vim.api.nvim_create_augroup('sightline.start', {}),
+      pattern = types,
+      callback = function(ev)
+        server.start(ev.buf)
+      end,
+    })
   end
-  local server, types = require('sightline.server'), require('sightline.config').get().filetypes
-  vim.api.nvim_create_autocmd('FileType', {
-    group = vim.api.nvim_create_augroup('sightline.start', {}),
-    pattern = types,
-    callback = function(ev)
-      server.start(ev.buf)
-    end,
-  })
-  for _, buf in ipairs(vim.api.nvim_list_bufs()) do
-    if vim.api.nvim_buf_is_loaded(buf) and vim.tbl_contains(types, vim.bo[buf].filetype) then
-      server.start(buf)
+  vim.schedule(function() -- files that were opened before
+    for _, buf in ipairs(vim.api.nvim_list_bufs()) do
+      if vim.api.nvim_buf_is_loaded(buf) and vim.tbl_contains(types, vim.bo[buf].filetype) then
+        server.start(buf)
+      end
     end
-  end
+  end)
 end
 
 --- Takes options and starts. Without options everything has a default. In Neovim 0.11 and later

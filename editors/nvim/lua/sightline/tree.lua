@@ -38,8 +38,36 @@ local trees = {} ---@type table<integer, sightline.Tree>
 
 -- Drawing.
 
-local function cells(row)
-  return row.text, row.selfText or ''
+--- A column of costs: shares stand below shares and weights below weights.
+local function column(heading)
+  local c = { share = 0, weight = 0 }
+  local function parts(text)
+    local share, weight = text:match('^(.-) · (.*)$')
+    return share or text, weight
+  end
+  local function fill(text, width)
+    return (' '):rep(width - vim.fn.strdisplaywidth(text)) .. text
+  end
+  function c.measure(text)
+    local share, weight = parts(text)
+    c.share = math.max(c.share, vim.fn.strdisplaywidth(share))
+    c.weight = math.max(c.weight, weight and vim.fn.strdisplaywidth(weight) or 0)
+  end
+  function c.width()
+    return math.max(#heading, c.share + (c.weight > 0 and c.weight + 3 or 0))
+  end
+  function c.text(text)
+    local share, weight = parts(text)
+    if text == '' then
+      return fill('', c.width())
+    end
+    local rest = c.weight > 0 and (weight and ' · ' .. fill(weight, c.weight) or (' '):rep(c.weight + 3)) or ''
+    return fill(fill(share, c.share) .. rest, c.width())
+  end
+  c.heading = function()
+    return fill(heading, c.width())
+  end
+  return c
 end
 
 local function hottest(t)
@@ -76,10 +104,6 @@ local function builder()
   return b
 end
 
-local function padded(text, width)
-  return (' '):rep(width - vim.fn.strdisplaywidth(text)) .. text
-end
-
 local names = {
   [protocol.views.by_name] = 'functions',
   [protocol.views.call_tree] = 'call tree',
@@ -105,12 +129,11 @@ local function render(t)
   end
   walk(t.root)
 
-  local total_width, self_width = #'total', #'self'
+  local totals, selves = column('total'), column('self')
   for _, s in ipairs(shown) do
     if not s.more then
-      local total, self = cells(s.node.row)
-      total_width = math.max(total_width, vim.fn.strdisplaywidth(total))
-      self_width = math.max(self_width, vim.fn.strdisplaywidth(self))
+      totals.measure(s.node.row.text)
+      selves.measure(s.node.row.selfText or '')
     end
   end
 
@@ -121,19 +144,21 @@ local function render(t)
   end, { what, r.text, r.filter }), ' · ') or ''
   built[1] = builder().add(' ' .. (r and r.title or ''), 'SightlineTitle')
   built[2] = builder().add(' ' .. summary, 'SightlineHeader')
-  built[3] = builder().add((' %s  %s  %s'):format(padded('total', total_width), padded('self', self_width), '  function'), 'SightlineHeader')
+  if r then
+    built[2].add('   g? for keys', 'SightlineGuide')
+  end
+  built[3] = builder().add((' %s  %s    function'):format(totals.heading(), selves.heading()), 'SightlineHeader')
   t.lines = {}
   local most = hottest(t)
   for _, s in ipairs(shown) do
     local b = builder()
     local n = s.node
     if s.more then
-      b.add((' '):rep(total_width + self_width + 5 + 2 * (n.depth + 1)), 'SightlineGuide')
+      b.add((' '):rep(totals.width() + selves.width() + 7 + 2 * (n.depth + 1)), 'SightlineGuide')
       b.add(('… %d more'):format(n.more), 'SightlineMore')
     else
-      local total, self = cells(n.row)
-      b.add(' ' .. padded(total, total_width), heat(t, n.row, most))
-      b.add('  ' .. padded(self, self_width) .. '  ', 'SightlineHeader')
+      b.add(' ' .. totals.text(n.row.text), heat(t, n.row, most))
+      b.add('  ' .. selves.text(n.row.selfText or '') .. '  ', 'SightlineHeader')
       b.add(('  '):rep(n.depth) .. (not n.row.children and '  ' or n.open and '▾ ' or '▸ '), 'SightlineGuide')
       b.add(n.row.label ~= '' and n.row.label or n.row.name, 'SightlineName')
     end
