@@ -11,6 +11,7 @@ var formats = []*format{
 	chrome,
 	perfview,
 	perfScript,
+	otlp,
 	strace,
 	collapsed,
 	svg,

@@ -102,7 +102,16 @@ func readPerfView(ctx context.Context, in *input, o Options) (*profile.Capture, 
 	if o.Filter != nil {
 		*o.Filter = p.filter
 	}
-	return p.finish()
+	c, err := p.finish()
+	return ofKind(c, o.Kind, err)
+}
+
+// ofKind refuses a capture whose only series is not of the kind that is asked for.
+func ofKind(c *profile.Capture, kind profile.Kind, err error) (*profile.Capture, error) {
+	if err == nil && kind != "" && kind != c.Series[0].Kind {
+		return nil, fmt.Errorf("it holds no samples of kind %s, but of kind %s", kind, c.Series[0].Kind)
+	}
+	return c, err
 }
 
 // perfView is a stack file while it is read. Its tables come in any order, so stacks are made when all

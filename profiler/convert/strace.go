@@ -98,7 +98,8 @@ func readStrace(ctx context.Context, in *input, o Options) (*profile.Capture, er
 	if lines.cut {
 		r.b.cut()
 	}
-	return r.finish()
+	c, err := r.finish()
+	return ofKind(c, o.Kind, err)
 }
 
 const (
