@@ -146,12 +146,14 @@ func (p *program) run(f *fde) string {
 				why = advance(p.loc + uint64(p.u32())*p.cie.codeAlign)
 			case cfaRememberState:
 				if len(p.saved) == maxRemembered {
-					return "states are remembered too deep"
+					why = "states are remembered too deep"
+					break
 				}
 				p.saved = append(p.saved, p.state)
 			case cfaRestoreState:
 				if len(p.saved) == 0 {
-					return "a state is restored that was not remembered"
+					why = "a state is restored that was not remembered"
+					break
 				}
 				p.state = p.saved[len(p.saved)-1]
 				p.saved = p.saved[:len(p.saved)-1]
@@ -160,7 +162,9 @@ func (p *program) run(f *fde) string {
 			}
 		}
 		if why != "" {
-			p.build.row(p.loc, noRule)
+			if f != nil {
+				p.build.row(p.loc, noRule)
+			}
 			return why
 		}
 	}
