@@ -97,6 +97,10 @@ func (s *Selection) Callers(focus string, c Columns) (*Branch, error) {
 	t := *b.tree
 	t.up = true
 	t.marks = sync.OnceValue(t.mark)
+	if !s.c.Compat {
+		// An occurrence that is the nearest of no sample leads to rows of nothing only.
+		b.at = slices.DeleteFunc(b.at, func(o uint32) bool { return t.total[o] == measure{} })
+	}
 	return &Branch{Row: b.Row, tree: &t, text: text, at: b.at, of: b.at}, nil
 }
 
@@ -138,7 +142,8 @@ func (b *Branch) Children() []*Branch {
 	return b.tree.children(b, newGrouper(len(b.tree.s.texts)), true)
 }
 
-// HasChildren reports whether there are any, at less cost.
+// HasChildren reports whether there are any, at less cost. Those of a difference around a focus may yet
+// cancel each other out.
 func (b *Branch) HasChildren() bool {
 	t := b.tree
 	if t.up {
@@ -511,8 +516,9 @@ type stackNodeJSON struct {
 // cut there, its rest told as such.
 func (n *StackNode) MarshalJSON() ([]byte, error) { return json.Marshal(n.json()) }
 
-// deepest is how many levels are written as JSON, whose encoder and whose readers recurse.
-const deepest = 5000
+// deepest is how many levels are written as JSON: encoding/json and other readers follow 10,000 brackets,
+// of which a level is two.
+const deepest = 4000
 
 func (n *StackNode) json() *stackNodeJSON {
 	node := func(n *StackNode) *stackNodeJSON {

@@ -36,7 +36,7 @@ func compile(f Filter) (*compiled, error) {
 		return nil, &FilterError{FieldInclude, f.Include, 0, fmt.Sprintf("there are %d patterns, and %d at most are kept apart", len(c.include.patterns), maxInclude), "join those of which one is enough with |"}
 	case math.IsNaN(f.FoldPercent) || f.FoldPercent < 0 || f.FoldPercent > 100:
 		return nil, &FilterError{FieldPercent, fmt.Sprint(f.FoldPercent), 0, "it is not a percentage", "give a number from 0 to 100"}
-	case math.IsNaN(f.Start) || math.IsNaN(f.End):
+	case math.IsNaN(f.Start-f.Start) || math.IsNaN(f.End-f.End): // not a number, or infinite
 		return nil, &FilterError{FieldRange, fmt.Sprintf("%v to %v", f.Start, f.End), 0, "it is not a time", "give milliseconds since the start, or nothing"}
 	case f.End != 0 && f.End < f.Start:
 		return nil, &FilterError{FieldRange, fmt.Sprintf("%v to %v", f.Start, f.End), 0, "the end is before the start", "exchange the two"}

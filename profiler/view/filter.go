@@ -16,11 +16,10 @@ const (
 	Amount   Policy = "amount"   // an amount at an instant: bytes, counts
 )
 
-// PolicyOf is the policy that fits a profile's weights: Interval for those in nanoseconds or in what
-// another tool kept as time, Amount for all others.
+// PolicyOf is the policy that fits a profile's weights: Interval for time, Amount for all else. Time is
+// what is in nanoseconds, and what another tool measured of processors and waits without naming a unit.
 func PolicyOf(p *profile.Profile) Policy {
-	switch {
-	case p.Unit == profile.Nanoseconds, p.Kind == profile.CPU, p.Kind == profile.Blocked:
+	if p.Unit == profile.Nanoseconds || p.Unit == profile.Millionths && (p.Kind == profile.CPU || p.Kind == profile.Blocked) {
 		return Interval
 	}
 	return Amount

@@ -2,7 +2,6 @@ package view
 
 import (
 	"errors"
-	"fmt"
 	"regexp"
 	"regexp/syntax"
 	"strings"
@@ -152,11 +151,11 @@ func parsePattern(field Field, it item, compat bool) (*pattern, error) {
 			e := &FilterError{Field: field, Pattern: it.text, Column: it.column, Cause: err.Error(), Remedy: "correct the regular expression after @, or leave the @ out to search for text"}
 			if bad := (*syntax.Error)(nil); errors.As(err, &bad) {
 				e.Cause = string(bad.Code)
-				if at := strings.Index(text, bad.Expr); at >= 0 {
-					e.Column += 1 + utf8.RuneCountInString(text[:at])
-				}
-				if bad.Expr != "" && !strings.HasPrefix(bad.Expr, "(?i)") {
-					e.Cause = fmt.Sprintf("%s: %s", bad.Code, bad.Expr)
+				if expr := strings.TrimPrefix(bad.Expr, "(?i)"); expr != "" {
+					e.Cause += ": " + expr
+					if at := strings.Index(text, expr); at >= 0 {
+						e.Column += 1 + utf8.RuneCountInString(text[:at])
+					}
 				}
 			}
 			return nil, e

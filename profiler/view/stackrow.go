@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math"
 	"slices"
+	"strconv"
 
 	"github.com/sightline-dev/sightline/profiler/profile"
 )
@@ -83,7 +84,7 @@ func (n number) MarshalJSON() ([]byte, error) {
 	if f := float64(n); math.IsNaN(f) || math.IsInf(f, 0) {
 		return []byte("null"), nil
 	}
-	return json.Marshal(float64(n))
+	return strconv.AppendFloat(nil, float64(n), 'g', -1, 64), nil
 }
 
 // compareSelf orders by self, then total, largest first, then by name. A gain is as large as a loss.

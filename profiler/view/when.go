@@ -41,6 +41,7 @@ type scales struct {
 	when, which float64 // in the profiles' unit
 	root        []float64
 	ms          float64 // of one unit of weight where it is a duration; else 0
+	compat      bool
 }
 
 // until is the end of a sample: its time, or for a duration when it is over, within the range.
@@ -49,7 +50,7 @@ func (sc *scales) until(time, weight float64) float64 {
 }
 
 func (s *Selection) scales() *scales {
-	sc := &scales{start: s.c.Start, end: s.c.End}
+	sc := &scales{start: s.c.Start, end: s.c.End, compat: s.c.Compat}
 	if s.c.Weights == Interval {
 		sc.ms = s.src.ms
 	}
@@ -303,7 +304,7 @@ func (x *rowSums) add(row int, r *spreadRow) {
 func (s *Selection) draw(r *StackRow, sums []float64, c Columns) {
 	sc := s.scale()
 	if c&When != 0 {
-		r.When = draw(sums[:buckets], sc.when)
+		r.When = sc.draw(sums[:buckets])
 	}
 	if n := len(s.src.scenarios); c&Which != 0 && n > 0 {
 		which := sums[buckets:]
@@ -333,6 +334,17 @@ func bin(values []float64) []float64 {
 	return to
 }
 
+// draw draws buckets over the whole range. What lasts from the range's start or to its end does not reach
+// into the slack, by which the outermost buckets are shorter; PerfView shows them as not full.
+func (sc *scales) draw(sums []float64) string {
+	text := draw(sums, sc.when)
+	if edge := sc.when - slack/sc.ms; sc.ms != 0 && !sc.compat && edge > 0 {
+		last := len(sums) - 1
+		text = draw(sums[:1], edge) + text[1:last] + draw(sums[last:], edge)
+	}
+	return text
+}
+
 // draw is a character for each value.
 func draw(values []float64, scale float64) string {
 	text := make([]byte, len(values))
@@ -349,6 +361,9 @@ func character(value, scale float64) byte {
 		return '_'
 	}
 	r := value / scale
+	if r >= 0.01 || r <= -0.1 {
+		r += math.Copysign(1e-9, r) // what a sum of parts may lack of a whole
+	}
 	switch {
 	case math.IsNaN(r):
 		return '?'
@@ -370,6 +385,5 @@ func character(value, scale float64) byte {
 	return byte('a' + min(24, tenths(-r)))
 }
 
-// tenths is how many whole tenths r has. What a sum of shares lacks to one in its last digits is made
-// up for.
+// tenths is how many whole tenths r has.
 func tenths(r float64) int { return int(r*10 + 1e-9) }
