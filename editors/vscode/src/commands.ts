@@ -216,7 +216,7 @@ export function registerCommands(p: Parts): void {
   register('sightline.captures.baseline', (c: rpc.CaptureInfo) => compare(c.id));
   register('sightline.captures.flame', (c: rpc.CaptureInfo) => { flame.show({ source: { capture: c.id }, filter: hotPaths.current.filter }); });
   // The server's own, for lenses and code actions.
-  for (const id of ['sightline.pinCapture', 'sightline.noteCapture', 'sightline.removeCapture']) {
+  for (const id of ['sightline.pinCapture', 'sightline.noteCapture', 'sightline.removeCapture', 'sightline.savePreset']) {
     register(id, async (args: object) => { const r = await server.execute(id, args); follow(); return r; });
   }
 

@@ -81,12 +81,18 @@ export class HotPaths implements vscode.TreeDataProvider<Node>, vscode.Disposabl
     if (!this.server.running) return [];
     await this.defaults();
     try {
-      const r = await this.ask('', 0);
+      let r = await this.ask('', 0);
+      let from = '';
       this.pinned = r.capture;
+      const [only] = r.rows;
+      if (only && r.rows.length === 1 && only.node && only.children && !this.look.focus) { // the root, which says nothing
+        from = only.node;
+        r = { ...await this.ask(from, 0), title: r.title, text: r.text, filter: r.filter };
+      }
       this.view.description = r.text;
       const about = [r.title, r.filter, this.look.focus ? `${this.look.view}: ${this.look.focus}` : ''].filter((x) => x);
       this.view.message = r.rows.length > 0 ? about.join('\n') : undefined;
-      return this.nodes(r, '', 0, undefined);
+      return this.nodes(r, from, 0, undefined);
     } catch (err) {
       this.view.description = undefined;
       this.view.message = messageOf(err);

@@ -225,8 +225,9 @@ export class Server implements vscode.Disposable {
     await this.start();
     const client = this.client;
     if (!client) throw new Error('The Sightline server does not run.');
-    // Methods without parameters have none: an object would be one.
-    return params === undefined ? client.sendRequest<R>(method, token) : client.sendRequest<R>(method, params, token);
+    // What is passed is sent, be it undefined: so nothing is passed that there is not.
+    if (params === undefined) return token ? client.sendRequest<R>(method, token) : client.sendRequest<R>(method);
+    return token ? client.sendRequest<R>(method, params, token) : client.sendRequest<R>(method, params);
   }
 
   /** execute runs a command of the server and answers its result. */

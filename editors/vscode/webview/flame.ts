@@ -2,7 +2,7 @@
 import type { FromView, ToView } from '../src/flame/messages';
 import type { FlameResult } from '../src/protocol';
 import { paletteOf, type Palette } from './colors';
-import { ancestorsOf, at, childrenOf, families, layout, matcher, matching, step, type Layout } from './layout';
+import { ancestorsOf, at, childrenOf, families, isFunction, layout, matcher, matching, step, type Layout } from './layout';
 
 declare function acquireVsCodeApi(): { postMessage(m: FromView): void; getState(): unknown; setState(s: unknown): void };
 const vscode = acquireVsCodeApi();
@@ -303,9 +303,9 @@ window.addEventListener('message', (e: MessageEvent<ToView>) => {
       schedule();
       break;
     case 'find': {
-      marked = new Set(graph ? graph.names.flatMap((n, i) => n === m.name || (m.name !== '' && n.endsWith(`!${m.name}`)) ? [i] : []) : []);
+      marked = new Set(graph ? graph.names.flatMap((n, i) => m.name !== '' && isFunction(n, m.name) ? [i] : []) : []);
       if (m.zoom && graph) {
-        const widest = matching(graph, (n) => n === m.name || n.endsWith(`!${m.name}`))[0];
+        const widest = matching(graph, (n) => isFunction(n, m.name))[0];
         if (widest !== undefined) { zoom = 0; show(widest); }
       }
       schedule();

@@ -80,6 +80,19 @@ export function matcher(text: string): ((name: string) => boolean) | undefined {
   }
 }
 
+/**
+ * isFunction says whether two names are of one function. A function is Module!Name, and the module may
+ * be told with its folders or without.
+ */
+export function isFunction(a: string, b: string): boolean {
+  const bare = (s: string): string => {
+    const bang = s.indexOf('!');
+    return bang < 0 ? s : s.slice(s.lastIndexOf('/', bang) + 1);
+  };
+  const x = bare(a), y = bare(b);
+  return x === y || (x.includes('!') !== y.includes('!') && x.slice(x.indexOf('!') + 1) === y.slice(y.indexOf('!') + 1));
+}
+
 /** matching are the boxes whose function is found, from the widest. */
 export function matching(g: FlameResult, found: (name: string) => boolean): number[] {
   const names = g.names.map((n, i) => found(n) || found(g.labels[i] ?? ''));
