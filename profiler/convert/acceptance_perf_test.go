@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/sightline-dev/sightline/profiler/profile"
 )
 
@@ -97,4 +99,40 @@ func TestAcceptancePerfData(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAcceptancePerfScript(t *testing.T) {
+	read := func(t *testing.T, name string) *profile.Capture {
+		t.Helper()
+		c, f, err := Read(t.Context(), openForeign(t, name), Options{Name: name})
+		if err != nil || f != PerfScript {
+			t.Fatalf("taken for %q: %v", f, err)
+		}
+		return c
+	}
+	t.Run("forks", func(t *testing.T) {
+		c := read(t, "jlfwong+speedscope+linux-perf-forks.linux-perf.txt")
+		if got, want := seriesOf(c), map[string]profile.Measure{"cpu": {Weight: 561 * 1001001, Count: 561}}; !cmp.Equal(got, want) {
+			t.Errorf("series %v, want %v", got, want)
+		}
+		if len(c.Tasks)-1 != 4 {
+			t.Errorf("threads %v, want 4", c.Tasks[1:])
+		}
+	})
+	t.Run("switches", func(t *testing.T) {
+		c := read(t, "microsoft+perfview+mixed_switches.perf.data.dump")
+		want := []string{
+			`sched:sched_switch 0 1 0/0 "comm1": module!symbol`,
+			`sched:sched_switch 1000000000 1 1/1 "comm2": module!symbol`,
+			`sched:sched_switch 2000000000 1 3/3 "comm4": module!symbol`,
+			`sched:sched_switch 3000000000 1 2/2 "comm3": module!symbol`,
+			`cpu 4000000000 1000000 4/4 "comm5": module!symbol`,
+			`blocked 1000000000 3000000000 1/1 "comm2": module!symbol`,
+			`blocked 2000000000 2000000000 3/3 "comm4": module!symbol`,
+			`blocked 3000000000 1000000000 2/2 "comm3": module!symbol`,
+		}
+		if diff := cmp.Diff(want, renderScript(c)); diff != "" {
+			t.Errorf("samples (-want +got):\n%s", diff)
+		}
+	})
 }

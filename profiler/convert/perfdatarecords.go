@@ -328,7 +328,7 @@ func (r *perfReader) unpack(u *perfUnpacker, payload []byte) error {
 			return r.b.err
 		case err == io.ErrUnexpectedEOF:
 			return errPerfCut
-		case err != nil && err != io.EOF:
+		case err != nil:
 			return errPerfDamaged
 		}
 	}
