@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,33 +34,7 @@ func runFixed(b *testing.B, dir string, args ...string) fixedRun {
 // interleaved, each way once a round in an order that rotates, and every run is compared with the
 // plain run of its own round: what changes slowly on the machine concerns both.
 func BenchmarkOverhead(b *testing.B) {
-	dir := workDir(b)
-	program, sightline := benchProgram(b, "mixed"), sightlineBinary(b)
-	type way struct {
-		name string
-		args []string
-		runs []fixedRun
-	}
-	ways := []*way{{name: "plain", args: []string{program}}}
-	for _, e := range benchEngines(b) {
-		ways = append(ways, &way{name: "ours/engine=" + e, args: []string{
-			sightline, "record", "--store", filepath.Join(dir, e+".db"), "--engine", e, "--", program,
-		}})
-	}
-	if perfPeer.there(b) {
-		ways = append(ways, &way{name: "peer=perf", args: []string{
-			"perf", "record", "-F", "999", "-g", "-o", filepath.Join(dir, "perf.data"), "--", program,
-		}})
-	}
-	for _, w := range ways { // once for the caches
-		runFixed(b, dir, w.args...)
-	}
-	for round := range *benchRounds {
-		for i := range ways {
-			w := ways[(i+round)%len(ways)]
-			w.runs = append(w.runs, runFixed(b, dir, w.args...))
-		}
-	}
+	ways := overheadWays(b, "mixed")
 	plain := ways[0]
 	for _, w := range ways[1:] {
 		b.Run(w.name, func(b *testing.B) {
@@ -86,6 +61,63 @@ func BenchmarkOverhead(b *testing.B) {
 		}
 		report(b, figure{median(elapsed), "elapsed-ms"}, figure{median(cpu), "cpu-ms"}, figure{float64(len(elapsed)), "runs"})
 	})
+}
+
+// BenchmarkTaken is how much of a busy thread's time interrupts take while it is recorded, beyond what
+// they take anyway: the overhead without the noise that a program's own scheduling and collector make.
+// The bare timer of 999 interrupts a second is in it, for every sampler alike: perf record without
+// stacks shows about what that takes.
+func BenchmarkTaken(b *testing.B) {
+	ways := overheadWays(b, "gaps")
+	for _, w := range ways {
+		b.Run(w.name, func(b *testing.B) {
+			var taken []float64
+			for i, r := range w.runs {
+				plain := ways[0].runs[i]
+				taken = append(taken, 100*r.cpu/r.elapsed)
+				if w != ways[0] {
+					taken[i] -= 100 * plain.cpu / plain.elapsed
+				}
+			}
+			report(b, figure{median(taken), "taken-%"}, figure{spread(taken), "taken-±%"},
+				figure{float64(len(w.runs)), "runs"})
+		})
+	}
+}
+
+// An overheadWay is a way to run a program: by itself, or recorded.
+type overheadWay struct {
+	name string
+	args []string
+	runs []fixedRun // of each round
+}
+
+// OverheadWays runs a program in all ways, the first of which is by itself.
+func overheadWays(b *testing.B, name string) []*overheadWay {
+	b.Helper()
+	dir := workDir(b)
+	program, sightline := benchProgram(b, name), sightlineBinary(b)
+	ways := []*overheadWay{{name: "plain", args: []string{program}}}
+	for _, e := range benchEngines(b) {
+		ways = append(ways, &overheadWay{name: "ours/engine=" + e, args: []string{
+			sightline, "record", "--store", filepath.Join(dir, e+".db"), "--engine", e, "--", program,
+		}})
+	}
+	if perfPeer.there(b) {
+		args := []string{"perf", "record", "-F", "999", "-o", filepath.Join(dir, "perf.data")}
+		ways = append(ways, &overheadWay{name: "peer=perf", args: slices.Concat(args, []string{"-g", "--", program})},
+			&overheadWay{name: "floor=no-stacks", args: slices.Concat(args, []string{"--", program})})
+	}
+	for _, w := range ways { // once for the caches
+		runFixed(b, dir, w.args...)
+	}
+	for round := range *benchRounds {
+		for i := range ways {
+			w := ways[(i+round)%len(ways)]
+			w.runs = append(w.runs, runFixed(b, dir, w.args...))
+		}
+	}
+	return ways
 }
 
 // TookLine reads the line "took N M" of testdata/bench/mixed, which a recorder may have put among

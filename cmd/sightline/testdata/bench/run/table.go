@@ -72,6 +72,13 @@ func promises() []promise {
 	var all []promise
 	for _, engine := range []string{"bpf", "perf"} {
 		all = append(all, promise{
+			name: "taken from a busy thread at 999 Hz, " + engine + " engine", benchmark: "Taken/ours/engine=" + engine, unit: "taken-%",
+			peer: "Taken/peer=perf", peerUnit: "taken-%", peerName: "perf record", format: "%+.1f%%",
+			budget: 1, budgetText: "≤ 1 %, ≤ peer", notAbovePeer: true,
+		}, promise{
+			name: "  of which a bare timer of 999 Hz takes", benchmark: "Taken/floor=no-stacks", unit: "taken-%",
+			format: "%+.1f%%", budget: math.Inf(1),
+		}, promise{
 			name: "overhead on the target at 999 Hz, " + engine + " engine", benchmark: "Overhead/ours/engine=" + engine, unit: "overhead-%",
 			peer: "Overhead/peer=perf", peerUnit: "overhead-%", peerName: "perf record", format: "%+.1f%%",
 			budget: 1, budgetText: "≤ 1 %, ≤ peer", notAbovePeer: true,
