@@ -46,8 +46,8 @@ type Options struct {
 	Experimental bool
 	// Limit is the greatest number of decompressed bytes that are read; 0 means 8 GiB.
 	Limit int64
-	// Kind is the series to read where a file can hold many and reading all would be waste; "" reads
-	// all. A file without it is refused.
+	// Kind is the one series that the capture keeps of those in the file; "" keeps all. A file without
+	// it is refused.
 	Kind profile.Kind
 	// Filter, where set, receives what the file was filtered by when it was saved (PerfView).
 	Filter *Filter
@@ -152,13 +152,30 @@ func Read(ctx context.Context, r io.Reader, o Options) (*profile.Capture, Format
 		return nil, f.Format, fmt.Errorf("read %s as %s: its layout still changes in incompatible ways; allow experimental formats to read it as far as it is understood", name, f.Format)
 	}
 	c, err := f.read(ctx, in, o)
-	if err == nil && ctx.Err() != nil {
+	if err == nil {
 		err = ctx.Err()
+	}
+	if err == nil && o.Kind != "" {
+		err = keep(c, o.Kind)
 	}
 	if err != nil {
 		return nil, f.Format, fmt.Errorf("read %s as %s: %w", name, f.Format, err)
 	}
 	return c, f.Format, nil
+}
+
+// keep leaves only the series of a kind.
+func keep(c *profile.Capture, kind profile.Kind) error {
+	s := c.Of(kind)
+	if s == nil {
+		var kinds []string
+		for _, s := range c.Series {
+			kinds = append(kinds, string(s.Kind))
+		}
+		return fmt.Errorf("it holds no %s; it has %s", kind, strings.Join(kinds, ", "))
+	}
+	c.Series = []profile.Series{*s}
+	return nil
 }
 
 // Write writes a profile in a format. The error names the format; it wraps ErrFormat where the format

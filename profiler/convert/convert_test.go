@@ -330,11 +330,15 @@ func TestSeesThrough(t *testing.T) {
 	}
 	mustRefuse(t, gz(gz(gz([]byte(text)))), Options{}, "gzip within compressed files")
 	mustRefuse(t, zipped(t, map[string]string{"a": text, "b": text}), Options{}, "2 files", "name the one")
-	mustRefuse(t, gz(bytes.Repeat([]byte("a;b 3\n"), 10<<20)), Options{}, "unpacks to more than")
+	mustRefuse(t, gz(bytes.Repeat([]byte("a;b 3\n"), 3<<20)), Options{}, "unpacks to more than")
 	mustRefuse(t, nil, Options{Name: "x.prof"}, "x.prof", "empty")
 	mustRefuse(t, []byte("hello, world"), Options{}, "not known", "pprof")
 	mustRefuse(t, []byte(text), Options{Limit: 3}, "larger than the limit of 3 bytes")
 	mustRefuse(t, []byte(text), Options{Format: "svg"}, "svg", "known are")
+	mustRefuse(t, []byte("a 1 2\n"), Options{Kind: "cpu"}, "holds no cpu", "after, before")
+	if c, _, err := Read(t.Context(), strings.NewReader("a 1 2\n"), Options{Kind: "before"}); err != nil || len(c.Series) != 1 || c.Series[0].Kind != "before" {
+		t.Errorf("one kind: %v", err)
+	}
 	if err := Write(io.Discard, "perf.data", Export{}); !errors.Is(err, ErrFormat) {
 		t.Errorf("write perf.data: %v", err)
 	}

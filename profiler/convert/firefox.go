@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,7 +60,7 @@ type firefoxProcess struct {
 	startTime float64 // ms since the epoch
 	interval  float64 // ms
 	product   string
-	libs      []firefoxLib
+	libs      *firefoxLibs
 	threads   []*firefoxThread
 	shared    *firefoxThread // tables that all threads share
 	processes []*firefoxProcess
@@ -68,6 +69,39 @@ type firefoxProcess struct {
 type firefoxLib struct {
 	profile.Mapping
 	start, end, offset float64 // runtime addresses, in Gecko's form
+}
+
+// firefoxLibs are libraries, to be found by address and by name.
+type firefoxLibs struct {
+	all     []firefoxLib
+	byStart []int          // indices into all, by start
+	byName  map[string]int // the last part of the path → index
+}
+
+func (l *firefoxLibs) index() {
+	l.byName = map[string]int{}
+	for i := range l.all {
+		l.byStart = append(l.byStart, i)
+		l.byName[path.Base(l.all[i].Path)] = i
+	}
+	slices.SortStableFunc(l.byStart, func(i, j int) int { return cmp.Compare(l.all[i].start, l.all[j].start) })
+}
+
+// at is the library at a runtime address, or nil. Libraries do not overlap.
+func (l *firefoxLibs) at(address float64) *firefoxLib {
+	if l == nil {
+		return nil
+	}
+	n, _ := slices.BinarySearchFunc(l.byStart, address, func(i int, a float64) int {
+		if l.all[i].start <= a {
+			return -1
+		}
+		return 1
+	})
+	if n == 0 || address >= l.all[l.byStart[n-1]].end {
+		return nil
+	}
+	return &l.all[l.byStart[n-1]]
 }
 
 // A firefoxThread is a thread's tables, or those that all share. Names of columns are those of the
@@ -83,7 +117,7 @@ type firefoxThread struct {
 	resources      firefoxTable
 	sources        firefoxTable
 	strings        []string
-	libs           []firefoxLib
+	libs           *firefoxLibs
 	locations      map[int]profile.LocationID // of frames
 	resolved       []profile.StackID          // of stacks
 }
@@ -210,8 +244,8 @@ func (r *firefoxReader) meta(p *firefoxProcess) error {
 	})
 }
 
-func (r *firefoxReader) libs() ([]firefoxLib, error) {
-	var libs []firefoxLib
+func (r *firefoxReader) libs() (*firefoxLibs, error) {
+	libs := &firefoxLibs{}
 	err := r.array(func() error {
 		l := firefoxLib{Mapping: profile.Mapping{Kind: profile.FileCode}}
 		var short, code string
@@ -241,9 +275,10 @@ func (r *firefoxReader) libs() ([]firefoxLib, error) {
 		if isKernel(l.Path) {
 			l.Kind, l.Path = profile.KernelCode, profile.Kernel
 		}
-		libs = append(libs, l)
+		libs.all = append(libs.all, l)
 		return err
 	})
+	libs.index()
 	return libs, err
 }
 
@@ -579,15 +614,15 @@ func (r *firefoxReader) frame(t *firefoxThread, i int) (profile.Frame, *profile.
 	if lib < 0 {
 		lib = t.resources.at("lib", t.funcs.at("resource", fn))
 	}
-	if lib < 0 || lib >= len(t.libs) {
+	if lib < 0 || t.libs == nil || lib >= len(t.libs.all) {
 		return f, nil, nil
 	}
-	f.Module = t.libs[lib].Path
+	f.Module = t.libs.all[lib].Path
 	if bareAddress.MatchString(f.Func) {
 		// A frame that nobody symbolized; its address is the module's.
 		f.Func = profile.Unknown
 		if a := t.frames.number("address", i); a >= 0 && a < 1<<63 {
-			return f, &profile.Location{Mapping: r.b.mapping(t.libs[lib].Mapping), Addr: uint64(a)}, nil
+			return f, &profile.Location{Mapping: r.b.mapping(t.libs.all[lib].Mapping), Addr: uint64(a)}, nil
 		}
 	}
 	return f, nil, nil
@@ -608,8 +643,7 @@ func (r *firefoxReader) location(t *firefoxThread, s string) (profile.Frame, *pr
 	if bareAddress.MatchString(s) {
 		a, err := strconv.ParseUint(s[2:], 16, 64)
 		f := profile.Frame{Func: s}
-		if i := slices.IndexFunc(t.libs, func(l firefoxLib) bool { return float64(a) >= l.start && float64(a) < l.end }); err == nil && i >= 0 {
-			l := &t.libs[i]
+		if l := t.libs.at(float64(a)); err == nil && l != nil {
 			f.Func, f.Module = profile.Unknown, l.Path
 			return f, &profile.Location{Mapping: r.b.mapping(l.Mapping), Addr: a - uint64(max(l.start, 0)) + uint64(max(l.offset, 0))}
 		}
@@ -617,9 +651,9 @@ func (r *firefoxReader) location(t *firefoxThread, s string) (profile.Frame, *pr
 	}
 	if m := geckoNative.FindStringSubmatch(s); m != nil {
 		f := profile.Frame{Func: m[1], Module: m[2], File: m[3], Line: lineOf(parseNumber(m[4]))}
-		for i := range t.libs {
-			if l := &t.libs[i]; path.Base(l.Path) == m[2] {
-				f.Module = l.Path
+		if t.libs != nil {
+			if i, ok := t.libs.byName[m[2]]; ok {
+				f.Module = t.libs.all[i].Path
 			}
 		}
 		return f, nil

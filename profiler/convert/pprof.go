@@ -127,6 +127,9 @@ func isValueType(b []byte) bool {
 	return true
 }
 
+// maxSampleTypes bounds the series of a file; runtimes write four, tracers a dozen.
+const maxSampleTypes = 256
+
 func readPprof(ctx context.Context, in *input, o Options) (*profile.Capture, error) {
 	var data bytes.Buffer
 	if _, err := data.ReadFrom(in); err != nil {
@@ -142,6 +145,9 @@ func readPprof(ctx context.Context, in *input, o Options) (*profile.Capture, err
 	if err != nil {
 		return nil, fmt.Errorf("it is damaged or ends early: %w", err)
 	}
+	if len(p.SampleType) > maxSampleTypes {
+		return nil, fmt.Errorf("it has %d sample types, more than %d; it is damaged", len(p.SampleType), maxSampleTypes)
+	}
 	if err := p.RemoveUninteresting(); err != nil {
 		p.DropFrames = ""
 	}
@@ -156,7 +162,7 @@ func readPprof(ctx context.Context, in *input, o Options) (*profile.Capture, err
 	if len(p.Mapping) > 0 && p.Mapping[0].File != "" && !strings.HasPrefix(p.Mapping[0].File, "[") {
 		b.c.Target.Command = []string{clean(p.Mapping[0].File)}
 	}
-	if err := r.samples(ctx, o.Kind); err != nil {
+	if err := r.samples(ctx); err != nil {
 		return nil, err
 	}
 	return b.finish()
@@ -176,12 +182,9 @@ type pprofSeries struct {
 	scale         float64 // of weight
 }
 
-func (r *pprofReader) samples(ctx context.Context, only profile.Kind) error {
-	series := r.series(only)
+func (r *pprofReader) samples(ctx context.Context) error {
+	series := r.series()
 	if len(series) == 0 {
-		if only != "" {
-			return fmt.Errorf("it has no samples of type %s; it has %s", only, strings.Join(r.types(), ", "))
-		}
 		return errNoSamples
 	}
 	for i, s := range r.p.Sample {
@@ -224,7 +227,7 @@ var countTypes = map[string]string{
 
 // series pairs the sample types: one that counts with the one that it counts, where both are there or
 // where the two are all there is. The default one comes first.
-func (r *pprofReader) series(only profile.Kind) []pprofSeries {
+func (r *pprofReader) series() []pprofSeries {
 	types := r.types()
 	counts := make([]int, len(types)) // type → type that counts it
 	paired := make([]bool, len(types))
@@ -256,7 +259,7 @@ func (r *pprofReader) series(only profile.Kind) []pprofSeries {
 	})
 	var all []pprofSeries
 	for _, i := range order {
-		if paired[i] || only != "" && types[i] != string(only) {
+		if paired[i] {
 			continue
 		}
 		unit, scale, source := pprofUnit(r.p.SampleType[i].Unit)
