@@ -136,9 +136,6 @@ func (s *Selection) around(focus uint32, c Columns) *tree {
 // Children are the branch's children with the columns its tree was asked for, ordered by total, then
 // self, largest first, then by name.
 func (b *Branch) Children() []*Branch {
-	if b.tree.s == nil || len(b.at) == 0 {
-		return nil
-	}
 	return b.tree.children(b, newGrouper(len(b.tree.s.texts)), true)
 }
 
@@ -455,6 +452,7 @@ func (b *Branch) Expand(o TreeOptions) *StackNode {
 // there.
 func (t *tree) completeAll(place []uint32, n int, row func(int) *StackRow) {
 	s := t.s
+	s.prepare(t.cols)
 	if t.cols&Times != 0 {
 		var first, last []float64
 		if t.focus == 0 || s.c.Compat {

@@ -16,6 +16,7 @@ func (s *Selection) CallerCallee(focus string, c Columns) (*Calls, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.prepare(c)
 	src, n := s.src, len(s.node)
 
 	// A position's own samples count for part in each occurrence above them. Shares are the totals of

@@ -76,6 +76,7 @@ func (s *Selection) Root(c Columns) StackRow {
 // ByName is the cost of each name, Root included, ordered by self, then total, largest first, then by
 // name. A sample counts once in a name's total however often its stack comes by.
 func (s *Selection) ByName(c Columns) NameRows {
+	s.prepare(c)
 	all := s.tallies()
 	root := s.Root(c)
 	rows := make([]StackRow, 0, len(all))

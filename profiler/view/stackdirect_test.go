@@ -676,9 +676,9 @@ func randomFilter(r *rand.Rand) Filter {
 }
 
 func TestStacksDirect(t *testing.T) {
-	n := uint64(800)
+	n := uint64(400)
 	if testing.Short() {
-		n = 200
+		n = 100
 	}
 	for seed := range n {
 		r := rand.New(rand.NewPCG(seed, 3))

@@ -4,6 +4,11 @@
 // numbering of its frames and stacks. It knows neither files, nor editors, nor how profiles come
 // about, and it words nothing. Profiles given to it must satisfy their Check.
 //
+// There are two ways to look at a Profile. Sums is what an editor shows beside the source: lines and
+// functions as recorded. A Source is the stack viewer's: one profile, the difference of two or a set of
+// scenarios, under a Filter that groups, folds and chooses; its views are those of the Selection that
+// this gives.
+//
 // Self is the weight of samples whose leaf it is; total the weight of samples in whose stack it is.
 // A sample counts once in a total however often its stack comes by, so no total exceeds the
 // profile's. Calls that the compiler inlined are frames like all others.

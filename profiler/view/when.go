@@ -129,6 +129,22 @@ func (s *spreader) add(to []float64, time, weight float64) (from, last int) {
 	}
 }
 
+// prepare computes what all rows of some columns need, each part on its own processor.
+func (s *Selection) prepare(c Columns) {
+	if c == NoColumns {
+		return
+	}
+	s.scale()
+	each(2, func(k int) {
+		switch {
+		case k == 0 && c&Times != 0:
+			s.times()
+		case k == 1 && c&(When|Which) != 0:
+			s.order()
+		}
+	})
+}
+
 // sampleOrder is the selected samples by position: those of position i are of[begin[i]:begin[i+1]],
 // each its part's samples' base plus its number.
 type sampleOrder struct {
