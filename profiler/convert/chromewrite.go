@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"bytes"
 	"io"
 	"slices"
 	"strconv"
@@ -19,7 +20,7 @@ import (
 // viewers draw.
 func writeChrome(w io.Writer, e Export) error {
 	p := e.Profile
-	c := &chromeWriter{jsonWriter: newJSONWriter(w), p: p}
+	c := &chromeWriter{jsonWriter: newJSONWriter(w), p: p, args: map[profile.FrameID]jsontext.Value{}}
 	c.open('{')
 	c.name("otherData")
 	c.open('{')
@@ -62,7 +63,8 @@ func writeChrome(w io.Writer, e Export) error {
 
 type chromeWriter struct {
 	*jsonWriter
-	p *profile.Profile
+	p    *profile.Profile
+	args map[profile.FrameID]jsontext.Value // of events; they repeat for each
 }
 
 func (c *chromeWriter) meta(what string, t profile.Task, name string) {
@@ -152,14 +154,32 @@ func (c *chromeWriter) flushSpans(t profile.Task, spans []span) {
 		c.event(f.Func, "X", t)
 		c.micros("ts", s.at)
 		c.micros("dur", s.end-s.at)
-		if f.File != "" || f.Module != "" {
+		if args := c.argsOf(s.frame); len(args) > 0 {
 			c.name("args")
-			c.open('{')
-			c.place(f)
-			c.close('}')
+			c.raw(string(args))
 		}
 		c.close('}')
 	}
+}
+
+// argsOf says where a frame is, in a value of its own; nil where nothing is known.
+func (c *chromeWriter) argsOf(id profile.FrameID) jsontext.Value {
+	args, ok := c.args[id]
+	if f := &c.p.Frames[id]; !ok && (f.File != "" || f.Module != "") {
+		var b bytes.Buffer
+		w := chromeWriter{jsonWriter: newJSONWriter(&b)}
+		w.open('{')
+		w.place(f)
+		w.close('}')
+		if err := w.flush(); err != nil && c.err == nil {
+			c.err = err
+		}
+		args = jsontext.Value(bytes.TrimSpace(b.Bytes()))
+	}
+	if !ok {
+		c.args[id] = args
+	}
+	return args
 }
 
 // place says where a frame is.

@@ -99,10 +99,10 @@ func (j *jsonWriter) value(t jsontext.Token) {
 	}
 }
 
-// raw writes a number as it is spelled.
-func (j *jsonWriter) raw(number string) {
+// raw writes a value as it is spelled.
+func (j *jsonWriter) raw(value string) {
 	if j.err == nil {
-		j.err = j.enc.WriteValue(jsontext.Value(number))
+		j.err = j.enc.WriteValue(jsontext.Value(value))
 	}
 }
 

@@ -403,7 +403,8 @@ func (r *pprofReader) location(l *proto.Location) profile.LocationID {
 			r.b.symbolize(id, chain)
 		case !slices.Equal(old, chain[:min(len(chain), maxInlined)]):
 			// Profiles that were merged may name one address in two ways.
-			id = r.b.inlined(chain)
+			id = r.b.newLocation(r.place(l))
+			r.b.symbolize(id, chain)
 		}
 	} else {
 		id = r.b.inlined(chain)
