@@ -9,14 +9,14 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../../.." && pwd)
-out=${1:-$top/docs}
+out=$(mkdir -p "${1:-$top/docs}" && cd "${1:-$top/docs}" && pwd)
 suite=${SUITE:-forky}
 nvim=${XDG_CACHE_HOME:-$HOME/.cache}/sightline-test/nvim-$suite/bin/nvim
 columns=112 rows=34
 
 tmp=$(mktemp -d)
-socket=$tmp/tmux
-trap 'tmux -S "$socket" kill-server 2>/dev/null || true; rm -rf "$tmp"' EXIT
+socket=
+trap '[[ -z $socket ]] || tmux -S "$socket" kill-server 2>/dev/null || true; rm -rf "$tmp"' EXIT
 export XDG_STATE_HOME=$tmp/state XDG_CONFIG_HOME=$tmp/config XDG_DATA_HOME=$tmp/data LC_ALL=C.UTF-8 TERM=xterm-256color
 export PATH=$top/bin:$PATH
 cp -r "$top/testdata/example" "$tmp/accesslog"
@@ -53,6 +53,7 @@ H
 }
 
 shoot() { # dark or light, foreground, background
+  socket=$tmp/tmux-$1
   tmux -S "$socket" -f /dev/null new-session -d -x $columns -y $rows "exec '$nvim' --clean --cmd 'set runtimepath^=$top/editors/nvim' \
     --cmd 'set termguicolors background=$1 laststatus=2 shortmess+=I noruler noshowcmd' \
     -c 'lua require([[sightline]]).setup()' -c 'set signcolumn=no number' accesslog.go"
@@ -72,6 +73,5 @@ shoot() { # dark or light, foreground, background
   tmux -S "$socket" kill-server 2>/dev/null || true
 }
 
-mkdir -p "$out"
 shoot dark '#e0e2ea' '#14161b' # the colors of Neovim's default color scheme
 shoot light '#14161b' '#e0e2ea'
