@@ -205,7 +205,8 @@ func TestOTLPVersions(t *testing.T) {
 	}
 }
 
-// Samples that are counted every so often are time; the count stays.
+// Samples that are counted every so often are time; the count stays. One has a list that is not packed,
+// which a number of v1.7 is alike.
 func TestOTLPPeriod(t *testing.T) {
 	var dictionary []byte
 	for _, s := range []string{"", "samples", "count", "cpu", "nanoseconds", "f"} {
@@ -213,7 +214,7 @@ func TestOTLPPeriod(t *testing.T) {
 	}
 	dictionary = append(dictionary, pb(3, pb(), 3, pb(1, 5), 2, pb(), 2, pb(3, pb(1, 1)), 7, pb(), 7, pb(1, []int{1}))...)
 	p := pb(1, pb(1, 1, 2, 2), 3, fixed8(otlpEpoch), 5, pb(1, 3, 2, 4), 6, 50_000_000,
-		2, pb(1, 1, 4, []int{3}), 2, pb(1, 1, 5, []fixed8{otlpEpoch + 5, otlpEpoch + 9}))
+		2, pb(1, 1, 2, 0, 4, []int{3}), 2, pb(1, 1, 5, []fixed8{otlpEpoch + 5, otlpEpoch + 9}))
 	data := pb(1, pb(2, pb(2, p)), 2, dictionary)
 	c, _, err := Read(t.Context(), bytes.NewReader(data), Options{Experimental: true})
 	if err != nil {

@@ -95,8 +95,11 @@ hello foo(1) = 2
 			},
 		},
 		"clock": {
-			"23:59:59.500000 brk(NULL) = 0 <0.000001>\n00:00:01 brk(NULL) = 0 <0.000001>\n",
-			[]string{"0s 1µs Raw Syscalls;Syscall: brk", "1.5s 1µs Raw Syscalls;Syscall: brk"},
+			strings.Repeat("23:59:59.500000 brk(NULL) = 0 <0.000001>\n00:00:01 brk(NULL) = 0 <0.000001>\n", 2),
+			[]string{
+				"0s 1µs Raw Syscalls;Syscall: brk", "1.5s 1µs Raw Syscalls;Syscall: brk",
+				"24h0m0s 1µs Raw Syscalls;Syscall: brk", "24h0m1.5s 1µs Raw Syscalls;Syscall: brk",
+			},
 		},
 		"clock and relative": {
 			"1700000000.250000 (+     0.000000) brk(NULL) = 0 <0.000001>\n1700000001.000000 (+     0.750000) brk(NULL) = 0 <0.000001>\n",
