@@ -452,7 +452,7 @@ func (b *Branch) Expand(o TreeOptions) *StackNode {
 // there.
 func (t *tree) completeAll(place []uint32, n int, row func(int) *StackRow) {
 	s := t.s
-	s.prepare(t.cols)
+	order := s.prepare(t.cols)
 	if t.cols&Times != 0 {
 		var first, last []float64
 		if t.focus == 0 || s.c.Compat {
@@ -469,7 +469,7 @@ func (t *tree) completeAll(place []uint32, n int, row func(int) *StackRow) {
 	}
 	if t.cols&(When|Which) != 0 {
 		sums := s.newSums(n, t.cols)
-		s.spread(t.cols, nil, t.focus, func(i uint32, r *spreadRow) {
+		s.spread(t.cols, order, nil, t.focus, func(i uint32, r *spreadRow) {
 			if k := place[i]; k != 0 {
 				sums.add(int(k-1), r)
 			}

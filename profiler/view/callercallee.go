@@ -16,7 +16,7 @@ func (s *Selection) CallerCallee(focus string, c Columns) (*Calls, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.prepare(c)
+	order := s.prepare(c)
 	src, n := s.src, len(s.node)
 
 	// A position's own samples count for part in each occurrence above them. Shares are the totals of
@@ -112,12 +112,16 @@ func (s *Selection) CallerCallee(focus string, c Columns) (*Calls, error) {
 	}
 	if c&(When|Which) != 0 {
 		sums := [3]*rowSums{s.newSums(1, c), s.newSums(len(result.Callers), c), s.newSums(len(result.Callees), c)}
-		s.spread(c, part, 0, func(i uint32, r *spreadRow) {
+		s.spread(c, order, part, 0, func(i uint32, r *spreadRow) {
 			if times[i] != 0 && s.begins(i) {
 				in(i, func(kind int, text uint32) { sums[kind].add(int(place[kind][text]-1), r) })
 			}
 		})
-		s.draw(&result.Focus, sums[atFocus].of(0), c)
+		if text == 0 {
+			s.draw(&result.Focus, s.scale().root, c)
+		} else {
+			s.draw(&result.Focus, sums[atFocus].of(0), c)
+		}
 		for kind := atCaller; kind <= atCallee; kind++ {
 			for k := range *lists[kind] {
 				s.draw(&(*lists[kind])[k], sums[kind].of(k), c)

@@ -114,6 +114,7 @@ func (s *Selection) FunctionsOf(file string, c Columns) ([]StackRow, error) {
 	if err != nil {
 		return nil, err
 	}
+	order := s.prepare(c)
 	all := s.names.all
 	tallies := make([]textTally, len(all))
 	in := make([]bool, len(all))
@@ -167,7 +168,7 @@ func (s *Selection) FunctionsOf(file string, c Columns) ([]StackRow, error) {
 	}
 	if c&(When|Which) != 0 {
 		sums := s.newSums(len(rows), c)
-		s.spread(c, nil, 0, func(i uint32, r *spreadRow) {
+		s.spread(c, order, nil, 0, func(i uint32, r *spreadRow) {
 			if outer[i] {
 				sums.add(place[name(s.partOf(i), i)]-1, r)
 			}

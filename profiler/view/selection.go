@@ -38,7 +38,6 @@ type Selection struct {
 	// By position, where samples are selected one by one; else those of the source count.
 	weight, count []float64
 
-	order func() *sampleOrder
 	times func() *timeBounds
 	scale func() *scales
 }
@@ -206,7 +205,6 @@ func (s *Source) selection(ctx context.Context, c *compiled) (*Selection, error)
 		}
 	}
 	sel.sum()
-	sel.order = sync.OnceValue(sel.sampleOrder)
 	sel.times = sync.OnceValue(sel.timeBounds)
 	sel.scale = sync.OnceValue(sel.scales)
 	if c.FoldPercent > 0 {

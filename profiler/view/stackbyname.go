@@ -76,7 +76,7 @@ func (s *Selection) Root(c Columns) StackRow {
 // ByName is the cost of each name, Root included, ordered by self, then total, largest first, then by
 // name. A sample counts once in a name's total however often its stack comes by.
 func (s *Selection) ByName(c Columns) NameRows {
-	s.prepare(c)
+	order := s.prepare(c)
 	all := s.tallies()
 	root := s.Root(c)
 	rows := make([]StackRow, 0, len(all))
@@ -104,7 +104,7 @@ func (s *Selection) ByName(c Columns) NameRows {
 				outer[i], ends[text] = true, s.src.end[i]
 			}
 		}
-		s.spread(c, nil, 0, func(i uint32, r *spreadRow) {
+		s.spread(c, order, nil, 0, func(i uint32, r *spreadRow) {
 			if k := place[s.text[i]]; k != 0 && outer[i] {
 				sums.add(int(k-1), r)
 			}

@@ -129,10 +129,11 @@ func (s *spreader) add(to []float64, time, weight float64) (from, last int) {
 	}
 }
 
-// prepare computes what all rows of some columns need, each part on its own processor.
-func (s *Selection) prepare(c Columns) {
+// prepare computes what all rows of some columns need, each part on its own processor. The order is nil
+// where no column needs it.
+func (s *Selection) prepare(c Columns) (order *sampleOrder) {
 	if c == NoColumns {
-		return
+		return nil
 	}
 	s.scale()
 	each(2, func(k int) {
@@ -140,58 +141,51 @@ func (s *Selection) prepare(c Columns) {
 		case k == 0 && c&Times != 0:
 			s.times()
 		case k == 1 && c&(When|Which) != 0:
-			s.order()
+			order = s.sampleOrder()
 		}
 	})
+	return order
 }
 
-// sampleOrder is the selected samples by position: those of position i are of[begin[i]:begin[i+1]],
-// each its part's samples' base plus its number.
+// sampleOrder is the selected samples by position: those of position i are of[begin[i]:begin[i+1]]. It
+// is as large as the samples themselves, so it lives no longer than the view that needs it.
 type sampleOrder struct {
 	begin []uint32
-	of    []uint32
-	base  []int // by part
+	of    []drawn
+}
+
+type drawn struct {
+	time   float64 // ms
+	weight float64 // in the profiles' unit
 }
 
 func (s *Selection) sampleOrder() *sampleOrder {
-	o := &sampleOrder{begin: make([]uint32, len(s.node)+2), base: make([]int, len(s.src.parts)+1)}
-	visit := func(part int, f func(k int, at uint32)) {
-		if s.c.bounds().bounded {
-			s.samples(context.Background(), part, func(k int, at uint32, _, _, _ float64) { f(k, at) })
-			return
+	o := &sampleOrder{begin: make([]uint32, len(s.node)+2)}
+	bounded := s.c.bounds().bounded
+	for part := range s.src.parts {
+		if bounded {
+			s.samples(context.Background(), part, func(_ int, at uint32, _, _, _ float64) { o.begin[at+2]++ })
+			continue
 		}
 		x := &s.src.parts[part]
-		for k, id := range x.samples.Stack {
+		for _, id := range x.samples.Stack {
 			if at := x.at[id]; s.flags[at]&kept != 0 && s.included(part) {
-				f(k, at)
+				o.begin[at+2]++
 			}
 		}
-	}
-	for part := range s.src.parts {
-		o.base[part+1] = o.base[part] + s.src.parts[part].samples.Len()
-		visit(part, func(_ int, at uint32) { o.begin[at+2]++ })
 	}
 	for i := range s.node {
 		o.begin[i+2] += o.begin[i+1]
 	}
-	o.of = make([]uint32, o.begin[len(s.node)+1])
+	o.of = make([]drawn, o.begin[len(s.node)+1])
 	for part := range s.src.parts {
-		base := o.base[part]
-		visit(part, func(k int, at uint32) {
-			o.of[o.begin[at+1]] = uint32(base + k)
-			o.begin[at+1]++
+		s.samples(context.Background(), part, func(_ int, at uint32, time, weight, _ float64) {
+			next := &o.begin[at+1]
+			o.of[*next] = drawn{time, weight}
+			*next++
 		})
 	}
 	return o
-}
-
-// part is the part of a sample.
-func (o *sampleOrder) part(sample int) int {
-	part := 0
-	for sample >= o.base[part+1] {
-		part++
-	}
-	return part
 }
 
 // A spreadRow is the weight of a set of samples per bucket and, behind these, per scenario. Only from
@@ -223,10 +217,9 @@ func (r *spreadRow) add(x *spreadRow) {
 // to leave, callees before their callers. Part is what a position's own samples count for; nil is 1 for
 // all. With a stop, samples below a node of that text do not count above it. No more rows exist at once
 // than stacks are deep.
-func (s *Selection) spread(c Columns, part []float64, stop uint32, leave func(i uint32, r *spreadRow)) {
-	src, sc, order := s.src, s.scale(), s.order()
+func (s *Selection) spread(c Columns, order *sampleOrder, part []float64, stop uint32, leave func(i uint32, r *spreadRow)) {
+	src, sc := s.src, s.scale()
 	sp := spreader{sc}
-	bounds := s.c.bounds()
 	size := buckets
 	if c&Which != 0 {
 		size += len(src.scenarios)
@@ -247,38 +240,41 @@ func (s *Selection) spread(c Columns, part []float64, stop uint32, leave func(i 
 	var own spreadRow
 	own.sums = make([]float64, size)
 	own.clear()
+	in := len(src.parts) - 1 // the part that the position is in
 	for k := len(s.node) - 1; k >= 0; k-- {
 		i := uint32(k)
+		for in > 0 && i < src.parts[in].begin {
+			in--
+		}
+		scenario := buckets + src.parts[in].scenario
 		if s.flags[i]&hit == 0 {
 			continue
 		}
 		r := row(depth[i])
 		if mine := order.of[order.begin[i]:order.begin[i+1]]; len(mine) > 0 && (part == nil || part[i] != 0) {
-			for _, sample := range mine {
-				x := order.part(int(sample))
-				p := &src.parts[x]
-				time, weight, _, _ := s.cut(&bounds, p, int(sample)-order.base[x])
-				if part != nil {
-					weight *= part[i]
-				}
+			share := 1.0
+			if part != nil {
+				share = part[i]
+			}
+			for _, x := range mine {
 				if c&When != 0 {
-					// A part of a duration is a thinner one, not a shorter one.
-					if part != nil && sp.ms != 0 {
-						from, last := sp.add(own.sums[:buckets], time, weight/part[i])
+					if share == 1 {
+						from, last := sp.add(r.sums[:buckets], x.time, x.weight)
+						r.low, r.high = min(r.low, from), max(r.high, last)
+					} else {
+						// A part of a duration is a thinner one, not a shorter one.
+						from, last := sp.add(own.sums[:buckets], x.time, x.weight)
 						for b := from; b <= last; b++ {
-							own.sums[b] *= part[i]
+							own.sums[b] *= share
 						}
 						own.low, own.high = from, last
 						r.add(&own)
 						own.clear()
-					} else {
-						from, last := sp.add(r.sums[:buckets], time, weight)
-						r.low, r.high = min(r.low, from), max(r.high, last)
 					}
 				}
-				if at := buckets + p.scenario; at < size {
-					r.sums[at] += weight
-					r.low, r.high = min(r.low, at), max(r.high, at)
+				if scenario < size {
+					r.sums[scenario] += x.weight * share
+					r.low, r.high = min(r.low, scenario), max(r.high, scenario)
 				}
 			}
 		}
