@@ -50,6 +50,7 @@ const (
 	perfCompressed2     = 83
 	perfLastKernelType  = perfDeferred
 	perfHeaderSize      = 8
+	perfFirstChunk      = 8 << 10
 	perfChunk           = 256 << 10
 	perfExpandRatio     = 256
 	perfExpandSlack     = 16 << 20
@@ -104,6 +105,8 @@ type perfSource struct {
 	buf []byte // read and not given yet
 	at  int64  // offset of buf in the file
 	eof bool
+
+	chunk int // how much was read at once: more each time
 }
 
 var (
@@ -120,7 +123,8 @@ func (s *perfSource) fill(n int) error {
 		return err
 	}
 	// A new chunk each time: records that wait still point into the old one.
-	chunk := make([]byte, max(perfChunk, n))
+	s.chunk = min(max(2*s.chunk, perfFirstChunk), perfChunk)
+	chunk := make([]byte, max(s.chunk, n))
 	have := copy(chunk, s.buf)
 	for have < len(chunk) && !s.eof {
 		m, err := s.r.Read(chunk[have:])
