@@ -240,6 +240,9 @@ func (b *builder) rule(s *state, c *cie) uint32 {
 	if s.signed {
 		key.flags |= flagSigned
 	}
+	if s.saves[c.ra].kind == ruleUndefined {
+		key.flags |= flagRoot
+	}
 	if key == b.lastKey {
 		return b.lastRule
 	}

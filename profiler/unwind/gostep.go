@@ -38,7 +38,7 @@ type GoFrame struct {
 type GoKind uint8
 
 const (
-	// GoUnknown: no table covers the address; the frame pointer is followed.
+	// GoUnknown: no table covers the address. It is C code that was linked with Go's, which rows tell of.
 	GoUnknown GoKind = iota
 	// GoPlain: nothing special.
 	GoPlain
@@ -81,7 +81,8 @@ func (w *Walker) goStep(code *Code, look uint64, at *Frame) (leap, Reason, bool)
 		to.exact = true
 	}
 	if !w.regs.known(m.sp) { // after a step by frame pointer on arm64
-		return to, goOn, false
+		to, reason := w.byFramePointer(CodeGo)
+		return to, reason, true
 	}
 	sp := w.regs.Value[m.sp]
 	size := uint64(f.Size)

@@ -57,6 +57,7 @@ const (
 
 	flagSignal = 1 << 0
 	flagSigned = 1 << 1
+	flagRoot   = 1 << 2 // the return address is undefined
 )
 
 // table makes the table of what was built.
@@ -146,7 +147,10 @@ func openTable(data []byte) (*Table, error) {
 			last = a
 		}
 	}
-	return t, t.check()
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // check goes through the rules.

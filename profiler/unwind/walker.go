@@ -39,7 +39,8 @@ type Code struct {
 	Table *Table
 	// Flags are what else is known of the code.
 	Flags CodeFlags
-	// Go answers for Go's own code, by what its tables say; nil where it is not known or not Go.
+	// Go answers for Go's own code, by what its tables say; nil where it is not known or not Go. What
+	// it does not know of is taken for C.
 	Go GoFrames
 }
 
@@ -47,9 +48,10 @@ type Code struct {
 type CodeFlags uint8
 
 const (
-	// CodeGo is code of Go's compiler and assembler. It has frame pointers; without Code.Go they are
-	// followed, and rows (of .debug_frame) serve for the leaf only: they do not know of the
-	// runtime's changes of stacks.
+	// CodeGo is code of Go's compiler and assembler, all of it. It has frame pointers; without Code.Go
+	// they are followed, and rows (of .debug_frame) serve for the leaf only: they do not know of the
+	// runtime's changes of stacks. In a binary with C code, the ranges have to be told apart, or
+	// Code.Go given.
 	CodeGo CodeFlags = 1 << iota
 	// CodeSigreturn is what a signal handler returns to, where no rows say so: musl's __restore_rt.
 	CodeSigreturn
@@ -285,11 +287,10 @@ func (w *Walker) step(at *Frame) (leap, Reason) {
 	}
 	flags := code.Flags // further questions may put other code in its place
 	if code.Go != nil {
-		flags |= CodeGo
 		if to, reason, ok := w.goStep(code, look, at); ok {
 			return to, reason
 		}
-		return w.byFramePointer(flags)
+		flags &^= CodeGo // C in a Go binary
 	}
 	rule, next := uint32(noRule), uint64(0)
 	if code.Table != nil && code.Table.machine == w.machine {
@@ -422,6 +423,9 @@ func (w *Walker) byRule(code *Code, r *ruleKey) (leap, Reason) {
 	m, t := w.machine, code.Table
 	old := &w.regs
 	signal := r.flags&flagSignal != 0
+	if r.flags&flagRoot != 0 {
+		return leap{}, Root
+	}
 	var cfa uint64
 	if r.cfaKind == ruleRegister {
 		if !old.known(int(r.cfaRegister)) {
@@ -450,8 +454,6 @@ func (w *Walker) byRule(code *Code, r *ruleKey) (leap, Reason) {
 		v, reason := w.saved(s, cfa, code)
 		isRA := n == r.ra
 		switch {
-		case isRA && s.kind == ruleUndefined:
-			return leap{}, Root
 		case isRA && reason != goOn:
 			return leap{}, reason
 		case isRA:
