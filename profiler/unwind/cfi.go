@@ -44,6 +44,13 @@ type cfiSection struct {
 	fdes   []fde
 	damage damage
 	build  *builder
+	spent  uint64 // bytes of the entries read so far, which may overlap
+}
+
+// exhausted says that so many entries overlap that reading on is not in proportion to the section.
+func (s *cfiSection) exhausted(bytes uint64) bool {
+	s.spent += bytes
+	return s.spent > 4*uint64(len(s.data))+1<<20
 }
 
 // damage counts entries that were passed over, and keeps the reason of the first.
@@ -79,6 +86,10 @@ func (s *cfiSection) entry(at uint64) (next uint64) {
 		return 0
 	}
 	next = uint64(len(r.data))
+	if s.exhausted(next - at) {
+		s.damage.add("entries overlap")
+		return 0
+	}
 	if id == idNone || id == idCIE { // a CIE is read when an FDE names it
 		return next
 	}
@@ -174,6 +185,10 @@ func (s *cfiSection) cieAt(at uint64) *cie {
 		return c
 	}
 	r, id, _, ok := s.head(at)
+	if s.exhausted(uint64(len(r.data)) - at) {
+		c.bad = "CIEs overlap"
+		return c
+	}
 	if !ok || id != idCIE {
 		c.bad = "an entry (FDE) names a CIE that is not there"
 		return c

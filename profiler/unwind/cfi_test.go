@@ -286,6 +286,28 @@ func TestManyEntries(t *testing.T) {
 	}
 }
 
+// A list that names one long entry at many places inside of it is not read in full.
+func TestOverlappingEntries(t *testing.T) {
+	le := binary.LittleEndian
+	const n = 1 << 16
+	var b, hdr []byte
+	c := cfi{isEH: true, version: 1}
+	c.cie("", nil, 16, amd64Start...)
+	b = c.b
+	hdr = le.AppendUint32([]byte{1, encodeU4, encodeU4, encodeU4, 0, 0, 0, 0}, n)
+	for i := range n { // each begins an entry that goes up to the end
+		at := len(b)
+		hdr = le.AppendUint32(le.AppendUint32(hdr, uint32(i)), uint32(at))
+		b = le.AppendUint32(b, uint32(32*(n-i)-4))
+		b = le.AppendUint32(b, uint32(at+4))
+		b = append(b, words64(uint64(0x1000+i), 1, 0)...)
+	}
+	table := parsed(t, Sections{Machine: elf.EM_X86_64, EHFrame: Section{0, b}, EHFrameHdr: Section{0, hdr}, Loose: true})
+	if d, why := table.Damage(); d == 0 || why != "entries overlap" || table.Len() > 100 {
+		t.Errorf("%d rows; damage %d, %s", table.Len(), d, why)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	eh := cfi{isEH: true, version: 1}
 	eh.cie("zPLR", []byte{encodeU4, 1, 2, 3, 4, 0, relativePC | encodeS4}, 16, amd64Start...)

@@ -57,7 +57,7 @@ func readSections(r io.ReaderAt) (Sections, error) {
 			to = &s.EHFrame
 		case ".eh_frame_hdr":
 			to = &s.EHFrameHdr
-		case ".debug_frame", ".zdebug_frame":
+		case ".debug_frame":
 			to = &s.DebugFrame
 		case ".text":
 			s.Text = h.Addr
