@@ -171,21 +171,13 @@ func collapsedFrame(name string) profile.Frame {
 	return splitModule(name)
 }
 
-// collapsedName is a frame's full name, as in the stack views: Module!Func.
+// collapsedName is a frame's full name, as in the stack views; one without a name is unknown.
 func collapsedName(f *profile.Frame) string {
-	name := f.Func
-	if name == "" {
-		name = profile.Unknown
+	named := *f
+	if named.Func == "" {
+		named.Func = profile.Unknown
 	}
-	switch f.Module {
-	case "":
-		return name
-	case profile.Kernel:
-		return "kernel!" + name
-	case "[vdso]":
-		return "vdso!" + name
-	}
-	return f.Module + "!" + name
+	return fullName(named)
 }
 
 // collapsedSafe keeps a name within its place in the line, as stackcollapse-perf.pl does with
