@@ -1,6 +1,7 @@
 import * as vscode from 'vscode';
-import * as rpc from './protocol';
 import { stepOf } from './drawn';
+import { narrow } from './narrow';
+import * as rpc from './protocol';
 import { messageOf, type Server } from './server';
 
 /** pageSize is how many rows are asked for at a time. */
@@ -159,9 +160,9 @@ export class HotPaths implements vscode.TreeDataProvider<Node>, vscode.Disposabl
       return item;
     }
     const r = node.row;
-    const item = new vscode.TreeItem(r.label || r.name, !r.children ? vscode.TreeItemCollapsibleState.None
+    const item = new vscode.TreeItem(narrow(r.label || r.name), !r.children ? vscode.TreeItemCollapsibleState.None
       : !node.parent && !this.look.before ? vscode.TreeItemCollapsibleState.Expanded : vscode.TreeItemCollapsibleState.Collapsed);
-    item.description = r.selfText ? `${r.text}  (self ${r.selfText})` : r.text;
+    item.description = r.text;
     const tip = new vscode.MarkdownString();
     tip.appendText(r.tooltip || r.name);
     item.tooltip = tip;
@@ -183,18 +184,18 @@ export class HotPaths implements vscode.TreeDataProvider<Node>, vscode.Disposabl
     this.changed.fire(node.parent);
   }
 
-  /** expand opens the path of the heaviest calls, down to where it branches into small ones. */
+  /** expand opens the path of the heaviest calls, down to where no callee has half of its caller's cost. */
   async expand(): Promise<void> {
     let nodes = await this.getChildren();
     let last: Node | undefined;
     for (let depth = 0; depth < 60; depth++) {
       const best = nodes.filter((n) => 'row' in n).sort((a, b) => Math.abs(b.row.share) - Math.abs(a.row.share))[0];
-      if (!best || (last && 'row' in last && Math.abs(best.row.share) < 0.1 * Math.abs(last.row.share))) break;
+      if (!best || (last && 'row' in last && Math.abs(best.row.share) < 0.5 * Math.abs(last.row.share))) break;
       last = best;
       if (!best.row.children) break;
       nodes = await this.getChildren(best);
     }
-    if (last) await this.view.reveal(last, { select: true, focus: false, expand: true });
+    if (last) await this.view.reveal(last, { select: true, focus: false, expand: false });
   }
 
   dispose(): void {

@@ -4,6 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { findProgram, versionMismatch } from '../../src/binary';
 import { breaksIn, moved, same, stepOf, steps, type Mark } from '../../src/drawn';
+import { narrow } from '../../src/narrow';
 import type { FlameResult } from '../../src/protocol';
 import { splitCommand } from '../../src/words';
 import { mix, paletteOf, parse } from '../../webview/colors';
@@ -79,6 +80,16 @@ describe('marks', () => {
     let last = -1;
     for (let h = 0; h <= 1; h += 0.01) { assert.ok(stepOf(h) >= last); last = stepOf(h); }
     assert.equal(last, steps - 1);
+  });
+});
+
+describe('a narrow name', () => {
+  it('has neither module nor folders', () => {
+    assert.equal(narrow('/tmp/a/b.test!example.com/x.(*T).F'), 'x.(*T).F');
+    assert.equal(narrow('example.com/x.F[a/b.T]'), 'x.F[a/b.T]');
+    assert.equal(narrow('std::vec::Vec<T>'), 'std::vec::Vec<T>');
+    assert.equal(narrow('main'), 'main');
+    assert.equal(narrow('kernel!do_sys'), 'do_sys');
   });
 });
 

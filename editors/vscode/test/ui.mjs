@@ -1,0 +1,296 @@
+// The workbench as a person uses it: the packaged extension with its own server, in a browser. Takes
+// the pictures that docs/ shows (SHOTS=1 keeps them there).
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
+import { address, binary, openBrowser, out, remote, root, startServer, until, vsix, workspace } from './bed.mjs';
+
+const begin = Date.now();
+const folder = workspace();
+const source = fs.readFileSync(path.join(folder, 'accesslog.go'), 'utf8').split('\n');
+const lineOf = (text) => source.findIndex((l) => l.includes(text)) + 1;
+const compileLine = lineOf('regexp.MustCompile');
+
+const server = await startServer({ install: vsix(binary()), more: { 'workbench.colorTheme': 'Dark Modern' } });
+const { page, close, outside } = await openBrowser();
+const problems = [];
+page.on('console', (m) => { if (m.type() === 'error' && /sightline/i.test(m.text())) problems.push(m.text()); });
+
+let failures = 0, current = '';
+async function step(name, run) {
+  if (process.env.MATCH && !/^(opens|profile:)/.test(name) && !name.includes(process.env.MATCH)) return;
+  current = name;
+  const t = Date.now();
+  try {
+    await run();
+    console.log(`ok   ${name} (${Date.now() - t} ms)`);
+  } catch (err) {
+    failures++;
+    console.log(`FAIL ${name}\n     ${String(err.stack ?? err).replaceAll('\n', '\n     ')}`);
+    await page.screenshot({ path: path.join(out, `fail-${failures}.png`) }).catch(() => {});
+  }
+}
+
+const plain = (s) => s.replaceAll('\u00a0', ' ');
+/** costs are the numbers at the ends of the lines that can be seen: CSS draws them, so no text has them. */
+const costs = () => page.evaluate(() => [...document.querySelectorAll('.editor-instance .view-line')].flatMap((line) => {
+  const after = [...line.querySelectorAll('span')].map((s) => getComputedStyle(s, '::after').content).find((c) => c && c !== 'none' && c !== 'normal' && /\d/.test(c));
+  return after ? [[line.textContent.replaceAll('\u00a0', ' ').trim(), after.replace(/^"|"$/g, '').replaceAll('\u00a0', ' ')]] : [];
+}));
+const costOf = async (text) => (await costs()).find(([line]) => line.includes(text))?.[1];
+const keys = async (...all) => { for (const k of all) await page.keyboard.press(k); };
+async function command(title) {
+  await page.keyboard.press('F1');
+  const input = page.locator('.quick-input-widget input[type="text"]').first();
+  await input.waitFor();
+  await input.fill(`>${title}`);
+  await page.locator('.quick-input-list .monaco-list-row', { hasText: title }).first().waitFor();
+  await page.keyboard.press('Enter');
+}
+async function openFile(name, line = 1) {
+  const input = page.locator('.quick-input-widget:visible input[type="text"]').first();
+  for (let attempt = 0; ; attempt++) { // a list that closes meanwhile takes the focus along
+    try {
+      await page.keyboard.press('Control+P');
+      await input.waitFor({ timeout: 3000 });
+      await input.fill(`${name}:${line}`, { timeout: 2000 });
+      await page.locator('.quick-input-list .monaco-list-row', { hasText: name }).first().waitFor({ timeout: 5000 });
+      await page.keyboard.press('Enter');
+      await until(`the tab of ${name}`, () => page.locator('.tab.active', { hasText: name }).count(), 8000);
+      await until(`the cursor in line ${line}`, async () => await position() === line, 8000);
+      return;
+    } catch (err) {
+      if (attempt === 3) throw err;
+    }
+  }
+}
+const position = async () => {
+  const text = await page.locator('.statusbar-item', { hasText: /Ln \d+, Col \d+/ }).first().innerText();
+  return Number(/Ln (\d+)/.exec(text)[1]);
+};
+const cursorAt = (line) => until(`the cursor in line ${line}`, async () => await position() === line);
+const toast = (text) => page.locator('.notifications-toasts .notification-toast', { hasText: text });
+const status = () => page.locator('#sightline-dev\\.sightline\\.sightline\\.status, [id$="sightline.status"]').first();
+async function shot(name, clip) {
+  await page.mouse.move(1000, 780);
+  await page.evaluate(() => document.activeElement?.blur?.());
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  const file = path.join(process.env.SHOTS ? path.join(root, 'docs') : out, `vscode-${name}.png`);
+  await page.screenshot({ path: file, ...(clip ? { clip } : {}) });
+  const size = fs.statSync(file).size;
+  assert.ok(size <= 200_000, `${file} has ${size} bytes`);
+}
+const closeToasts = () => command('Notifications: Clear All Notifications');
+const flame = () => page.frameLocator('iframe.webview').last().frameLocator('iframe');
+
+try {
+  await step('opens a Go test with a lens on each test', async () => {
+    await page.goto(address(server.port, folder, [['openFile', remote(server.port, path.join(folder, 'accesslog_test.go'))]]));
+    await page.waitForSelector('.monaco-editor .view-line', { timeout: 60_000 });
+    await until('lenses', async () => await page.locator('.codelens-decoration a', { hasText: 'profile' }).count() >= 3, 60_000);
+    assert.match(await status().innerText(), /Sightline/);
+  });
+
+  await step('profile: click, progress, result', async () => {
+    await page.locator('.codelens-decoration a', { hasText: 'profile' }).first().click();
+    await toast('Profiling TestPages').waitFor({ timeout: 20_000 });
+    await until('samples in the status bar', async () => /\d s · .*samples/.test(plain(await status().innerText())), 90_000);
+    await until('the lens to say so', async () => /recording…/.test(plain(await page.locator('.codelens-decoration a').allInnerTexts().then((t) => t.join()))), 10_000).catch(() => {});
+    await page.screenshot({ path: path.join(out, 'vscode-recording.png') });
+    await toast(/TestPages: .* samples in .*hottest accesslog\.go:/).waitFor({ timeout: 90_000 });
+    await until('an idle status bar', async () => !/record|samples/.test(await status().innerText()));
+    await until('costs in the test', async () => (await costs()).length > 0);
+  });
+
+  await step('costs at line ends, lenses, hover', async () => {
+    await closeToasts();
+    await openFile('accesslog.go', 1);
+    await openFile('accesslog.go', lineOf('func Parse'));
+    const text = await until('the cost of the hot line', () => costOf('regexp.MustCompile'));
+    assert.match(text, /^\d+\.\d% · [\d.]+ m?s$/);
+    await until('lenses', async () => (await page.locator('.codelens-decoration a').allInnerTexts()).some((t) => /^total \d/.test(plain(t))));
+    // The text begins three characters behind the line's end.
+    const hot = page.locator('.view-line', { hasText: 'MustCompile' }).first();
+    const word = hot.locator('span', { hasText: 'MustCompile' }).last();
+    await word.hover();
+    const hover = page.locator('.monaco-hover:visible', { hasText: `accesslog.go:${compileLine}` });
+    await hover.first().waitFor({ timeout: 15_000 });
+    await page.waitForTimeout(500);
+    assert.match(await hover.first().innerText(), /Called by[\s\S]*Calls/);
+    await page.screenshot({ path: path.join(out, 'vscode-hover.png') });
+    await keys('Escape');
+  });
+
+  await step('numbers follow edits; undo brings them back', async () => {
+    const before = await costOf('regexp.MustCompile');
+    await openFile('accesslog.go', compileLine);
+    await keys('End', 'Enter');
+    await page.keyboard.type('// a new line');
+    await until('the number on its line', async () => await costOf('regexp.MustCompile') === before);
+    assert.equal(await costOf('// a new line'), undefined);
+    await keys('Control+Z', 'Control+Z', 'Control+Z');
+    await openFile('accesslog.go', compileLine);
+    await keys('End');
+    await page.keyboard.type(' // changed: é𝄞');
+    await until('no number on the changed line', async () => await costOf('regexp.MustCompile') === undefined);
+    await until('a stale status', async () => /stale/.test(await status().innerText()));
+    for (let i = 0; i < 30 && await costOf('regexp.MustCompile') === undefined; i++) { await keys('Control+Z'); await page.waitForTimeout(120); }
+    assert.equal(await costOf('regexp.MustCompile'), before);
+    await command('File: Revert File');
+    await until('the number', async () => await costOf('regexp.MustCompile') === before);
+  });
+
+  await step('numbers of folded code', async () => {
+    await openFile('accesslog.go', lineOf('func Parse'));
+    const before = await costOf('regexp.MustCompile');
+    await command('Fold All');
+    await until('the line to be folded away', async () => await page.locator('.view-line', { hasText: 'MustCompile' }).count() === 0);
+    assert.equal(await costOf('regexp.MustCompile'), undefined);
+    await command('Unfold All');
+    await until('the number', async () => await costOf('regexp.MustCompile') === before);
+  });
+
+  await step('tree of hot paths: expand, click, land on the line', async () => {
+    await page.locator('.activitybar a[aria-label="Sightline"]').first().click();
+    await page.mouse.move(350, 500); // room for names and numbers
+    await page.mouse.down();
+    await page.mouse.move(430, 500, { steps: 4 });
+    await page.mouse.up();
+    const tree = page.locator('.pane', { hasText: 'Hot Paths' }).first();
+    await tree.locator('.monaco-list-row').first().waitFor({ timeout: 20_000 });
+    await tree.hover();
+    await tree.locator('a[aria-label="Expand the Hottest Path"]').first().click();
+    const row = tree.locator('.monaco-list-row', { hasText: 'accesslog.Parse' }).first();
+    await row.waitFor({ timeout: 20_000 });
+    await row.click();
+    await cursorAt(lineOf('func Parse'));
+    const rows = await page.locator('.pane', { hasText: 'Captures' }).last().locator('.monaco-list-row').allInnerTexts();
+    assert.ok(rows.some((t) => t.includes('TestPages')), rows.join(' | '));
+  });
+
+  await step('pictures of the editor, dark', async () => {
+    await openFile('accesslog.go', 12);
+    await openFile('accesslog.go', lineOf('m := pattern'));
+    await shot('dark');
+  });
+
+  await step('hottest functions with preview', async () => {
+    await command('Sightline: Show Hottest Functions…');
+    const row = page.locator('.quick-input-list .monaco-list-row', { hasText: 'accesslog.clean' }).first();
+    await row.waitFor();
+    await page.keyboard.type('clean');
+    await until('the preview', async () => await position() === lineOf('func clean'));
+    await page.screenshot({ path: path.join(out, 'vscode-hottest.png') });
+    await keys('Enter');
+    await until('the list to close', async () => !await page.locator('.quick-input-widget').isVisible());
+    await cursorAt(lineOf('func clean'));
+  });
+
+  await step('callers and callees of the function at the cursor', async () => {
+    await openFile('accesslog.go', compileLine);
+    await command('Sightline: Show Callers of the Function at the Cursor…');
+    await page.locator('.quick-input-list .monaco-list-row', { hasText: 'Pages' }).first().waitFor();
+    await page.screenshot({ path: path.join(out, 'vscode-callers.png') });
+    await keys('Enter');
+    await until('the list to close', async () => !await page.locator('.quick-input-widget').isVisible());
+    await cursorAt(lineOf('func Pages'));
+  });
+
+  await step('flame graph: search, zoom, click to the source and back', async () => {
+    await openFile('accesslog.go', compileLine);
+    await command('Sightline: Show Flame Graph');
+    const canvas = flame().locator('#canvas');
+    await canvas.waitFor({ timeout: 30_000 });
+    const where = (name) => canvas.evaluate((_, n) => globalThis.sightlineWhere(n), name);
+    await until('boxes', () => where('accesslog.Parse'));
+    await page.waitForTimeout(300);
+    await page.screenshot({ path: path.join(out, 'vscode-flame.png') });
+    const at = await where('accesslog.Parse');
+    await canvas.hover({ position: at });
+    await flame().locator('#tip .name', { hasText: 'accesslog.Parse' }).waitFor();
+    await canvas.click({ position: at });
+    await cursorAt(lineOf('func Parse'));
+    await flame().locator('#search').fill('regexp');
+    await until('matches', async () => /\d+ boxes/.test(await flame().locator('#matches').innerText()));
+    await shot('flame-dark');
+    await flame().locator('#search').fill('');
+    await canvas.dblclick({ position: await where('regexp.MustCompile') });
+    await until('the zoom', async () => await flame().locator('#reset').isEnabled());
+    await page.waitForTimeout(300);
+    await page.screenshot({ path: path.join(out, 'vscode-zoom.png') });
+    await flame().locator('#reset').click();
+    await until('the whole', async () => !await flame().locator('#reset').isEnabled());
+    // From the source: the function at the cursor is found.
+    await page.locator('.view-line', { hasText: 'MustCompile' }).first().click();
+    await command('Sightline: Show Function in the Flame Graph');
+    await flame().locator('#status', { hasText: 'accesslog.Parse' }).waitFor({ timeout: 15_000 });
+  });
+
+  await step('pictures of the flame graph and the editor, light', async () => {
+    fs.writeFileSync(server.userSettings, fs.readFileSync(server.userSettings, 'utf8').replace('Dark Modern', 'Light Modern'));
+    await page.waitForSelector('.monaco-workbench.vs', { timeout: 20_000 });
+    await page.waitForTimeout(500);
+    await flame().locator('#search').fill('regexp');
+    await shot('flame-light');
+    await flame().locator('#search').fill('');
+    await command('View: Close All Editors');
+    await openFile('accesslog.go', 12);
+    await openFile('accesslog.go', lineOf('m := pattern'));
+    await until('costs', () => costOf('regexp.MustCompile'));
+    await shot('light');
+  });
+
+  await step('doctor', async () => {
+    await command('Sightline: Doctor: What Can Be Recorded Here');
+    await page.frameLocator('iframe.webview').last().frameLocator('iframe').locator('h1').waitFor({ timeout: 20_000 });
+    await page.waitForTimeout(500);
+    await page.screenshot({ path: path.join(out, 'vscode-doctor.png') });
+    await command('View: Close Editor');
+  });
+
+  await step('a recording is cancelled and kept', async () => {
+    await closeToasts();
+    await openFile('accesslog_test.go', 20);
+    const captures = page.locator('.pane', { hasText: 'Captures' }).last().locator('.monaco-list-row');
+    const before = await captures.count();
+    await until('the lens', async () => await page.locator('.codelens-decoration a', { hasText: 'profile' }).count() >= 2);
+    await page.locator('.codelens-decoration a', { hasText: 'profile' }).first().click();
+    await toast(/recording .*sample/).waitFor({ timeout: 90_000 });
+    await toast('Profiling TestPages').hover();
+    await toast('Profiling TestPages').locator('.monaco-button, .action-label', { hasText: 'Cancel' }).first().click();
+    await toast(/TestPages: .* samples? in/).waitFor({ timeout: 60_000 });
+    await until('one capture more', async () => await captures.count() === before + 1);
+    await openFile('accesslog.go', lineOf('func Parse'));
+    await until('costs', () => costOf('regexp.MustCompile'));
+  });
+
+  await step('the processes that can be recorded', async () => {
+    await command('Sightline: Attach to Process…');
+    await until('rows', async () => await page.locator('.quick-input-list .monaco-list-row').count() > 2);
+    assert.match(plain(await page.locator('.quick-input-list .monaco-list-row').first().innerText()), /\d+ · [\d.]+% CPU · /);
+    await keys('Escape');
+  });
+
+  await step('a file of another profiler, and the tree of what it has', async () => {
+    fs.writeFileSync(path.join(folder, 'old.folded'), 'main;serve;parse 30\nmain;serve 10\nmain;flush 60\n');
+    await openFile('old.folded');
+    await command('View: Reopen Editor With...');
+    await page.locator('.quick-input-list .monaco-list-row', { hasText: 'Sightline Profile' }).first().click();
+    const canvas = flame().locator('#canvas');
+    await canvas.waitFor({ timeout: 30_000 });
+    await until('boxes', () => canvas.evaluate((_, n) => globalThis.sightlineWhere(n), 'flush'));
+    await page.waitForTimeout(300);
+    await page.screenshot({ path: path.join(out, 'vscode-folded.png') });
+  });
+
+  await step('no host beyond this machine was asked', () => assert.deepEqual([...outside], []));
+  await step('no error of ours in the console', () => assert.deepEqual(problems, []));
+} catch (err) {
+  failures++;
+  console.error(current, err);
+} finally {
+  await close().catch(() => {});
+  await server.stop();
+}
+console.log(`${failures === 0 ? 'all steps passed' : `${failures} steps failed`} in ${((Date.now() - begin) / 1000).toFixed(0)} s; pictures in ${path.relative(process.cwd(), out)}`);
+process.exit(failures ? 1 : 0);
