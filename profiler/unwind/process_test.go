@@ -110,7 +110,7 @@ func (p *process) next() {
 		if sig != unix.SIGSTOP {
 			continue
 		}
-		if p.registers(who).Orig_rax == unix.SYS_TGKILL {
+		if p.stopsItself(who) {
 			p.pid = who
 			p.readMaps()
 			return
@@ -127,25 +127,6 @@ func (p *process) threads() []int {
 		ids = append(ids, n)
 	}
 	return ids
-}
-
-func (p *process) registers(tid int) unix.PtraceRegs {
-	var r unix.PtraceRegs
-	if err := unix.PtraceGetRegs(tid, &r); err != nil {
-		p.t.Fatal(err)
-	}
-	return r
-}
-
-// sample is the thread's registers, as perf would give them, and n bytes of its stack.
-func (p *process) sample(n int) *Sample {
-	r := p.registers(p.pid)
-	s := new(Sample)
-	s.Registers.SetPerf(elf.EM_X86_64, PerfRegisters(elf.EM_X86_64), []uint64{
-		r.Rax, r.Rbx, r.Rcx, r.Rdx, r.Rsi, r.Rdi, r.Rbp, r.Rsp, r.Rip, r.R8, r.R9, r.R10, r.R11, r.R12, r.R13, r.R14, r.R15,
-	})
-	s.Stack = p.piece(r.Rsp, n)
-	return s
 }
 
 // piece copies up to n bytes at an address.

@@ -12,7 +12,6 @@ import (
 // exceptions on their way), the walk finds the return addresses that a second way has: a shadow
 // stack, kept by watching calls push and returns pop.
 func TestWalkAtEveryInstruction(t *testing.T) {
-	onlyAMD64(t)
 	if testing.Short() {
 		t.Skip("steps through some hundred thousand instructions")
 	}
@@ -130,7 +129,6 @@ func stepThrough(t *testing.T, program string, most int) {
 // At every instruction of a signal's delivery, its handler and the return from it, the walk reaches
 // the root over what was interrupted.
 func TestWalkAtEveryInstructionOfASignal(t *testing.T) {
-	onlyAMD64(t)
 	p := start(t, compile(t, "gcc", "walk.c", "-pthread"), "sigsteps")
 	w := newWalker(t)
 	var frames []Frame
