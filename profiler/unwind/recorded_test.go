@@ -201,11 +201,11 @@ func TestWalkHandMade(t *testing.T) {
 		c.cie("zRS", []byte{encodeAbsolute}, 16, cfaDefCFA, 7, 32, cfaOffset|16, 1)
 		c.fde(append(words64(0x1040, 0x10), 0))
 		table := parsed(t, Sections{Machine: elf.EM_X86_64, EHFrame: Section{0x8000, c.b}})
-		s := Sample{Stack: stackOf(sp, 0x1040, 0, 0, 0x1000, 0)}
+		s := Sample{Stack: stackOf(sp, 0x1040, 0, 0, 0, 0x1000, 0)}
 		s.Registers.set(amd64PC, 0x1010)
 		s.Registers.set(amd64SP, sp)
 		frames, end := newWalker(t).Walk(&s, &handSpace{code: Code{Start: 0x1000, End: 0x1100, Table: table}}, nil)
-		if got := frameText(frames); got != "1010 1040rs 1000" {
+		if got := frameText(frames); got != "1010 1040rs 1000" || end.Reason != Root {
 			t.Errorf("%s, %v", got, end.Reason)
 		}
 	})
