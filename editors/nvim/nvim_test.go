@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -65,14 +66,12 @@ func TestInNeovim(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var bin string // built when the first Neovim is there
-	top := t
+	bin := sync.OnceValue(func() string { return server(t) }) // once the first Neovim is there
 	for suite, name := range suites {
 		t.Run(strings.ReplaceAll(name, " ", ""), func(t *testing.T) {
 			nvim := neovim(t, suite)
-			if bin == "" {
-				bin = server(top)
-			}
+			bin := bin()
+			t.Parallel() // they mostly wait
 			for _, file := range files {
 				t.Run(strings.TrimSuffix(filepath.Base(file), "_test.lua"), func(t *testing.T) {
 					runLua(t, here, nvim, bin, file)

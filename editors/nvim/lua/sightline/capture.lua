@@ -85,12 +85,7 @@ function M.open(name)
   end
   local path = vim.fs.normalize(vim.fn.fnamemodify(vim.fn.expand(name), ':p'))
   if name:find('[/.]') and vim.fn.filereadable(path) == 1 then
-    server.execute('sightline.importFile', { path = path }, function(result)
-      local id = type(result) == 'table' and result.capture or nil
-      if id and id ~= '' then
-        M.show(id)
-      end
-    end)
+    server.execute('sightline.importFile', { path = path }) -- which shows it, too
     return
   end
   M.show(name)

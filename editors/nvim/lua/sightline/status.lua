@@ -86,7 +86,7 @@ local function show(work, message, state)
       return
     end
   end
-  local text = state == 'running' and (work.title .. ': ' .. message) or ''
+  local text = state ~= 'running' and '' or message == '' and work.title or work.title .. ': ' .. message
   local room = vim.o.columns - 12 -- one cell more and Neovim waits for a key
   if vim.fn.strdisplaywidth(text) > room then
     text = vim.fn.strcharpart(text, 0, room - 1) .. '…'
