@@ -105,10 +105,10 @@ end
 local function draw_lines(buf, d, result)
   d.result = result
   local opts = require('sightline.config').get().lines
-  local wanted, count = {}, api.nvim_buf_line_count(buf)
+  local wanted, text = {}, api.nvim_buf_get_lines(buf, 0, -1, false) -- at once: a call per line takes longer
   for _, cost in ipairs(opts.enable and not off and result.lines or {}) do
-    if cost.text ~= '' and cost.line < count then
-      local line = api.nvim_buf_get_lines(buf, cost.line, cost.line + 1, false)[1]
+    local line = text[cost.line + 1]
+    if cost.text ~= '' and line then
       wanted[cost.line] = { line = trimmed(line), text = cost.text, hl = highlight.heat(cost.heat) }
     end
   end
