@@ -5,8 +5,6 @@ local M = {}
 local api = vim.api
 local passed, failed = 0, 0
 
-M.new = vim.fn.has('nvim-0.12') == 1
-
 --- Everything that was said by vim.notify().
 M.said = {} ---@type { text: string, level: integer }[]
 vim.notify = function(text, level)

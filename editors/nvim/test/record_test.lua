@@ -165,37 +165,64 @@ test('stop without a recording says so', function()
   end)
 end)
 
-test('progress is written into the message line, and nothing is left of it', function()
+test('in a Go file without a test at the cursor the package is profiled', function()
+  vim.cmd.edit(t.example .. '/accesslog.go')
+  api.nvim_win_set_cursor(0, { 1, 0 })
+  vim.cmd('Sightline profile')
+  wait('it', function()
+    local s = require('sightline.status').last
+    return s and s.recording
+  end)
+  vim.cmd('Sightline stop')
+  idle()
+end)
+
+test('progress is written into the message line and wiped away, but not what was said since', function()
   local echoed = {}
   local echo = api.nvim_echo
   api.nvim_echo = function(chunks, history, opts)
-    echoed[#echoed + 1] = { text = chunks[1][1], opts = opts or {} }
+    echoed[#echoed + 1] = chunks[1][1]
     return echo(chunks, history, opts)
   end
   vim.cmd("Sightline record sh -c while\\ :;do\\ :;done")
   wait('progress', function()
-    for _, e in ipairs(echoed) do
-      if e.text:find('sample') then
+    for _, text in ipairs(echoed) do
+      if text:find('sample') then
         return true
       end
     end
   end, 30000)
-  if t.new then
-    same('progress', echoed[1].opts.kind)
-    assert(echoed[1].opts.title:find('Profiling sh'), vim.inspect(echoed[1]))
-  else
-    assert(echoed[1].text:find('Profiling sh'), vim.inspect(echoed[1]))
-  end
-  for _, e in ipairs(echoed) do
-    assert(vim.fn.strdisplaywidth(e.text) < vim.o.columns)
-  end
-  vim.cmd('Sightline stop')
+  assert(echoed[1]:find('Profiling sh'), vim.inspect(echoed))
+  vim.cmd('Sightline discard') -- of which nothing is said
   wait('its end', function()
-    local last = echoed[#echoed]
-    return t.new and last.opts.status == 'success' or last.text == ''
+    return echoed[#echoed] == ''
   end)
   idle()
+  for _, text in ipairs(echoed) do
+    assert(vim.fn.strdisplaywidth(text) <= vim.v.echospace, text)
+  end
+
+  echoed = {}
+  vim.cmd("Sightline record sh -c while\\ :;do\\ :;done")
+  wait('samples', function()
+    local s = require('sightline.status').last
+    return s and s.recording and (s.samples or 0) > 5
+  end, 30000)
+  vim.cmd('Sightline stop')
+  wait('the end is said', function()
+    return t.heard('samples in')
+  end, 30000)
+  idle()
+  vim.wait(200)
+  assert(#echoed > 0 and not vim.tbl_contains(echoed, ''), vim.inspect(echoed))
   api.nvim_echo = echo
+end)
+
+test('a long message is cut to the message line, and an error is not', function()
+  local say = require('sightline.say')
+  same('short', say.fit('short'))
+  local cut = say.fit(('é𝄞'):rep(200))
+  assert(vim.endswith(cut, '…') and vim.fn.strdisplaywidth(cut) < vim.v.echospace, cut)
 end)
 
 t.done()
