@@ -58,6 +58,7 @@ export function workspace() {
   fs.cpSync(path.join(import.meta.dirname, 'testdata'), dir, { recursive: true });
   const crlf = path.join(dir, 'score', 'score.go');
   fs.writeFileSync(crlf, fs.readFileSync(crlf, 'utf8').replaceAll('\r', '').replaceAll('\n', '\r\n'));
+  fs.writeFileSync(path.join(dir, 'old.folded'), 'main;serve;parse 30\nmain;serve 10\nmain;flush 60\n');
   return dir;
 }
 
@@ -68,6 +69,9 @@ const settings = {
   'extensions.autoUpdate': false,
   'extensions.ignoreRecommendations': true,
   'workbench.startupEditor': 'none',
+  'workbench.colorTheme': 'Dark Modern',
+  'workbench.preferredDarkColorTheme': 'Dark Modern',
+  'workbench.preferredLightColorTheme': 'Light Modern',
   'workbench.enableExperiments': false,
   'workbench.tips.enabled': false,
   'workbench.layoutControl.enabled': false,

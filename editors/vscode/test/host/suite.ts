@@ -377,7 +377,6 @@ describe('the extension in the real extension host', () => {
   it('opens a file of another profiler and annotates the sources with it', async function () {
     this.timeout(60_000);
     const file = path.join(folder, 'old.folded');
-    fs.writeFileSync(file, 'main;work;inner 30\nmain;work 10\nmain;rest 60\n');
     await vscode.commands.executeCommand('vscode.openWith', vscode.Uri.file(file), 'sightline.profile');
     const capture = await until('the import', async () => (await parts.captures.refresh()).find((c) => c.shown));
     assert.equal(await vscode.commands.executeCommand('sightline.importFile', vscode.Uri.file(file)), capture.id, 'not imported twice');
