@@ -32,6 +32,18 @@ type tree struct {
 	marks func() *marks // by occurrence, in trees of callers
 }
 
+// Root is the name of a tree's root, which stands for all that was selected.
+const Root = "ROOT"
+
+// TreeOptions limit a call tree. The zero value is the whole tree.
+type TreeOptions struct {
+	// MinShare leaves out nodes whose total is less than this share of the profile's, with all that
+	// they call: 0.01 for one percent.
+	MinShare float64
+	// Depth is how many levels there are below the root; 0 for all.
+	Depth int
+}
+
 // none is no position.
 const none = math.MaxUint32
 
