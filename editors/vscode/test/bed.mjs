@@ -81,6 +81,7 @@ const settings = {
   'workbench.secondarySideBar.defaultVisibility': 'hidden',
   'git.enabled': false,
   'editor.minimap.enabled': false,
+  'editor.stickyScroll.enabled': false,
   'editor.fontFamily': 'DejaVu Sans Mono',
   'editor.fontSize': 13,
   'editor.inlayHints.enabled': 'on',
