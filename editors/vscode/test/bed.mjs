@@ -141,6 +141,7 @@ export async function openBrowser({ width = 1280, height = 800 } = {}) {
     args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
   });
   const page = browser.pages()[0] ?? await browser.newPage();
+  page.setDefaultTimeout(60_000);
   const outside = new Set();
   browser.on('request', (r) => {
     const u = new URL(r.url());
@@ -162,7 +163,7 @@ export function address(port, folder, payload = []) {
 export function remote(port, file) { return `vscode-remote://127.0.0.1:${port}${file}`; }
 
 /** until waits for a condition; what it waits for is in the error. */
-export async function until(what, condition, timeout = 30_000) {
+export async function until(what, condition, timeout = 60_000) {
   const end = Date.now() + timeout;
   let last;
   for (;;) {

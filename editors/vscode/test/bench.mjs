@@ -14,7 +14,7 @@ const { page, close } = await openBrowser();
 try {
   const done = new Promise((resolve, reject) => {
     page.exposeFunction('codeAutomationExit', resolve);
-    setTimeout(() => reject(new Error('the benchmark did not end')), 300_000).unref();
+    setTimeout(() => reject(new Error('the benchmark did not end')), 560_000).unref();
   });
   await page.exposeFunction('codeAutomationLog', (type, args) => { if (process.env.VERBOSE || type === 'error') console.error(...args); });
   await page.goto(address(server.port, folder, [
