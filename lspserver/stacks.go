@@ -327,7 +327,7 @@ func (s *server) stackRows(ctx context.Context, method string, src *stackSource,
 	case rpc.ViewByName, "":
 		rows := v.selection.ByName(view.AllColumns).Rows
 		if p.Find != "" {
-			if rows, err = v.selection.Find(p.Find); err != nil {
+			if rows, err = v.selection.Find(p.Find, view.AllColumns); err != nil {
 				return nil, filterError(err)
 			}
 		}

@@ -67,6 +67,7 @@ func (s *Selection) region(p uint32, own, child func(uint32)) {
 
 // Tree is the root of the call tree.
 func (s *Selection) Tree(c Columns) *Branch {
+	c = s.columns(c)
 	return &Branch{Row: s.Root(c), tree: &tree{s: s, cols: c, total: s.total}, at: []uint32{0}}
 }
 
@@ -95,6 +96,7 @@ func (s *Selection) Callees(focus string, c Columns) (*Branch, error) {
 // theirs, up to Root. Of a stack that has the name several times the occurrence nearest to the leaf
 // counts. It fails with a *FocusError.
 func (s *Selection) Callers(focus string, c Columns) (*Branch, error) {
+	c = s.columns(c)
 	text, err := s.find(focus)
 	if err != nil {
 		return nil, err
@@ -124,6 +126,7 @@ func (s *Selection) focused(i, text uint32) bool {
 // around makes the tree of a focus: each sample belongs to the occurrence that is nearest to its leaf,
 // and counts from there on only.
 func (s *Selection) around(focus uint32, c Columns) *tree {
+	c = s.columns(c)
 	n := len(s.node)
 	t := &tree{s: s, cols: c, focus: focus, total: make([]measure, n), near: make([]uint32, n)}
 	t.near[0] = none
