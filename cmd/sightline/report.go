@@ -142,7 +142,7 @@ func shortPath(workspace, file string) string {
 
 func age(t time.Time) string {
 	if t.IsZero() { // an import that does not tell
-		return "-"
+		return ""
 	}
 	return lspserver.Age(time.Since(t))
 }

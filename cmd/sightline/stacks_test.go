@@ -295,7 +295,7 @@ func TestStacksCancelled(t *testing.T) {
 	inModule(t, two)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if status, _, stderr := sightlineContext(ctx, "stacks", "a.folded"); status != exitUsage || !strings.Contains(stderr, "cancel") {
+	if status, _, stderr := sightlineContext(ctx, "stacks", "a.folded"); status != exitUsage || !strings.Contains(stderr, "interrupted") {
 		t.Errorf("exit %d: %s", status, stderr)
 	}
 }
