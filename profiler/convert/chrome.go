@@ -46,7 +46,7 @@ type chromeReader struct {
 	comms   map[string]string       // process → name
 	names   map[chromeThread]string // thread → name
 	samples []chromeSample
-	extra   []chromeSample // of Sightline's: without a stack or a length
+	extra   []chromeSample         // of Sightline's: without a stack or a length
 	nodes   map[string]*chromeNode // of stackFrames
 	other   int64                  // events without a length
 	events  bool                   // there is an array of events, or of samples

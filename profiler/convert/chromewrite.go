@@ -121,7 +121,7 @@ func (c *chromeWriter) threads() []thread {
 type chromeWriter struct {
 	*jsonWriter
 	p     *profile.Profile
-	tasks []profile.Task // of the profile, as they are written
+	tasks []profile.Task                     // of the profile, as they are written
 	args  map[profile.FrameID]jsontext.Value // of events; they repeat for each
 }
 
