@@ -71,7 +71,7 @@ func variety(t testing.TB, unit profile.Unit) *profile.Profile {
 
 // What is written and read again has the same totals, rows and lines, whatever threads do.
 func TestRoundTripsAreExact(t *testing.T) {
-	for _, format := range []Format{Chrome, Pprof} {
+	for _, format := range []Format{Chrome, Speedscope, Firefox, Pprof} {
 		for _, unit := range []profile.Unit{profile.Nanoseconds, profile.Bytes} {
 			p := variety(t, unit)
 			got := roundTrip(t, p, format)
