@@ -153,6 +153,9 @@ func Read(ctx context.Context, r io.Reader, o Options) (*profile.Capture, Format
 		if len(in.head) == 0 {
 			return nil, "", fmt.Errorf("read %s: it is empty: %w", name, ErrFormat)
 		}
+		if in.early {
+			return nil, "", fmt.Errorf("read %s: the file ends early, and %w by what can be unpacked of it, %d bytes; get it whole, or name its format", name, ErrFormat, len(in.head))
+		}
 		return nil, "", fmt.Errorf("read %s: %w by its content; known are %s; name one if it is of these", name, ErrFormat, readable())
 	}
 	if f.Experimental && !o.Experimental {

@@ -158,3 +158,64 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A target is shown as its words, without quotes that its file does not have.
+func TestTargetWords(t *testing.T) {
+	for name, want := range map[string]string{
+		"standard input": "standard input", "/tmp/a b/cpu.folded": "cpu.folded", "my file.txt": "my file.txt", "": "nothing",
+	} {
+		c, _, err := Read(t.Context(), strings.NewReader("a;b 1\n"), Options{Name: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Target.String(); got != want {
+			t.Errorf("a file named %q is shown as %q, want %q", name, got, want)
+		}
+	}
+	for line, want := range map[string][]string{
+		"gcc -O2 x.c": {"gcc", "-O2", "x.c"}, `sh -c "a \"b\"" c`: {"sh", "-c", `a "b"`, "c"}, `it"s "5`: {`it"s`, `"5`}, " ": nil, `"a"b`: {`"a"b`},
+	} {
+		if d := cmp.Diff(want, commandWords(line)); d != "" {
+			t.Errorf("%s: %s", line, d)
+		}
+		if want == nil {
+			continue
+		}
+		c := roundTripCapture(t, Speedscope, line)
+		if d := cmp.Diff(want, c.Target.Command); d != "" {
+			t.Errorf("speedscope of %s: %s", line, d)
+		}
+	}
+}
+
+// roundTripCapture is what is read of a profile of that name.
+func roundTripCapture(t *testing.T, f Format, name string) *profile.Capture {
+	t.Helper()
+	var b bytes.Buffer
+	if err := Write(&b, f, Export{Profile: sample(t, profile.CPU, profile.Nanoseconds, ""), Name: name}); err != nil {
+		t.Fatal(err)
+	}
+	return readAs(t, b.Bytes(), f)
+}
+
+// Formats without times have all samples at the start, and the length that the file says.
+func TestNoTimes(t *testing.T) {
+	for text, length := range map[string]string{
+		"a;b 3\nc 5\n": "0s",
+		`{"shared":{"frames":[{"name":"f"}]},"profiles":[{"type":"sampled","unit":"milliseconds","startValue":5,"endValue":8,"samples":[[0],[0]],"weights":[1,2]}]}`: "3ms",
+		"a 1 9000 cpu-clock:\n\t 1 f (/a)\n\na 1 9000 cpu-clock:\n\t 1 f (/a)\n":                                                                                     "0s",
+	} {
+		c, _, err := Read(t.Context(), strings.NewReader(text), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Length.String(); got != length {
+			t.Errorf("%q lasts %s, want %s", text, got, length)
+		}
+		for _, at := range c.Series[0].Samples.Time {
+			if at != 0 {
+				t.Errorf("%q has a sample at %v", text, at)
+			}
+		}
+	}
+}

@@ -39,6 +39,8 @@ const (
 // a compressed file ends early.
 type input struct {
 	head []byte // the first sniffLen bytes, which Read gives again
+	// early says that the file ends, compressed, within the head.
+	early bool
 
 	ctx     context.Context
 	r       *bufio.Reader // decompressed, decoded
@@ -83,11 +85,12 @@ func open(ctx context.Context, r io.Reader, limit int64) (*input, error) {
 		}
 	}
 	in.r = bufio.NewReaderSize(r, sniffLen)
+	packed := ""
 	for layer := 0; ; layer++ {
 		head, err := in.r.Peek(8)
 		if err != nil && len(head) == 0 && err != io.EOF {
 			in.close()
-			return nil, err
+			return nil, endsEarly(packed, err)
 		}
 		name, unpack := compressionOf(head)
 		if unpack == nil {
@@ -99,18 +102,34 @@ func open(ctx context.Context, r io.Reader, limit int64) (*input, error) {
 		}
 		if err := unpack(in); err != nil {
 			in.close()
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				return nil, fmt.Errorf("the file ends early: it is %s and ends within its first bytes; get it whole", name)
+			}
+			if errors.Is(err, zip.ErrFormat) {
+				err = errors.New("its table of files, which is the last thing in a zip, is missing; the file ends early or is damaged")
+			}
 			return nil, fmt.Errorf("unpack it as %s: %w", name, err)
 		}
+		packed = name
 		in.whole = nil
 	}
 	in.decode()
 	head, err := in.r.Peek(sniffLen)
 	if err != nil && len(head) == 0 && err != io.EOF {
 		in.close()
-		return nil, err
+		return nil, endsEarly(packed, err)
 	}
+	in.early = errors.Is(err, io.ErrUnexpectedEOF)
 	in.head = bytes.Clone(head)
 	return in, ctx.Err()
+}
+
+// endsEarly says so of a compressed file of which nothing could be unpacked.
+func endsEarly(packed string, err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("the file ends early: nothing can be unpacked of what there is of its %s data; get it whole", packed)
+	}
+	return err
 }
 
 func (in *input) close() {

@@ -186,7 +186,7 @@ func (r *perfReader) file() error {
 		return err
 	}
 	if cut {
-		r.b.cut()
+		r.endsEarly()
 	}
 	head := make([]byte, perfFileHeader)
 	if _, err := at.ReadAt(head, 0); err != nil {
@@ -202,12 +202,11 @@ func (r *perfReader) file() error {
 	switch left := uint64(size) - data.offset; {
 	case data.size == 0 && left > 0: // perf fills it in when it ends
 		data.size = left
+		r.early = true
 		r.b.c.Warn(profile.WarnLost, 0, "perf was killed before it completed the file; what it had written is here, without names of events and build IDs.")
 	case data.size > left:
 		data.size = left
-		if !cut {
-			r.b.cut()
-		}
+		r.endsEarly()
 	default:
 		var flags [perfFeatures / 64]uint64
 		for i := range flags {
@@ -219,6 +218,15 @@ func (r *perfReader) file() error {
 		return err
 	}
 	return r.records(io.NewSectionReader(at, int64(data.offset), int64(data.size)), int64(data.offset))
+}
+
+// endsEarly notes that the file is not whole, once: that nothing tells then which kernel ran, or what
+// was recorded, needs no note.
+func (r *perfReader) endsEarly() {
+	if !r.early {
+		r.early = true
+		r.b.cut()
+	}
 }
 
 // perfSection is a struct perf_file_section.
@@ -265,9 +273,17 @@ func (r *perfReader) readFeatures(at io.ReaderAt, size int64, table uint64, flag
 		if flags[bit/64]>>(bit%64)&1 == 0 {
 			continue
 		}
-		c := perfCursor{perfOrder: r.perfOrder, b: perfSection{table, 16}.bytes(at, size, 16)}
+		entry := perfSection{table, 16}.bytes(at, size, 16)
+		if entry == nil {
+			r.endsEarly()
+			return
+		}
+		c := perfCursor{perfOrder: r.perfOrder, b: entry}
 		table += 16
 		section := c.section()
+		if section.offset > uint64(size) || section.size > uint64(size)-section.offset {
+			r.endsEarly()
+		}
 		switch bit {
 		case perfBuildIDs, perfOSRelease, perfArch, perfCPUs, perfCmdline, perfEventDesc, perfClockData:
 			r.readFeature(bit, section.bytes(at, size, maxPerfFeature))

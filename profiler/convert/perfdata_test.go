@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -130,6 +131,18 @@ func TestPerfDataCut(t *testing.T) {
 				continue
 			}
 			read++
+			notes := 0
+			for _, w := range c.Warnings {
+				if w.Count == 0 && w.Kind == profile.WarnLost {
+					notes++
+				}
+			}
+			if notes > 1 || form == "file" && n < len(b)-8 && notes == 0 {
+				t.Fatalf("%s cut at %d: notes %v", form, n, c.Warnings)
+			}
+			if form == "file" && n < len(b)/2 && c.Machine != "" {
+				t.Fatalf("%s cut at %d: machine %q", form, n, c.Machine)
+			}
 			got := 0
 			for _, s := range c.Series {
 				got += s.Samples.Len()
@@ -152,6 +165,9 @@ func TestPerfDataKilled(t *testing.T) {
 	c := readMade(t, b)
 	if len(c.Series) == 0 || c.Series[0].Samples.Len() < 3 {
 		t.Errorf("series %v", c.Series)
+	}
+	if slices.ContainsFunc(c.Warnings, func(w profile.Warning) bool { return strings.Contains(w.Text, "in the midst") }) {
+		t.Errorf("two notes about the end: %v", c.Warnings)
 	}
 	if len(c.Warnings) == 0 || !strings.Contains(c.Warnings[0].Text, "killed") {
 		t.Errorf("warnings %v", c.Warnings)

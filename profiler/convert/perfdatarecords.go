@@ -66,6 +66,8 @@ type perfReader struct {
 	ctx context.Context
 	in  *input
 	b   *builder
+	// early says that a note tells of the file's end already.
+	early bool
 
 	events    []*perfEvent
 	ids       map[uint64]*perfEvent
@@ -275,7 +277,7 @@ func (r *perfReader) records(from io.Reader, at int64) error {
 	}
 	switch {
 	case err == errPerfCut:
-		r.b.cut()
+		r.endsEarly()
 	case err == errPerfDamaged:
 		r.b.c.Warn(profile.WarnLost, 0, fmt.Sprintf("The record at byte %d is damaged; what comes before is here.", s.at))
 	case err != io.EOF:

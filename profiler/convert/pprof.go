@@ -66,20 +66,20 @@ func sniffPprof(head []byte) bool {
 }
 
 // sniffProto walks the fields of a message of profile.proto's Profile. What tells it from others is
-// sample_type, which holds one or two small numbers, or else the empty first string.
+// sample_type, which holds one or two small numbers, or else the empty first string. The message may
+// end within a field: the head may, and a file that ends early is to be refused as what it is.
 func sniffProto(head []byte) bool {
-	whole := len(head) < sniffLen
 	told := false
 	for b := head; len(b) > 0; {
 		tag, n := binary.Uvarint(b)
 		if n <= 0 {
-			return told && !whole
+			return told && n == 0
 		}
 		b = b[n:]
 		field := tag >> 3
 		v, n := binary.Uvarint(b)
 		if field == 0 || field > 15 || n <= 0 {
-			return told && n == 0 && !whole
+			return told && n == 0
 		}
 		b = b[n:]
 		switch tag & 7 {
@@ -93,7 +93,7 @@ func sniffProto(head []byte) bool {
 				return false
 			}
 			if v > uint64(len(b)) {
-				return told && !whole
+				return told
 			}
 			body := b[:v]
 			switch field {
@@ -111,6 +111,32 @@ func sniffProto(head []byte) bool {
 		}
 	}
 	return told
+}
+
+// protoEndsEarly tells whether a message ends within one of its fields.
+func protoEndsEarly(b []byte) bool {
+	for len(b) > 0 {
+		tag, n := binary.Uvarint(b)
+		if n <= 0 {
+			return n == 0
+		}
+		v, size := binary.Uvarint(b[n:])
+		if size <= 0 {
+			return size == 0
+		}
+		b = b[n+size:]
+		switch tag & 7 {
+		case 0:
+		case 2:
+			if v > uint64(len(b)) {
+				return true
+			}
+			b = b[v:]
+		default:
+			return false
+		}
+	}
+	return false
 }
 
 // isValueType tells whether a message has only the numbers 1 and 2.
@@ -131,11 +157,13 @@ func isValueType(b []byte) bool {
 // maxSampleTypes bounds the series of a file; runtimes write four, tracers a dozen.
 const maxSampleTypes = 256
 
+var errPprofEarly = errors.New("the file ends early; names and samples belong together in this format, so nothing of it can be kept")
+
 func readPprof(ctx context.Context, in *input, o Options) (*profile.Capture, error) {
 	var data bytes.Buffer
 	if _, err := data.ReadFrom(in); err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) {
-			err = errors.New("it ends early; names and samples belong together in this format, so nothing of it can be kept")
+			err = errPprofEarly
 		}
 		return nil, err
 	}
@@ -143,7 +171,10 @@ func readPprof(ctx context.Context, in *input, o Options) (*profile.Capture, err
 		return nil, errors.New("it is compressed more often than is seen through; unpack it first")
 	}
 	p, err := proto.ParseData(data.Bytes())
-	if err != nil {
+	switch {
+	case err != nil && sniffProto(data.Bytes()) && protoEndsEarly(data.Bytes()):
+		return nil, errPprofEarly
+	case err != nil:
 		return nil, fmt.Errorf("it is damaged or ends early: %w", err)
 	}
 	if len(p.SampleType) > maxSampleTypes {

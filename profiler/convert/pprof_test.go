@@ -2,6 +2,7 @@ package convert
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -173,5 +174,35 @@ func TestPprofMappings(t *testing.T) {
 		if l.Offsets {
 			t.Errorf("mapping %+v has addresses", l)
 		}
+	}
+}
+
+// A file that was cut is told to be, wherever that was.
+func TestPprofCut(t *testing.T) {
+	packed := func() []byte {
+		var b bytes.Buffer
+		if err := Write(&b, Pprof, Export{Profile: sample(t, profile.CPU, profile.Nanoseconds, ""), Name: "prog"}); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}()
+	for _, n := range []int{3, 9, 12, 40, len(packed) / 2, len(packed) - 10, len(packed) - 1} {
+		mustRefuse(t, packed[:n], Options{}, "ends early")
+	}
+	in, err := open(t.Context(), bytes.NewReader(packed), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := io.ReadAll(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 20; n < len(plain); n += 7 {
+		if protoEndsEarly(plain[:n]) { // between two fields nothing tells
+			mustRefuse(t, plain[:n], Options{}, "ends early")
+		}
+	}
+	if protoEndsEarly(plain) || !protoEndsEarly(plain[:len(plain)-1]) {
+		t.Error("protoEndsEarly is wrong about the whole, or about a part")
 	}
 }
