@@ -281,8 +281,11 @@ func parseSup(c cursor) (name, id string, ok bool) {
 	if c.bad || version != 5 || itself != 0 || name == "" || size < 4 || size > 64 {
 		return "", "", false
 	}
-	id = hex.EncodeToString(c.take(int(size)))
-	return name, id, !c.bad
+	raw := c.take(int(size))
+	if c.bad {
+		return "", "", false
+	}
+	return name, hex.EncodeToString(raw), true
 }
 
 // linkSection is a short section's content, nil where it is not there.

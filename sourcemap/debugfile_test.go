@@ -408,6 +408,7 @@ func TestBinaryOfAnotherBuild(t *testing.T) {
 func FuzzAltLink(f *testing.F) {
 	f.Add([]byte("../.dwz/x.debug\x00\x01\x02\x03\x04\x05\x06\x07\x08"))
 	f.Add([]byte("\x05\x00\x00x.sup\x00\x04abcd"))
+	f.Add([]byte("\x05\x00\x00x.sup\x00\x10abcd"))
 	f.Add([]byte("x.debug\x00\x00\x00\x00\x01\x02\x03\x04"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, read := range []func() (string, string, bool){

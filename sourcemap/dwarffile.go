@@ -27,6 +27,8 @@ type dwarfFile struct {
 	// all files of one binary share them.
 	sums map[string][]sum
 
+	loaded *loadedUnits // of all files of one binary; see unit.load
+
 	openSup   func() *dwarfFile // opens sup; nil where there is none
 	sup       *dwarfFile        // nil where there is none or it cannot be read; after supplement
 	openSplit func(*unit) *unit // finds what a unit is the skeleton of, nil where it is not found; may be nil
@@ -40,7 +42,7 @@ type unitSpan struct{ off, end uint64 }
 // openDWARFFile finds the debug sections of a file, those whose names end in suffix: "" or ".dwo".
 // The error is errNoTable where there are none.
 func openDWARFFile(f *elf.File, suffix string) (*dwarfFile, error) {
-	t := &dwarfFile{big: f.ByteOrder == binary.BigEndian, sums: map[string][]sum{}}
+	t := &dwarfFile{big: f.ByteOrder == binary.BigEndian, sums: map[string][]sum{}, loaded: &loadedUnits{}}
 	t.clear()
 	var failure error
 	for _, s := range []struct {
@@ -77,7 +79,7 @@ func (t *dwarfFile) supplement() *dwarfFile {
 		t.sup = t.openSup()
 		t.openSup = nil
 		if t.sup != nil {
-			t.sup.sums = t.sums
+			t.sup.sums, t.sup.loaded = t.sums, t.loaded
 		}
 	}
 	return t.sup

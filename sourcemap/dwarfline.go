@@ -229,7 +229,7 @@ func (u *unit) compDir() string {
 // run runs the program (DWARF 5, 6.2.5). Each byte of it makes at most one row. Sequences that are
 // not in code are dropped, as linkers leave those of functions they remove.
 func (l *lineTable) run(c *cursor, p *lineProgram) {
-	l.rows = make([]row, 0, (len(c.b)-c.pos)/3)
+	l.rows, l.bounds = make([]row, 0, (len(c.b)-c.pos)/3), nil
 	var at row
 	var op uint64 // operation within a VLIW instruction
 	first := len(l.rows)
@@ -328,7 +328,7 @@ func (l *lineTable) run(c *cursor, p *lineProgram) {
 			}
 		}
 	}
-	l.rows = l.rows[:first] // of a sequence without an end nothing is known
+	l.rows = slices.Clip(append(make([]row, 0, first), l.rows[:first]...)) // of a sequence without an end nothing is known
 	l.sequences = flatten(found, nil)
 }
 

@@ -66,6 +66,14 @@ func (c *content) bytes(off, n uint64) []byte {
 		return nil
 	}
 	var b []byte
+	var last [1]byte
+	if got, _ := c.r.ReadAt(last[:], int64(off+n-1)); got == 1 { // the usual case: there is so much
+		b = make([]byte, n)
+		if got, _ := c.r.ReadAt(b, int64(off)); uint64(got) < n {
+			return b[:got]
+		}
+		return b
+	}
 	for uint64(len(b)) < n { // a size that lies is noticed before its memory is used
 		part := min(n-uint64(len(b)), max(1<<20, uint64(len(b))))
 		at := len(b)

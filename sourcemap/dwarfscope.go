@@ -179,7 +179,50 @@ func (u *unit) load() {
 			inside = here
 		}
 	}
-	u.pieces = flatten(pieces, depth)
+	u.pieces = slices.Clip(flatten(pieces, depth))
+	u.scopes = slices.Clip(u.scopes)
+	u.t.loaded.add(u)
+}
+
+// loadedUnits bounds the memory that the units of one binary take: those that were loaded first are
+// forgotten first, and loaded anew when they are asked for. Addresses are asked for in order, so that
+// this is rare.
+type loadedUnits struct {
+	data      []*unit // whose entries are in memory
+	dataSize  int
+	units     []*unit // in the order they were loaded
+	unitsSize int
+}
+
+const (
+	maxLoadedData  = 32 << 20  // bytes of entries
+	maxLoadedUnits = 160 << 20 // bytes of all else
+)
+
+func (l *loadedUnits) add(u *unit) {
+	l.data = append(l.data, u)
+	for l.dataSize += len(u.data); l.dataSize > maxLoadedData && len(l.data) > 1; l.data = l.data[1:] {
+		l.dataSize -= len(l.data[0].data)
+		l.data[0].data = nil // entries are read from the file again, one by one
+	}
+	l.units = append(l.units, u)
+	for l.unitsSize += u.size(); l.unitsSize > maxLoadedUnits && len(l.units) > 1; l.units = l.units[1:] {
+		old := l.units[0]
+		l.unitsSize -= old.size()
+		old.loaded, old.scopes, old.pieces, old.containers, old.members, old.budget = false, nil, nil, nil, nil, maxRanges
+		if old.lines != nil {
+			old.lines.rows, old.lines.sequences, old.lines.bounds = nil, nil, nil
+		}
+	}
+}
+
+// size is about how much memory the unit takes once it is loaded, without its entries.
+func (u *unit) size() int {
+	n := 24*(len(u.scopes)+len(u.pieces)+2*len(u.members)) + 16*len(u.containers)
+	if u.lines != nil {
+		n += 24 * (cap(u.lines.rows) + len(u.lines.sequences))
+	}
+	return n
 }
 
 // full is the unit that has the functions of u, loaded: u itself, or what u is the skeleton of.
