@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -162,17 +163,38 @@ With a filter only the stacks that it keeps are written, with functions as they 
 			if err != nil {
 				return err
 			}
-			p := x.profile
-			if filtersSamples(filter) {
+			filtered := func(p *profile.Profile) (*profile.Profile, error) {
+				if !filtersSamples(filter) {
+					return p, nil
+				}
 				s, err := view.NewSource(p).Filter(cmd.Context(), filter)
 				if err != nil {
-					return err
+					return nil, err
 				}
-				if p, err = s.Profile(cmd.Context(), f == convert.SVG); err != nil {
-					return err
+				return s.Profile(cmd.Context(), f == convert.SVG)
+			}
+			p, err := filtered(x.profile)
+			if err != nil {
+				return err
+			}
+			var others []*profile.Profile
+			if ff.kind == "" && len(x.capture.Series) > 1 {
+				if !holdsSeveral(f) {
+					fmt.Fprintf(io.err, "sightline: %s holds one kind of samples: only %s is written; --kind chooses another\n", f, p.Kind)
+				} else {
+					for _, s := range x.capture.Series[1:] {
+						other, err := x.capture.Profile(s.Kind)
+						if err == nil {
+							other, err = filtered(other)
+						}
+						if err != nil {
+							return err
+						}
+						others = append(others, other)
+					}
 				}
 			}
-			e := convert.Export{Profile: p, Name: x.capture.Target.String(), Filter: convert.Filter{
+			e := convert.Export{Profile: p, Others: others, Capture: x.capture, Name: x.capture.Target.String(), Filter: convert.Filter{
 				Start: number(filter.Start), End: number(filter.End), Group: filter.Group, Fold: filter.Fold,
 				FoldPercent: number(filter.FoldPercent), Include: filter.Include, Exclude: filter.Exclude,
 			}}
@@ -190,6 +212,11 @@ With a filter only the stacks that it keeps are written, with functions as they 
 	cmd.Flags().StringVar(&format, "format", "", "the `format` to write (default: by the name of the file)")
 	cmd.Flags().StringVarP(&output, "output", "o", "", "write to this `file`")
 	return cmd
+}
+
+// HoldsSeveral says whether a format can hold several kinds of samples.
+func holdsSeveral(f convert.Format) bool {
+	return slices.ContainsFunc(convert.Formats(), func(i convert.Info) bool { return i.Format == f && i.Several })
 }
 
 type writer = io.Writer
