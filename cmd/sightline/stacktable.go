@@ -165,9 +165,9 @@ func (t *stackTable) cellWidth() int {
 	return 17
 }
 
-// WhenWidth is the room of the When column, 0 where the terminal has none.
+// WhenWidth is the room of the When column, 0 where the terminal has none or there are no times.
 func (t *stackTable) whenWidth() int {
-	if t.width < 2*t.cellWidth()+4+34+30 {
+	if t.x.source != nil && !t.x.source.Timed() && !t.x.filter.Compat || t.width < 2*t.cellWidth()+4+34+30 {
 		return 0
 	}
 	return 32
