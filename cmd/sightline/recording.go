@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,6 +35,8 @@ type recorder struct {
 	// Bound has commands end with this process, however it ends. A test always does.
 	bound   bool
 	running sync.WaitGroup // recordings that are not stored yet
+	// StackBytes is profiler.Options.StackBytes.
+	stackBytes int
 	// Streams are given to a recorded command as they are; where out is nil its output comes as
 	// updates. A test's output always does.
 	streams streams
@@ -213,7 +217,10 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 
 // Target turns the request into what the profiler records.
 func (s *session) target(test *goTest) (profiler.Target, profiler.Options, error) {
-	options := profiler.Options{Freq: s.req.Freq, Engine: profiler.Engine(s.req.Engine), FrameTable: frameTable}
+	options := profiler.Options{
+		Freq: s.req.Freq, Engine: profiler.Engine(s.req.Engine), FrameTable: frameTable,
+		StackBytes: s.recorder.stackBytes, RowsDir: rowsDir(),
+	}
 	switch {
 	case test != nil:
 		options.Describe = test.target()
@@ -236,6 +243,16 @@ func (s *session) target(test *goTest) (profiler.Target, profiler.Options, error
 		return profiler.Target{Machine: true}, options, nil
 	}
 	return profiler.Target{}, options, errors.New("nothing to record; name a test, a command, a process or the machine")
+}
+
+// RowsDir is where what was made of call-frame information is kept; "" where this user has no folder
+// for such things.
+func rowsDir() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "sightline", "unwind")
 }
 
 // FrameTable lets the recorder ask Go's own tables for the callers of functions without a frame.
