@@ -34,7 +34,14 @@ type copied struct {
 	rule  bpf.CopyRule
 	bytes int  // if anything
 	needs bool // it has code that may keep no frame pointers
+	tries int  // whole stacks that were seen while bytes was more than is copied to begin with
+	deep  bool // one of them, or one that was cut, has more
 }
+
+// Of a new process as much is copied as can be until it is known how deep its stacks are: the copy ends
+// with the stack, and that of most is not deep. Else the first stacks of deep ones would be cut, all
+// that are taken until the first of them was walked.
+const triesDeep = 100
 
 // newCopying says how stacks of a target are to be copied; nil: not at all.
 func newCopying(t Target, o Options) *copying {
@@ -86,7 +93,7 @@ func (c *copying) seen(r *perfevent.Record, file *codeFile) {
 		}
 	case perfevent.Comm:
 		if r.Exec() {
-			c.put(pid, copied{bytes: c.bytes, needs: true}) // until it is known what was mapped
+			c.put(pid, copied{bytes: maxStackBytes, needs: true}) // until it is known what was mapped
 			delete(c.pids, pid)
 		}
 	case perfevent.Mmap2:
@@ -101,7 +108,7 @@ func (c *copying) mapped(pid int, start, end uint64, file *codeFile) {
 	}
 	x, known := c.pids[pid]
 	if !known {
-		x.bytes = c.bytes
+		x.bytes = maxStackBytes
 	}
 	if file.image.framed() {
 		x.rule.Start, x.rule.End = start, end
@@ -123,22 +130,28 @@ func (c *copying) known(p *process) {
 	}
 }
 
-// deeper: a process's stack has more bytes than were copied.
-func (c *copying) deeper(pid int, bytes uint64) {
+// walked is told how many bytes of a process's stack a walk went through to the root, or would at least
+// have needed.
+func (c *copying) walked(pid int, bytes uint64) {
 	if c == nil || c.set == nil {
 		return
 	}
-	x, ok := c.pids[pid]
-	if !ok {
-		x = copied{bytes: c.bytes, needs: true}
-	}
-	if uint64(x.bytes) >= bytes || x.bytes == maxStackBytes {
+	x, known := c.pids[pid]
+	if !known || !x.needs || x.deep && x.bytes == maxStackBytes {
 		return
 	}
-	for uint64(x.bytes) < bytes && x.bytes < maxStackBytes {
-		x.bytes = min(2*x.bytes, maxStackBytes)
+	before := x.bytes
+	if bytes > uint64(c.bytes) {
+		x.deep, x.bytes = true, maxStackBytes
+	} else if x.bytes > c.bytes {
+		if x.tries++; x.tries == triesDeep {
+			x.bytes = c.bytes
+		}
 	}
-	c.put(pid, x)
+	c.pids[pid] = x
+	if x.bytes != before {
+		c.put(pid, x)
+	}
 }
 
 func (c *copying) put(pid int, x copied) {

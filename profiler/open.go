@@ -55,7 +55,7 @@ func newOpener(t Target, o Options) (*opener, error) {
 		if c := op.copying; c != nil {
 			options.Copies = true
 			if c.always {
-				options.CopyBytes = c.bytes
+				options.CopyBytes = maxStackBytes
 				options.RingBytes = copiesBytes(o.Freq, len(cpus), c.bytes)
 			}
 		}

@@ -81,6 +81,12 @@ func (b *builder) walked(x *waiting) (stack profile.StackID) {
 	if w.framed {
 		return b.framed(x.process, x.thread, w.chain, &w.regs)
 	}
+	switch w.end.Reason {
+	case unwind.Root:
+		b.copying.walked(x.process.pid, w.end.SP-w.sample.Stack.Addr)
+	case unwind.CutByCopy:
+		b.copying.walked(x.process.pid, uint64(len(w.data))+w.end.Missing)
+	}
 	if w.end.Reason != unwind.Root {
 		f, _ := w.space.locate(w.end.PC)
 		at := brokenAt{module: profile.Unknown, reason: w.end.Reason}
@@ -91,9 +97,6 @@ func (b *builder) walked(x *waiting) (stack profile.StackID) {
 			b.broken = make(map[brokenAt]int64)
 		}
 		b.broken[at]++
-		if w.end.Reason == unwind.CutByCopy {
-			b.copying.deeper(x.process.pid, uint64(len(w.data))+w.end.Missing)
-		}
 	}
 	outermost := len(w.frames) - 1
 	for i, f := range slices.Backward(w.frames) {

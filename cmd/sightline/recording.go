@@ -19,6 +19,7 @@ import (
 	"github.com/sightline-dev/sightline/profiler"
 	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/profiler/store"
+	"github.com/sightline-dev/sightline/profiler/unwind"
 	"github.com/sightline-dev/sightline/sourcemap"
 )
 
@@ -261,7 +262,26 @@ func frameTable(r io.ReaderAt) (profiler.FrameTable, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t, nil
+	return goFrames{t}, nil
+}
+
+// GoFrames tells a walk what Go's tables say, in the walk's words.
+type goFrames struct{ *sourcemap.FrameTable }
+
+var goKinds = [...]unwind.GoKind{
+	sourcemap.GoUnknown:   unwind.GoUnknown,
+	sourcemap.GoPlain:     unwind.GoPlain,
+	sourcemap.GoRoot:      unwind.GoRoot,
+	sourcemap.GoSwitches:  unwind.GoSwitches,
+	sourcemap.GoCgo:       unwind.GoCgo,
+	sourcemap.GoCrosscall: unwind.GoCrosscall,
+	sourcemap.GoSigreturn: unwind.GoSigreturn,
+	sourcemap.GoPanic:     unwind.GoPanic,
+}
+
+func (g goFrames) GoFrame(addr uint64) unwind.GoFrame {
+	kind, size := g.FrameTable.GoFrame(addr)
+	return unwind.GoFrame{Kind: goKinds[kind], Size: size}
 }
 
 // An outcome is how a recording's target fared.

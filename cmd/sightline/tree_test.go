@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 	"editors/vscode":     {},
 	"editors/nvim":       {},
 	"cmd/sightline": {
-		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler", "sourcemap",
+		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler/unwind", "profiler", "sourcemap",
 		"lspserver", "lspserver/rpc",
 	},
 }

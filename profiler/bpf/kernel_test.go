@@ -313,8 +313,10 @@ func TestRegisters(t *testing.T) {
 func TestStackCopies(t *testing.T) {
 	s := newSampler(t, Options{Copies: true, CopyBytes: 1 << 10})
 	work := func() {
-		spin(20 * time.Millisecond)
-		readZeros(t, 20*time.Millisecond)
+		recurse(300, func() { // so that there is something on the stack
+			spin(20 * time.Millisecond)
+			readZeros(t, 20*time.Millisecond)
+		})
 	}
 	check := func(what string, most int, samples []Sample) {
 		t.Helper()
@@ -348,7 +350,7 @@ func TestStackCopies(t *testing.T) {
 	}
 	check("without a rule", 1<<10, sampled(t, s, 200_000, work))
 	pid := uint32(os.Getpid())
-	for _, n := range []int{100, 3000} { // the test's goroutine may have no more than 8 KiB
+	for _, n := range []int{100, 5000} {
 		if err := s.SetCopy(pid, CopyRule{Bytes: n}); err != nil {
 			t.Fatal(err)
 		}
@@ -362,7 +364,7 @@ func TestStackCopies(t *testing.T) {
 			t.Fatalf("%d bytes though all code keeps frame pointers", len(x.Stack))
 		}
 	}
-	// A stack that ends within the copy: that of the main thread of a C program would do as well.
+	// A stack that ends within the copy.
 	if err := s.SetCopy(pid, CopyRule{Bytes: 1 << 30}); err != nil {
 		t.Fatal(err)
 	}
