@@ -61,6 +61,7 @@ type walk struct {
 	frames []unwind.Frame
 	end    unwind.End
 	framed bool // the chain is right: the innermost function is one of Go's
+	joined bool // frames go on with the chain behind end
 	done   atomic.Bool
 }
 
@@ -104,7 +105,7 @@ func (u *unwinder) submit(s *space, chain []uint64, r *registers) (*walk, bool) 
 	w.regs.all, w.regs.stack = nil, nil
 	w.sample.Registers.SetPerf(hostMachine(), unwind.PerfRegisters(hostMachine()), r.all)
 	w.sample.Stack = unwind.Stack{Addr: r.sp, Data: w.data}
-	w.framed = false
+	w.framed, w.joined = false, false
 	w.done.Store(false)
 	u.waiting.Add(1)
 	u.jobs <- w
@@ -177,6 +178,7 @@ func (u *unwinder) walk(walker *unwind.Walker, s *walkSpace, w *walk) {
 		// On the goroutine's stack the kernel has begun with the same frame, if the frame pointer
 		// was not touched since.
 		if w.end.FP != 0 && w.end.FP == w.regs.fp && len(w.chain) > 1 {
+			w.joined = true
 			for _, pc := range w.chain[1:] {
 				w.frames = append(w.frames, unwind.Frame{PC: pc, Return: true})
 			}

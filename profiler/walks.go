@@ -87,7 +87,7 @@ func (b *builder) walked(x *waiting) (stack profile.StackID) {
 	case unwind.CutByCopy:
 		b.copying.walked(x.process.pid, uint64(len(w.data))+w.end.Missing)
 	}
-	if w.end.Reason != unwind.Root {
+	if w.end.Reason != unwind.Root && !w.joined {
 		f, _ := w.space.locate(w.end.PC)
 		at := brokenAt{module: profile.Unknown, reason: w.end.Reason}
 		if f != nil {

@@ -60,6 +60,9 @@ func (x *stackInput) title() []string {
 	}
 	lines := []string{head, strings.Join(facts, " · ")}
 	for _, w := range c.Warnings {
+		if w.Kind == profile.WarnBroken {
+			continue // --why-broken tells
+		}
 		text := w.Text
 		if w.Count > 0 && w.Kind == profile.WarnLost {
 			text = fmt.Sprintf("%s (%s)", text, lspserver.Count(w.Count))
