@@ -26,17 +26,19 @@ func hostMachine() elf.Machine {
 // An unwinder walks the stacks of samples beside the recording, by call-frame information.
 //
 // Goroutines: workers take walks from jobs, from startUnwinder to stop. A walk belongs to its worker
-// from submit until it is done; otherwise to the recording's lock, as does free.
+// from dispatch until it is done; otherwise to the recording's lock, as do batch, free, walks and held.
 type unwinder struct {
 	files *codeFiles
 	open  func(io.ReaderAt) (FrameTable, error) // nil: Go's tables are not asked
 	rows  *unwind.Cache                         // nil: rows are made anew by each recording
 
-	jobs    chan *walk
+	jobs    chan []*walk
 	workers sync.WaitGroup
 	waiting sync.WaitGroup // walks that are not done
+	batch   []*walk        // that no worker was given yet
 	free    []*walk
-	held    int // bytes of stacks in walks that are not free
+	walks   int // that are not free
+	held    int // bytes of stacks in them
 
 	mu   sync.Mutex // guards code
 	code map[*codeFile]*fileCode
@@ -47,6 +49,8 @@ const (
 	// beyond is not walked by rows.
 	maxHeld  = 64 << 20
 	maxWalks = 1 << 14
+	// A worker is given so many at once: to wake it for each would cost more than the walk.
+	walksAtOnce = 64
 )
 
 // A walk is the stack of one sample on its way through an unwinder.
@@ -76,7 +80,7 @@ type fileCode struct {
 func startUnwinder(files *codeFiles, open func(io.ReaderAt) (FrameTable, error), rows *unwind.Cache) *unwinder {
 	u := &unwinder{
 		files: files, open: open, rows: rows,
-		jobs: make(chan *walk, maxWalks), code: make(map[*codeFile]*fileCode),
+		jobs: make(chan []*walk, maxWalks), code: make(map[*codeFile]*fileCode),
 	}
 	for range max(1, min(4, runtime.NumCPU()/2)) {
 		w, err := unwind.NewWalker(hostMachine())
@@ -88,9 +92,10 @@ func startUnwinder(files *codeFiles, open func(io.ReaderAt) (FrameTable, error),
 	return u
 }
 
-// submit begins a walk, or says that there are too many under way. Nothing of its arguments but space is kept.
+// submit takes a walk, which begins with the next dispatch at the latest, or says that there are too
+// many under way. Nothing of its arguments but space is kept.
 func (u *unwinder) submit(s *space, chain []uint64, r *registers) (*walk, bool) {
-	if u.held+len(r.stack) > maxHeld || len(u.jobs) == cap(u.jobs) {
+	if u.held+len(r.stack) > maxHeld || u.walks == maxWalks {
 		return nil, false
 	}
 	w := &walk{}
@@ -98,6 +103,7 @@ func (u *unwinder) submit(s *space, chain []uint64, r *registers) (*walk, bool) 
 		w, u.free = u.free[n-1], u.free[:n-1]
 	}
 	u.held += len(r.stack)
+	u.walks++
 	w.space = s
 	w.data = append(w.data[:0], r.stack...)
 	w.chain = append(w.chain[:0], chain...)
@@ -108,13 +114,25 @@ func (u *unwinder) submit(s *space, chain []uint64, r *registers) (*walk, bool) 
 	w.framed, w.joined = false, false
 	w.done.Store(false)
 	u.waiting.Add(1)
-	u.jobs <- w
+	if u.batch = append(u.batch, w); len(u.batch) == walksAtOnce {
+		u.dispatch()
+	}
 	return w, true
+}
+
+// dispatch gives the workers what was submitted. It does not wait: there is room for as many batches as
+// there are walks.
+func (u *unwinder) dispatch() {
+	if len(u.batch) > 0 {
+		u.jobs <- u.batch
+		u.batch = nil
+	}
 }
 
 // release takes a walk back whose outcome was used.
 func (u *unwinder) release(w *walk) {
 	u.held -= len(w.data)
+	u.walks--
 	w.space = nil
 	const keep = 256 // walks; more were in flight for a moment only
 	if len(u.free) < keep {
@@ -156,12 +174,14 @@ func (u *unwinder) work(walker *unwind.Walker) {
 		}
 		return c
 	}}
-	for w := range u.jobs {
-		s.space = w.space
-		u.walk(walker, s, w)
-		s.space = nil
-		w.done.Store(true)
-		u.waiting.Done()
+	for batch := range u.jobs {
+		for _, w := range batch {
+			s.space = w.space
+			u.walk(walker, s, w)
+			s.space = nil
+			w.done.Store(true)
+			u.waiting.Done()
+		}
 	}
 }
 

@@ -52,8 +52,12 @@ func (b *builder) submit(p *process, user []uint64, regs *registers) *walk {
 	return w
 }
 
-// settle gives the samples that wait their places, up to the first whose walk is not done.
+// settle gives the samples that wait their places, up to the first whose walk is not done, and has those
+// walks begin that have not.
 func (b *builder) settle() {
+	if b.unwinder != nil {
+		b.unwinder.dispatch()
+	}
 	n, k := 0, 0
 	for i := range b.waiting {
 		x := &b.waiting[i]

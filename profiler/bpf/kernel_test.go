@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -129,6 +130,7 @@ func drain(t testing.TB, s *Sampler) []Sample {
 		var x Sample
 		switch err := s.ReadInto(&x); {
 		case err == nil:
+			x.Stack = slices.Clone(x.Stack)
 			all = append(all, x)
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return all

@@ -32,7 +32,8 @@ type Sample struct {
 	Top          [4]uint64
 	// Registers are all of the user's registers, in the order of the bits of RegisterMask, and Stack is
 	// a copy of the stack from SP on: as much as was asked for and could be read. Both are empty where
-	// the stack was not to be copied or nothing of it could be read.
+	// the stack was not to be copied or nothing of it could be read. Stack holds until the next sample is
+	// read.
 	Registers []uint64
 	Stack     []byte
 	// Outside says that the task does not live in the reader's PID namespace: PID and TID are 0.
@@ -61,8 +62,9 @@ const headerSize = 96
 //	| stack bytes |     | kernel stack | user stack | registers | bytes |
 //	+-------------+-----+--------------+------------+-----------+-------+
 //
-// without registers where there are no bytes, in the order of bytes that amd64 and arm64 have. It fills every field of s and reuses its slices.
-// Where it fails, s is as it was.
+// without registers where there are no bytes, in the order of bytes that amd64 and arm64 have. It fills
+// every field of s and reuses its slices, but for Stack, which is a part of raw. Where it fails, s is as
+// it was.
 func decode(raw []byte, s *Sample) error {
 	if len(raw) < headerSize {
 		return fmt.Errorf("BPF sample of %d bytes: the header alone has %d", len(raw), headerSize)
@@ -97,13 +99,13 @@ func decode(raw []byte, s *Sample) error {
 	stacks := raw[headerSize:]
 	s.Kernel = appendAddresses(s.Kernel[:0], stacks[:8*kernel])
 	s.User = appendAddresses(s.User[:0], stacks[8*kernel:addresses])
-	s.Registers, s.Stack = s.Registers[:0], s.Stack[:0]
+	s.Registers, s.Stack = s.Registers[:0], nil
 	if copied > 0 {
 		registers := stacks[addresses:]
 		for _, at := range registerOrder {
 			s.Registers = append(s.Registers, binary.LittleEndian.Uint64(registers[8*at:]))
 		}
-		s.Stack = append(s.Stack, registers[8*registerWords:]...)
+		s.Stack = registers[8*registerWords:]
 	}
 	return nil
 }

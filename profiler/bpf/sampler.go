@@ -195,7 +195,8 @@ func (s *Sampler) SetCopy(pid uint32, r CopyRule) error {
 // the past makes ReadInto return what is in the ring and never wait.
 func (s *Sampler) SetDeadline(t time.Time) { s.reader.SetDeadline(t) }
 
-// ReadInto takes the oldest sample out of the ring, reusing the slices of x. It waits for the
+// ReadInto takes the oldest sample out of the ring, reusing the slices of x;
+// x.Stack is overwritten by the next call. It waits for the
 // deadline, for a ring that is an eighth full, or for Flush, whatever comes first; then it returns
 // all samples there are, call by call, and after them [os.ErrDeadlineExceeded] or [ErrFlushed] if
 // one of these ended the wait. After Close it returns an error that wraps [os.ErrClosed].
