@@ -4,7 +4,7 @@ GO      ?= go
 BIN     := bin/sightline
 FUZZTIME ?= 30s
 
-.PHONY: build run test check acceptance bench generate fuzz clean
+.PHONY: build run test editors vscode screenshots check acceptance bench generate fuzz clean
 
 build:
 	@CGO_ENABLED=0 $(GO) build -o $(BIN) ./cmd/sightline
@@ -13,10 +13,27 @@ build:
 run: build
 	@cd testdata/example && ../../$(BIN) test -run TestPages && echo && ../../$(BIN) lines accesslog.go
 
-# Every test. Installs the compilers that tests build programs with, where they are missing.
-test:
+# Every test. Installs the compilers that tests build programs with and the editors they run in, where
+# they are missing.
+test: editors
 	@.ci/packages test
-	$(GO) test ./...
+	SIGHTLINE_REQUIRE_EDITORS=1 $(GO) test -timeout 30m ./...
+
+# The real editors that the plugins are tested in, in a folder of the user's cache.
+editors:
+	@editors/nvim/test/setup.sh
+	@editors/vscode/test/setup
+
+# The Visual Studio Code extension as a file to install: editors/vscode/dist/sightline-linux-x64.vsix.
+vscode:
+	@editors/vscode/test/setup build
+	cd editors/vscode && npm run -s package
+
+# The pictures in docs that are taken of a terminal; those of VS Code are taken by its tests.
+screenshots: build
+	@.ci/packages screenshots
+	@editors/nvim/test/setup.sh
+	@editors/nvim/test/screenshot.sh
 
 # The importers on a folder of files that other tools made: make acceptance FILES=DIR.
 acceptance:
@@ -35,6 +52,7 @@ check:
 # The figures that the project promises, each beside its peer from the same run; history in out/bench.
 bench:
 	@.ci/packages bench || true
+	@editors/vscode/test/setup && cd editors/vscode && npm run -s bench || true
 	@$(GO) run ./cmd/sightline/testdata/bench/run $(BENCHFLAGS)
 
 # The BPF objects and their Go bindings, which are committed: building needs no clang.

@@ -129,8 +129,11 @@ func (s *server) numberActions(d *document, line int, add addAction) {
 		if offered++; offered > actionCaptures {
 			break
 		}
-		age := Age(s.cfg.Now().Sub(c.meta.Start.Add(c.meta.Length)))
-		add(sourceAction, fmt.Sprintf("Show %s, recorded %s (%s)", c.meta.Target, age, c.meta.ID),
+		verb, age := s.ageOf(c.meta.ID, c.meta.Start, c.meta.Length)
+		if verb == "profiled" {
+			verb = "recorded"
+		}
+		add(sourceAction, fmt.Sprintf("Show %s, %s %s (%s)", c.meta.Target, verb, age, c.meta.ID),
 			command("sightline.openCapture", "", "", openCaptureArgs{Capture: string(c.meta.ID), Root: c.workspace.root}))
 	}
 }

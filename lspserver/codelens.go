@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.lsp.dev/protocol"
+
+	"github.com/sightline-dev/sightline/profiler/store"
 )
 
 // CodeLens implements protocol.Server: on hot functions what they cost, on Go tests a way to profile
@@ -164,9 +166,21 @@ func (s *server) staleNotice(a *placed) string {
 	if a.lost == 1 {
 		have = "has"
 	}
-	return fmt.Sprintf("profiled %s, but %d of %s %s changed since: profile again",
-		Age(s.age(a.file.capture)), a.lost, plural(int64(a.measured), "measured line"), have)
+	return fmt.Sprintf("%s, but %d of %s %s changed since: profile again",
+		s.profiled(a.file.capture), a.lost, plural(int64(a.measured), "measured line"), have)
 }
 
-// age is how long ago a capture ended.
-func (s *server) age(l *loaded) time.Duration { return s.cfg.Now().Sub(l.start.Add(l.length)) }
+// profiled says how long ago a capture ended: "profiled 3 min ago".
+func (s *server) profiled(l *loaded) string {
+	verb, age := s.ageOf(l.key.id, l.start, l.length)
+	return verb + " " + age
+}
+
+// ageOf is how long ago a capture ended, or where a file of another tool does not tell its time, was
+// stored: "profiled", "3 min ago".
+func (s *server) ageOf(id store.ID, start time.Time, length time.Duration) (verb, age string) {
+	if start.IsZero() {
+		return "imported", Age(s.cfg.Now().Sub(id.Time()))
+	}
+	return "profiled", Age(s.cfg.Now().Sub(start.Add(length)))
+}

@@ -3,7 +3,6 @@ package lspserver
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -152,7 +151,15 @@ func (s *server) captureInfo(path string, m *store.Meta) rpc.CaptureInfo {
 	if m.Recording {
 		info.Text = "being recorded"
 	} else {
-		info.Text = fmt.Sprintf("%s · %s · %s", Age(s.cfg.Now().Sub(m.Start.Add(m.Length))), Duration(m.Length), Samples(info.Samples))
+		verb, age := s.ageOf(m.ID, m.Start, m.Length)
+		parts := []string{age}
+		if verb == "imported" {
+			parts[0] = verb + " " + age
+		}
+		if m.Length > 0 {
+			parts = append(parts, Duration(m.Length))
+		}
+		info.Text = strings.Join(append(parts, Samples(info.Samples)), " · ")
 	}
 	return info
 }

@@ -217,7 +217,7 @@ func TestNeighborsOfClosure(t *testing.T) {
 /tmp/x/p.test!p.F@a.go:7|start=3|entry;/tmp/x/p.test!p.F.func1@a.go:5|start=4;[kernel]!memmove 10
 `}})
 	s.Open(s.path("a.go"))
-	for line, want := range map[int][2]string{4: {"/tmp/x/p.test!p.F.func1", "p.test!p.F"}, 6: {"/tmp/x/p.test!p.F", ""}} {
+	for line, want := range map[int][2]string{4: {"p.test!p.F.func1", "p.F"}, 6: {"p.test!p.F", ""}} {
 		var res rpc.NeighborsResult
 		s.Must(rpc.MethodNeighbors, rpc.NeighborsParams{TextDocument: rpc.DocumentID{URI: string(uri.File(s.path("a.go")))}, Line: line}, &res)
 		caller := ""

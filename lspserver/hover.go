@@ -103,9 +103,9 @@ func (s *server) note(l *loaded, edited int) string {
 	case l.key.id == "":
 		return "being recorded"
 	case edited > 0:
-		return fmt.Sprintf("profiled %s, %s changed since", Age(s.age(l)), plural(int64(edited), "line"))
+		return fmt.Sprintf("%s, %s changed since", s.profiled(l), plural(int64(edited), "line"))
 	}
-	return "profiled " + Age(s.age(l))
+	return s.profiled(l)
 }
 
 // origin says what was recorded, when, how far the source has drifted since, and what a reader of

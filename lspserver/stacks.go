@@ -37,6 +37,9 @@ func (s *server) stacks(ctx context.Context, p rpc.StacksParams) (*rpc.StacksRes
 // diff answers rpc.MethodDiff.
 func (s *server) diff(ctx context.Context, p rpc.DiffParams) (*rpc.StacksResult, error) {
 	const method = rpc.MethodDiff
+	if p.Before == (rpc.SourceRef{}) {
+		return nil, rpc.ErrParams("%s needs \"before\": give it a capture or a file to compare with", method)
+	}
 	before, err := s.stackSource(ctx, method, p.Before)
 	if err != nil {
 		return nil, err
@@ -244,8 +247,11 @@ func (s *server) viewOf(ctx context.Context, src *stackSource, f view.Filter) (*
 func filterError(err error) error {
 	var f *view.FilterError
 	var focus *view.FocusError
-	if errors.As(err, &f) || errors.As(err, &focus) {
+	switch {
+	case errors.As(err, &f), errors.As(err, &focus):
 		return rpc.ErrParams("%v", err)
+	case errors.Is(err, view.ErrNoTimes):
+		return errState("%v", err)
 	}
 	return err
 }
@@ -323,11 +329,14 @@ func (s *server) stackRows(ctx context.Context, method string, src *stackSource,
 	}
 	res := s.stackResult(src, v, f, fields)
 	w := &stackWriter{s: s, src: src, v: v, places: s.places(ctx)}
+	if p.Focus == "" && slices.Contains([]string{rpc.ViewCallers, rpc.ViewCallees, rpc.ViewCallerCallee, rpc.ViewFunctions}, p.View) {
+		return nil, rpc.ErrParams("%s: view %s is about one function or file: name it with \"focus\"", method, p.View)
+	}
 	switch p.View {
 	case rpc.ViewByName, "":
 		rows := v.selection.ByName(view.AllColumns).Rows
 		if p.Find != "" {
-			if rows, err = v.selection.Find(p.Find); err != nil {
+			if rows, err = v.selection.Find(p.Find, view.AllColumns); err != nil {
 				return nil, filterError(err)
 			}
 		}
@@ -367,11 +376,82 @@ func (s *server) stackRows(ctx context.Context, method string, src *stackSource,
 			}
 			return row
 		})
+	case rpc.ViewFunctions:
+		rows, err := v.selection.FunctionsOf(p.Focus, view.AllColumns)
+		if err != nil {
+			return nil, errState("%v", err)
+		}
+		somePage(res, p, len(rows), func(i int) rpc.StackRow { return w.row(&rows[i]) })
+	case rpc.ViewLines:
+		lines, err := v.selection.Lines(p.Focus)
+		if err != nil {
+			return nil, filterError(err)
+		}
+		slices.SortStableFunc(lines, func(a, b view.PlaceRow) int {
+			return cmp.Or(cmp.Compare(math.Abs(b.Self), math.Abs(a.Self)), cmp.Compare(math.Abs(b.Total), math.Abs(a.Total)))
+		})
+		somePage(res, p, len(lines), func(i int) rpc.StackRow { return w.line(&lines[i]) })
+	case rpc.ViewTimeline, rpc.ViewHistogram:
+		if err := w.overTime(res, p); err != nil {
+			return nil, err
+		}
 	default:
-		return nil, rpc.ErrParams("%s: there is no view %.40q: give %s, %s, %s, %s or %s", method, p.View,
-			rpc.ViewByName, rpc.ViewCallTree, rpc.ViewCallers, rpc.ViewCallees, rpc.ViewCallerCallee)
+		return nil, rpc.ErrParams("%s: there is no view %.40q: give %s", method, p.View, strings.Join([]string{
+			rpc.ViewByName, rpc.ViewCallTree, rpc.ViewCallers, rpc.ViewCallees, rpc.ViewCallerCallee,
+			rpc.ViewLines, rpc.ViewFunctions, rpc.ViewTimeline, rpc.ViewHistogram,
+		}, ", "))
 	}
 	return res, ctx.Err()
+}
+
+// overTime answers the views of weight over time.
+func (w *stackWriter) overTime(res *rpc.StacksResult, p *rpc.StacksParams) error {
+	if p.Buckets < 0 || p.Buckets > stackRowsMost {
+		return rpc.ErrParams("%s: %d parts of time are too few or too many: give up to %d, or 0 for 32", rpc.MethodStacks, p.Buckets, stackRowsMost)
+	}
+	if p.View == rpc.ViewHistogram {
+		focus := cmp.Or(p.Focus, view.Root)
+		h, err := w.v.selection.Histogram(focus, p.Buckets)
+		if err != nil {
+			return filterError(err)
+		}
+		var total float64
+		for _, x := range h.Sums {
+			total += x
+		}
+		res.Start, res.Width = h.Start, h.Width
+		somePage(res, p, 1, func(int) rpc.StackRow {
+			return rpc.StackRow{Name: focus, Label: labelOf(focus), Total: total, Text: w.words(total), When: h.Text, Weights: h.Sums, Tooltip: focus}
+		})
+		return nil
+	}
+	lanes, err := w.v.selection.Timeline(p.Buckets)
+	if err != nil {
+		return filterError(err)
+	}
+	res.Start, res.Width = lanes.Start, lanes.Width
+	somePage(res, p, len(lanes.Lanes), func(i int) rpc.StackRow {
+		l := &lanes.Lanes[i]
+		return rpc.StackRow{Name: l.Name, Label: l.Name, Total: l.Total, Text: w.words(l.Total), Weights: l.Sums, Tooltip: l.Name}
+	})
+	return nil
+}
+
+// line is a source line as a row.
+func (w *stackWriter) line(l *view.PlaceRow) rpc.StackRow {
+	row := rpc.StackRow{
+		Name: fmt.Sprintf("%s:%d", l.File, l.Line), Label: fmt.Sprintf("%s:%d", filepath.Base(l.File), l.Line),
+		Total: l.Total, Self: l.Self, TotalCount: l.TotalCount, SelfCount: l.SelfCount, Text: w.words(l.Total),
+		Location: w.places.of(w.src.l.fileAt(l.File), l.Line),
+	}
+	if whole := math.Abs(w.v.root.Total); whole != 0 {
+		row.Share = l.Total / whole
+	}
+	if l.Self != 0 {
+		row.SelfText = w.words(l.Self)
+	}
+	row.Tooltip = row.Name + "\n" + row.Text + " in total"
+	return row
 }
 
 // somePage puts some of n rows into a result.
@@ -498,7 +578,11 @@ func (w *stackWriter) row(r *view.StackRow) rpc.StackRow {
 	row := rpc.StackRow{
 		Name: r.Name, Label: labelOf(r.Name),
 		Total: r.Total, Self: r.Self, TotalCount: r.TotalCount, SelfCount: r.SelfCount,
-		Text: w.words(r.Total), When: r.When, Which: r.Which,
+		Text: w.words(r.Total), When: r.When, Which: r.Which, FoldWeight: r.FoldWeight, FoldCount: r.FoldCount,
+	}
+	if !math.IsNaN(r.First) && !math.IsInf(r.First, 0) {
+		first, last := r.First, r.Last
+		row.First, row.Last = &first, &last
 	}
 	if whole := math.Abs(w.v.root.Total); whole != 0 {
 		row.Share = r.Total / whole

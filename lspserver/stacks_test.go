@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,6 +87,14 @@ func TestStacks(t *testing.T) {
 		"99.0% · 9.9 s | 79.0% · 7.9 s | focus fib.Fib | fib/fib.go 2",
 		"20.0% · 2.0 s | 20.0% · 2.0 s | callee fib.sum | fib/fib.go 9")
 
+	s.wantRows(rpc.StacksParams{View: rpc.ViewFunctions, Focus: "fib/fib.go"},
+		"99.0% · 9.9 s | 79.0% · 7.9 s | fib.Fib | fib/fib.go 2", "20.0% · 2.0 s | 20.0% · 2.0 s | fib.sum | fib/fib.go 9")
+	lines := s.wantRows(rpc.StacksParams{View: rpc.ViewLines, Limit: 2},
+		"49.0% · 4.9 s | 49.0% · 4.9 s | fib/fib.go:4 | fib/fib.go 3", "50.0% · 5.0 s | 30.0% · 3.0 s | fib/fib.go:7 | fib/fib.go 6")
+	if lines.More != 4 || lines.Rows[0].Label != "fib.go:4" {
+		t.Errorf("%d more lines after %+v", lines.More, lines.Rows)
+	}
+
 	// A tree is walked a level at a time.
 	root := s.wantRows(rpc.StacksParams{View: rpc.ViewCallTree}, "100.0% · 10.0 s |  | ROOT | -").Rows[0]
 	level := s.wantRows(rpc.StacksParams{View: rpc.ViewCallTree, Node: root.Node},
@@ -105,6 +114,8 @@ func TestStacks(t *testing.T) {
 
 	for want, p := range map[string]rpc.StacksParams{
 		`there is no view "tree"`:                  {View: "tree"},
+		`name it with "focus"`:                     {View: rpc.ViewCallees},
+		`-1 parts of time`:                         {View: rpc.ViewTimeline, Buckets: -1},
 		`"fib.Fob"`:                                {View: rpc.ViewCallers, Focus: "fib.Fob"},
 		`group pattern "{%"`:                       {View: rpc.ViewByName, Filter: rpc.StackFilter{Group: "{%"}},
 		`the filter's start is "soon"`:             {View: rpc.ViewByName, Filter: rpc.StackFilter{Start: "soon"}},
@@ -118,6 +129,41 @@ func TestStacks(t *testing.T) {
 		if err := s.Call(rpc.MethodStacks, p, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", p, err, want)
 		}
+	}
+}
+
+func TestStacksOverTime(t *testing.T) {
+	s := start(t, fib, setup{captures: []string{fibCPU, `cpu ns
+length: 20ms
+task 1: pid=7 tid=7 comm=fib.test
+task 2: pid=7 tid=8 comm=worker
+fib.Fib@fib/fib.go:4|start=3|entry 5000000 time=1ms task=1
+fib.sum@fib/fib.go:11|start=10|entry 3000000 time=9ms task=2
+`}})
+	var over rpc.StacksResult
+	for view, rows := range map[string]int{rpc.ViewTimeline: 2, rpc.ViewHistogram: 1} {
+		s.Must(rpc.MethodStacks, rpc.StacksParams{View: view, Buckets: 8}, &over)
+		var sum float64
+		for _, r := range over.Rows {
+			if len(r.Weights) != 8 {
+				t.Errorf("%s: a row has %d weights, want 8", view, len(r.Weights))
+			}
+			for _, w := range r.Weights {
+				sum += w
+			}
+		}
+		if len(over.Rows) != rows || math.Abs(sum-8e6) > 1 || over.Width == 0 {
+			t.Errorf("%s: %d rows of together %g, each part of %g ms", view, len(over.Rows), sum, over.Width)
+		}
+	}
+	var rows rpc.StacksResult
+	s.Must(rpc.MethodStacks, rpc.StacksParams{View: rpc.ViewByName, Find: "fib.Fib"}, &rows)
+	if r := rows.Rows[0]; r.First == nil || *r.First != 1 || *r.Last != 6 || r.When == "" {
+		t.Errorf("fib.Fib was from %v to %v: %s", r.First, r.Last, r.When)
+	}
+	p := rpc.StacksParams{View: rpc.ViewTimeline, SourceRef: rpc.SourceRef{Capture: "@2"}}
+	if err := s.Call(rpc.MethodStacks, p, nil); err == nil || !strings.Contains(err.Error(), "have no times") {
+		t.Errorf("weight over time of what has no times: %v", err)
 	}
 }
 

@@ -27,12 +27,22 @@ type binaryTable struct {
 	startMain  uint64
 	soughtMain bool
 	built      time.Time // modification time of the file; zero where it is not known
+
+	// What was split from the binary, after attach: its debug file and the file with common parts of
+	// its debug information, nil where there is none, and where split units are.
+	debug, sup *elf.File
+	split      *splitFinder
+	files      *filePool
+	dwarf      *dwarfTable // nil where there is none or none was needed yet
 }
+
+// symbolTable is what messages call the tables of symbols.
+const symbolTable = "symbol table"
 
 // An opener is a table that is opened at its first use.
 type opener struct {
 	what  string // for messages
-	open  func(*elf.File) (table, error)
+	open  func() (table, error)
 	table table // nil when it was not opened, or cannot be
 }
 
@@ -49,10 +59,8 @@ func openBinary(r io.ReaderAt) (*binaryTable, error) {
 			return nil, damage
 		}
 	}
-	b := &binaryTable{file: f, image: newImage(r, f), rest: []opener{
-		{what: "DWARF", open: openDWARF},
-		{what: "symbol table", open: openSymtab},
-	}}
+	b := &binaryTable{file: f, image: newImage(r, f)}
+	b.rest = []opener{{what: "DWARF", open: b.openDWARF}, {what: symbolTable, open: b.openSymbols}}
 	if damage != nil {
 		b.note("%v", damage)
 	}
@@ -131,16 +139,7 @@ func (b *binaryTable) tables(addr uint64, buf []profile.Frame) ([]profile.Frame,
 		if plt && i < len(b.rest)-1 {
 			continue // only symbols name what the linker made; DWARF need not be opened for it
 		}
-		if o.open != nil {
-			var err error
-			if o.table, err = o.open(b.file); err != nil {
-				o.table = nil
-				if !errors.Is(err, errNoTable) {
-					b.note("%s: %v", o.what, err)
-				}
-			}
-			o.open = nil
-		}
+		b.opened(o)
 		if o.table != nil {
 			if frames, ok := o.table.frames(addr, buf); ok {
 				return frames, true
@@ -148,6 +147,22 @@ func (b *binaryTable) tables(addr uint64, buf []profile.Frame) ([]profile.Frame,
 		}
 	}
 	return buf, false
+}
+
+// opened opens a table if it was not yet.
+func (b *binaryTable) opened(o *opener) {
+	if o.open == nil {
+		return
+	}
+	open := o.open
+	o.open = nil
+	t, err := open()
+	switch {
+	case err == nil:
+		o.table = t
+	case !errors.Is(err, errNoTable):
+		b.note("%s: %v", o.what, err)
+	}
 }
 
 func (b *binaryTable) inPLT(addr uint64) bool {

@@ -4,6 +4,7 @@
 // as it is now.
 //
 // It knows neither how a capture was recorded, nor processes, nor the store, nor editors. Binaries
-// come to it as bytes, through an Opener; sources are the only files it opens by name, and only
-// where Paths leads.
+// come to it as bytes, through an Opener; the files it opens by name are sources, where Paths leads,
+// debug files that are shown to belong to a binary (or fetches them, where it is told of servers),
+// and the lists that processes write of code made at run time.
 package sourcemap

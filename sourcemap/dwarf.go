@@ -3,11 +3,8 @@ package sourcemap
 import (
 	"cmp"
 	"debug/elf"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"path"
-	"slices"
 
 	"github.com/sightline-dev/sightline/profiler/profile"
 )
@@ -22,30 +19,18 @@ import (
 // hundred times more for a large unit, has no way into .debug_aranges, and is not safe from damaged
 // input: it may call for any amount of memory, and not come to an end.
 type dwarfTable struct {
-	f    *elf.File
-	big  bool
-	code ranges // where the binary has code
-
-	info, abbrev, line, str, lineStr             *content
-	ranges, rnglists, addrs, strOffsets, aranges *content
-
-	abbrevTables map[abbrevKey]*abbrevs
-	functions    map[uint64]function // by offset of the entry
-	units        map[uint64]*unit    // by offset; nil for one that is not understood
+	*dwarfFile // of the binary, or of its debug file
 
 	listed  []uint64 // offsets of the units in .debug_aranges
 	index   []piece  // their addresses; id is into listed
 	read    []*unit  // units by the addresses in spans, after scan
 	spans   []piece  // id is into read
 	scanned bool
-	headers []unitSpan // of all units, by offset; after walk
-	walked  bool
 
-	symtab    *symtabTable // nil where there is none; after symbolAt
+	symbols   func() *symtabTable // of the binary; nil where there is none
+	symtab    *symtabTable        // nil where there is none; after symbolAt
 	hasSymtab bool
 }
-
-type unitSpan struct{ off, end uint64 }
 
 // A function is what an entry and those it refers to say of it.
 type function struct {
@@ -55,34 +40,33 @@ type function struct {
 	line  int
 }
 
-// openDWARF prepares to read a binary's DWARF; nearly all is read later, so damage shows as
-// addresses that are not known. The error is errNoTable where there is no DWARF in the file.
+// openDWARF prepares to read the DWARF of a binary that holds all of it itself. The error is
+// errNoTable where there is none in the file.
 func openDWARF(f *elf.File) (table, error) {
+	t, err := newDWARFTable(f, func() *symtabTable {
+		t, _ := parseSymtab(f) // without it addresses have no name
+		return t
+	}, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// newDWARFTable prepares to read the DWARF in f, a binary or its debug file; nearly all is read
+// later, so damage shows as addresses that are not known. Sup opens the supplementary file and split
+// the units that f has skeletons of; both may be nil.
+func newDWARFTable(f *elf.File, symbols func() *symtabTable, sup func() *dwarfFile, split func(*unit) *unit) (*dwarfTable, error) {
 	if f.Type == elf.ET_REL {
 		return nil, fmt.Errorf("read DWARF of an object file that was not linked: %w", errNoTable)
 	}
-	t := &dwarfTable{
-		f: f, big: f.ByteOrder == binary.BigEndian, code: merge(codeEnds(f)),
-		abbrevTables: map[abbrevKey]*abbrevs{}, functions: map[uint64]function{}, units: map[uint64]*unit{},
+	file, err := openDWARFFile(f, "")
+	if err != nil {
+		return nil, err
 	}
-	var failure error
-	for _, s := range []struct {
-		to   **content
-		name string
-	}{
-		{&t.info, "debug_info"}, {&t.abbrev, "debug_abbrev"}, {&t.line, "debug_line"}, {&t.str, "debug_str"},
-		{&t.lineStr, "debug_line_str"}, {&t.ranges, "debug_ranges"}, {&t.rnglists, "debug_rnglists"},
-		{&t.addrs, "debug_addr"}, {&t.strOffsets, "debug_str_offsets"}, {&t.aranges, "debug_aranges"},
-	} {
-		var err error
-		if *s.to, err = openContent(f, s.name); err != nil {
-			*s.to = &content{}
-			failure = errors.Join(failure, err)
-		}
-	}
-	if t.info.size == 0 || t.abbrev.size == 0 {
-		return nil, cmp.Or(failure, errNoTable)
-	}
+	file.code = merge(codeEnds(f))
+	file.openSup, file.openSplit = sup, split
+	t := &dwarfTable{dwarfFile: file, symbols: symbols}
 	t.readIndex()
 	return t, nil
 }
@@ -100,8 +84,6 @@ func merge(r ranges) ranges {
 	return merged
 }
 
-func (t *dwarfTable) cursor(b []byte) cursor { return cursor{b: b, big: t.big} }
-
 // frames implements table.
 func (t *dwarfTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, bool) {
 	u := t.unitOf(addr)
@@ -110,14 +92,15 @@ func (t *dwarfTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, 
 	}
 	u.load()
 	at, hasLine := u.lines.at(addr)
-	inner, hasScope := find(u.pieces, addr)
+	full := u.full()
+	inner, hasScope := find(full.pieces, addr)
 	if !hasLine && !hasScope {
 		return buf, false
 	}
 	// Where the present frame is: at first the address's row, then the call that was inlined.
-	file, line, column := at.file, at.line, at.column
+	file, line, column := u.lines.file(uint64(at.file)), at.line, at.column
 	frame := func(f function) profile.Frame {
-		x := profile.Frame{Func: f.name, File: u.lines.file(uint64(file))}
+		x := profile.Frame{Func: f.name, File: file}
 		switch {
 		case x.File == "":
 			x.File = f.file
@@ -132,19 +115,20 @@ func (t *dwarfTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, 
 	var f function
 	if hasScope {
 		id := inner.id
-		for f = t.functionAt(u, u.scopes[id].die); u.scopes[id].parent >= 0; f = t.functionAt(u, u.scopes[id].die) {
-			s := &u.scopes[id]
-			// The name may be in a file of its own (dwz). The line is then the caller's, at the call.
+		scopes := full.scopes
+		for f = full.t.functionAt(full, scopes[id].die); scopes[id].parent >= 0; f = full.t.functionAt(full, scopes[id].die) {
+			s := &scopes[id]
+			// The name may be in a file that is missing (dwz). The line is then the caller's, at the call.
 			if f.name != "" {
 				x := frame(f)
 				x.Inlined = true
 				buf = append(buf, x)
 			}
-			file, line, column = s.callFile, s.callLine, s.callColumn
+			file, line, column = full.lineTable(false).file(uint64(s.callFile)), s.callLine, s.callColumn
 			id = s.parent
 		}
 	}
-	if f.name == "" { // assembly, or a unit whose functions are in a file of its own
+	if f.name == "" { // assembly, or a unit whose functions are in a file that is missing
 		f.name, f.entry = t.symbolAt(addr)
 	}
 	x := frame(f)
@@ -212,22 +196,6 @@ func (t *dwarfTable) readIndex() {
 	t.index = flatten(pieces, nil)
 }
 
-// walk lists the units of .debug_info, once.
-func (t *dwarfTable) walk() {
-	if t.walked {
-		return
-	}
-	t.walked = true
-	for off := uint64(0); off < t.info.size; {
-		u := t.unitHeader(off)
-		if u == nil {
-			break // without its length the next one cannot be found
-		}
-		t.headers = append(t.headers, unitSpan{off, u.end})
-		off = u.end
-	}
-}
-
 // scan reads the root entries of all units, once, to know their addresses. A unit that does not tell
 // them is asked for those of its lines.
 func (t *dwarfTable) scan() {
@@ -262,94 +230,11 @@ func (t *dwarfTable) scan() {
 	t.spans = flatten(pieces, nil)
 }
 
-// unitAt is the unit that begins at an offset of .debug_info, nil for one that is not understood.
-func (t *dwarfTable) unitAt(off uint64) *unit {
-	u, ok := t.units[off]
-	if !ok {
-		if u = t.unitHeader(off); u != nil && !u.open() {
-			u = nil
-		}
-		t.units[off] = u
-	}
-	return u
-}
-
-// unitHolding is the unit an offset of .debug_info lies in.
-func (t *dwarfTable) unitHolding(off uint64) *unit {
-	t.walk()
-	i, _ := slices.BinarySearchFunc(t.headers, off, func(h unitSpan, off uint64) int {
-		if h.end <= off {
-			return -1
-		}
-		return 1
-	})
-	if i == len(t.headers) {
-		return nil
-	}
-	return t.unitAt(t.headers[i].off)
-}
-
-// maxReferences bounds how far a name is followed from entry to entry: an inlined call refers to its
-// pattern, that to its declaration in a class, and link-time optimization adds one of each.
-const maxReferences = 8
-
-// functionAt is the function of an entry, which is in u. What an entry does not say itself, the one
-// it refers to does, which may be in another unit.
-func (t *dwarfTable) functionAt(u *unit, off uint64) function {
-	if f, ok := t.functions[off]; ok {
-		return f
-	}
-	var f function
-	var name, linkage string
-	var named *unit // where name was found, and at which offset
-	var namedAt uint64
-	var d die
-	at := off
-	for range maxReferences {
-		if u == nil || !u.die(at, &d) {
-			break
-		}
-		if name == "" {
-			if name = u.str(d.name); name != "" {
-				named, namedAt = u, at
-			}
-		}
-		if linkage == "" {
-			linkage = u.str(d.linkage)
-		}
-		if f.file == "" && d.declFile.form != 0 {
-			f.file = u.lineTable(false).file(d.declFile.v)
-		}
-		if f.line == 0 {
-			f.line = int(clip32(d.declLine.v))
-		}
-		next := d.origin
-		if next.form == 0 {
-			next = d.specification
-		}
-		switch next.form {
-		case formRef1, formRef2, formRef4, formRef8, formRefUdata:
-		case formRefAddr:
-			u = t.unitHolding(next.v)
-		default: // none, or in another file
-			u = nil
-		}
-		at = next.v
-	}
-	if linkage != "" {
-		f.name, f.entry = demangle(linkage), isEntry(linkage)
-	} else if name != "" {
-		f.name, f.entry = named.qualified(namedAt, name), isEntry(name)
-	}
-	t.functions[off] = f
-	return f
-}
-
 // symbolAt is the name that the symbol table has for an address.
 func (t *dwarfTable) symbolAt(addr uint64) (name string, entry bool) {
 	if !t.hasSymtab {
 		t.hasSymtab = true
-		t.symtab, _ = parseSymtab(t.f) // without it the address has no name
+		t.symtab = t.symbols()
 	}
 	if t.symtab == nil {
 		return "", false

@@ -21,6 +21,7 @@ type lineFile struct {
 	dir   uint64
 	path  string
 	known bool
+	sum   sum // zero where the table has none
 }
 
 // A row says that from addr on the code is of a line, up to the next row's address.
@@ -36,6 +37,9 @@ type row struct {
 func (u *unit) lineTable(run bool) *lineTable {
 	if u.hasLines && (u.lines == nil || !run || u.lines.rows != nil) {
 		return u.lines
+	}
+	if u.skeleton != nil && u.root.stmtList.form == 0 {
+		return u.skeleton.lineTable(run) // files of both are numbered by it
 	}
 	u.hasLines = true
 	if u.root.stmtList.form == 0 {
@@ -148,7 +152,7 @@ func (l *lineTable) readTablesV5(c *cursor) {
 	wide := *l.u // the program's offsets may be of another size than the unit's
 	wide.wide = c.wide
 	for table := range 2 {
-		const contentPath, contentDir = 1, 2
+		const contentPath, contentDir, contentMD5 = 1, 2, 5
 		format := make([]attrForm, c.u8())
 		for i := range format {
 			format[i] = attrForm{attr: clip16(c.uleb()), form: clip16(c.uleb())}
@@ -162,6 +166,10 @@ func (l *lineTable) readTablesV5(c *cursor) {
 					if s := c.cstring(); x.attr == contentPath {
 						f.name = s
 					}
+					continue
+				}
+				if x.attr == contentMD5 && x.form == formData16 {
+					copy(f.sum[:], c.take(16))
 					continue
 				}
 				v := wide.value(c, x, 0)
@@ -204,11 +212,19 @@ func (l *lineTable) file(i uint64) string {
 		if dir == "" {
 			f.path = cleanJoin(l.u.compDir(), f.name)
 		}
+		if sums := l.u.t.sums[f.path]; f.sum != (sum{}) && f.path != "" && !slices.Contains(sums, f.sum) {
+			l.u.t.sums[f.path] = append(sums, f.sum)
+		}
 	}
 	return f.path
 }
 
-func (u *unit) compDir() string { return u.str(u.root.compDir) }
+func (u *unit) compDir() string {
+	if u.root.compDir.form == 0 && u.skeleton != nil {
+		return u.skeleton.compDir()
+	}
+	return u.str(u.root.compDir)
+}
 
 // run runs the program (DWARF 5, 6.2.5). Each byte of it makes at most one row. Sequences that are
 // not in code are dropped, as linkers leave those of functions they remove.

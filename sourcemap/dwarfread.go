@@ -41,6 +41,18 @@ func openContent(f *elf.File, name string) (*content, error) {
 	return &content{}, nil
 }
 
+// part is the content from at[0] on, of at[1] bytes, as far as there are so many.
+func (c *content) part(at [2]uint64) *content {
+	if at[0] >= c.size {
+		return &content{}
+	}
+	n := min(at[1], c.size-at[0])
+	if c.r == nil {
+		return &content{all: c.all[at[0]:][:n:n], size: n}
+	}
+	return &content{r: io.NewSectionReader(c.r, int64(at[0]), int64(n)), size: n}
+}
+
 // bytes is the content from off on, n bytes or up to its end, nil where it cannot be read.
 func (c *content) bytes(off, n uint64) []byte {
 	if off >= c.size {

@@ -102,7 +102,9 @@ func (u *unit) load() {
 		return
 	}
 	u.loaded = true
-	u.lineTable(true)
+	if u.skeleton == nil {
+		u.lineTable(true)
+	}
 	if !u.table() {
 		return
 	}
@@ -178,6 +180,22 @@ func (u *unit) load() {
 		}
 	}
 	u.pieces = flatten(pieces, depth)
+}
+
+// full is the unit that has the functions of u, loaded: u itself, or what u is the skeleton of.
+func (u *unit) full() *unit {
+	if !u.soughtSplit {
+		u.soughtSplit = true
+		if u.root.splitName.form != 0 && u.skeleton == nil && u.t.openSplit != nil {
+			if u.split = u.t.openSplit(u); u.split != nil {
+				u.split.load()
+			}
+		}
+	}
+	if u.split != nil {
+		return u.split
+	}
+	return u
 }
 
 // A container is an entry whose name is part of the names of the functions in it.

@@ -4,62 +4,70 @@ import "debug/dwarf"
 
 // Forms of attributes (DWARF 5, 7.5.6, and GNU's), which debug/dwarf does not export.
 const (
-	formAddr        = 0x01
-	formBlock2      = 0x03
-	formBlock4      = 0x04
-	formData2       = 0x05
-	formData4       = 0x06
-	formData8       = 0x07
-	formString      = 0x08
-	formBlock       = 0x09
-	formBlock1      = 0x0a
-	formData1       = 0x0b
-	formFlag        = 0x0c
-	formSdata       = 0x0d
-	formStrp        = 0x0e
-	formUdata       = 0x0f
-	formRefAddr     = 0x10
-	formRef1        = 0x11
-	formRef2        = 0x12
-	formRef4        = 0x13
-	formRef8        = 0x14
-	formRefUdata    = 0x15
-	formIndirect    = 0x16
-	formSecOffset   = 0x17
-	formExprloc     = 0x18
-	formFlagPresent = 0x19
-	formStrx        = 0x1a
-	formAddrx       = 0x1b
-	formRefSup4     = 0x1c
-	formStrpSup     = 0x1d
-	formData16      = 0x1e
-	formLineStrp    = 0x1f
-	formRefSig8     = 0x20
-	formImplicit    = 0x21
-	formLoclistx    = 0x22
-	formRnglistx    = 0x23
-	formRefSup8     = 0x24
-	formStrx1       = 0x25
-	formStrx2       = 0x26
-	formStrx3       = 0x27
-	formStrx4       = 0x28
-	formAddrx1      = 0x29
-	formAddrx2      = 0x2a
-	formAddrx3      = 0x2b
-	formAddrx4      = 0x2c
-	formGNURefAlt   = 0x1f20
-	formGNUStrpAlt  = 0x1f21
+	formAddr         = 0x01
+	formBlock2       = 0x03
+	formBlock4       = 0x04
+	formData2        = 0x05
+	formData4        = 0x06
+	formData8        = 0x07
+	formString       = 0x08
+	formBlock        = 0x09
+	formBlock1       = 0x0a
+	formData1        = 0x0b
+	formFlag         = 0x0c
+	formSdata        = 0x0d
+	formStrp         = 0x0e
+	formUdata        = 0x0f
+	formRefAddr      = 0x10
+	formRef1         = 0x11
+	formRef2         = 0x12
+	formRef4         = 0x13
+	formRef8         = 0x14
+	formRefUdata     = 0x15
+	formIndirect     = 0x16
+	formSecOffset    = 0x17
+	formExprloc      = 0x18
+	formFlagPresent  = 0x19
+	formStrx         = 0x1a
+	formAddrx        = 0x1b
+	formRefSup4      = 0x1c
+	formStrpSup      = 0x1d
+	formData16       = 0x1e
+	formLineStrp     = 0x1f
+	formRefSig8      = 0x20
+	formImplicit     = 0x21
+	formLoclistx     = 0x22
+	formRnglistx     = 0x23
+	formRefSup8      = 0x24
+	formStrx1        = 0x25
+	formStrx2        = 0x26
+	formStrx3        = 0x27
+	formStrx4        = 0x28
+	formAddrx1       = 0x29
+	formAddrx2       = 0x2a
+	formAddrx3       = 0x2b
+	formAddrx4       = 0x2c
+	formGNUAddrIndex = 0x1f01
+	formGNUStrIndex  = 0x1f02
+	formGNURefAlt    = 0x1f20
+	formGNUStrpAlt   = 0x1f21
 )
 
+// Attributes of GNU's, the others of split units before DWARF 5 (gcc.gnu.org/wiki/DebugFission).
 const (
 	attrMIPSLinkageName = 0x2007
+	attrGNUDwoName      = 0x2130
+	attrGNUDwoID        = 0x2131
+	attrGNURangesBase   = 0x2132
+	attrGNUAddrBase     = 0x2133
 )
 
 // Unit types (DWARF 5, 7.5.1).
 const (
-	unitCompile  = 1
-	unitPartial  = 3
-	unitSkeleton = 4
+	unitCompile      = 1
+	unitPartial      = 3
+	unitSkeleton     = 4
+	unitSplitCompile = 5
 )
 
 // A value is an attribute's value as it stands there; the form says how to read v: a number, an
@@ -78,6 +86,7 @@ type die struct {
 	low, high, ranges                       value
 	origin, specification                   value
 	stmtList, addrBase, strBase, rangesBase value
+	splitName, splitID, splitRanges         value
 	declFile, declLine                      value
 	callFile, callLine, callColumn          value
 }
@@ -111,11 +120,15 @@ func (a *abbrevs) of(code uint64) *abbrev {
 
 // A unit is a compilation unit. What it holds beyond its header is read when needed.
 type unit struct {
-	t                *dwarfTable
+	t                *dwarfFile
 	off, end         uint64 // in .debug_info, with the header
 	first            uint64 // offset of the root entry
 	version          uint16
 	kind             uint8
+	id               uint64 // of the split unit that this is, or is the skeleton of; 0 where the header has none
+	skeleton         *unit  // what the binary has of this unit, where it is a split one
+	split            *unit  // what this is the skeleton of, nil where that is not found; after full
+	soughtSplit      bool
 	addrSize         int
 	wide             bool
 	abbrevOff        uint64   // in .debug_abbrev
@@ -138,7 +151,7 @@ type unit struct {
 const maxRanges = 4 << 20
 
 // unitHeader reads the header at off (DWARF 5, 7.5.1). It is nil where there is none.
-func (t *dwarfTable) unitHeader(off uint64) *unit {
+func (t *dwarfFile) unitHeader(off uint64) *unit {
 	c := t.cursor(t.info.window(off, 40))
 	n := c.length()
 	begin := off + uint64(c.pos)
@@ -148,8 +161,8 @@ func (t *dwarfTable) unitHeader(off uint64) *unit {
 		u.addrSize = int(c.u8())
 		u.abbrevOff = c.offset()
 		switch u.kind {
-		case unitSkeleton, 5: // and split units: an id
-			c.skip(8)
+		case unitSkeleton, unitSplitCompile:
+			u.id = c.uint(8)
 		case 2, 6: // type units: signature, offset of the type
 			c.skip(8)
 			c.offset()
@@ -167,8 +180,11 @@ func (t *dwarfTable) unitHeader(off uint64) *unit {
 
 // usable says whether the unit is of a version and kind that is understood.
 func (u *unit) usable() bool {
-	return u.version >= 2 && u.version <= 5 && (u.kind == unitCompile || u.kind == unitPartial || u.kind == unitSkeleton) &&
-		(u.addrSize == 4 || u.addrSize == 8)
+	switch u.kind {
+	case unitCompile, unitPartial, unitSkeleton, unitSplitCompile:
+		return u.version >= 2 && u.version <= 5 && (u.addrSize == 4 || u.addrSize == 8)
+	}
+	return false
 }
 
 // open reads the root entry. It is false where the unit is damaged or of no use.
@@ -194,6 +210,9 @@ func (u *unit) open() bool {
 		return false
 	}
 	u.low, _ = u.address(u.root.low)
+	if u.skeleton != nil {
+		u.low = u.skeleton.low
+	}
 	u.code = flatten(u.ranges(nil, &u.root, 0), nil)
 	return true
 }
@@ -347,7 +366,7 @@ func (u *unit) value(c *cursor, f attrForm, base uint64) value {
 		x.v = uint64(f.implicit)
 	case formFlagPresent:
 		x.v = 1
-	case formUdata, formStrx, formAddrx, formRnglistx, formLoclistx:
+	case formUdata, formStrx, formAddrx, formRnglistx, formLoclistx, formGNUAddrIndex, formGNUStrIndex:
 		x.v = c.uleb()
 	case formRefUdata:
 		x.v = u.off + c.uleb()
@@ -426,8 +445,14 @@ func (u *unit) attributes(c *cursor, base uint64, a *abbrev, d *die) {
 			d.specification = x
 		case dwarf.AttrStmtList:
 			d.stmtList = x
-		case dwarf.AttrAddrBase:
+		case dwarf.AttrAddrBase, attrGNUAddrBase:
 			d.addrBase = x
+		case dwarf.AttrDwoName, attrGNUDwoName:
+			d.splitName = x
+		case attrGNUDwoID:
+			d.splitID = x
+		case attrGNURangesBase:
+			d.splitRanges = x
 		case dwarf.AttrStrOffsetsBase:
 			d.strBase = x
 		case dwarf.AttrRnglistsBase:
@@ -468,7 +493,7 @@ func (u *unit) die(off uint64, d *die) bool {
 	}
 }
 
-// str is an attribute's string, "" for none and for one that is in another file.
+// str is an attribute's string, "" for none and for one in a file that is missing.
 func (u *unit) str(x value) string {
 	switch x.form {
 	case formString:
@@ -477,9 +502,16 @@ func (u *unit) str(x value) string {
 		return u.t.str.cstring(x.v)
 	case formLineStrp:
 		return u.t.lineStr.cstring(x.v)
-	case formStrx, formStrx1, formStrx2, formStrx3, formStrx4:
+	case formStrpSup, formGNUStrpAlt:
+		if sup := u.t.supplement(); sup != nil {
+			return sup.str.cstring(x.v)
+		}
+	case formStrx, formStrx1, formStrx2, formStrx3, formStrx4, formGNUStrIndex:
 		size := uint64(u.offsetSize())
 		base := 2 * size // the table's header
+		if u.version < 5 {
+			base = 0
+		}
 		if u.root.strBase.form != 0 {
 			base = u.root.strBase.v
 		}
@@ -499,7 +531,7 @@ func (u *unit) address(x value) (uint64, bool) {
 	switch x.form {
 	case formAddr:
 		return x.v, true
-	case formAddrx, formAddrx1, formAddrx2, formAddrx3, formAddrx4:
+	case formAddrx, formAddrx1, formAddrx2, formAddrx3, formAddrx4, formGNUAddrIndex:
 		return u.addrAt(x.v)
 	}
 	return 0, false
@@ -507,9 +539,15 @@ func (u *unit) address(x value) (uint64, bool) {
 
 // addrAt is entry i of the unit's part of .debug_addr.
 func (u *unit) addrAt(i uint64) (uint64, bool) {
+	if u.skeleton != nil {
+		return u.skeleton.addrAt(i)
+	}
 	base := uint64(8)
 	if u.wide {
 		base = 16
+	}
+	if u.version < 5 {
+		base = 0
 	}
 	if u.root.addrBase.form != 0 {
 		base = u.root.addrBase.v
@@ -561,6 +599,9 @@ func (u *unit) appendRange(to []piece, low, high uint64, id int32) []piece {
 // .debug_rnglists since.
 func (u *unit) rangeList(to []piece, x value, id int32) []piece {
 	section, parse, off := u.t.ranges, u.rangesV4, x.v
+	if u.version < 5 && u.skeleton != nil {
+		section, off = u.skeleton.t.ranges, off+u.skeleton.root.splitRanges.v
+	}
 	if u.version >= 5 {
 		section, parse = u.t.rnglists, u.rangesV5
 		if x.form == formRnglistx {

@@ -36,7 +36,8 @@ type Paths struct {
 }
 
 // A Prefix says that build paths beginning with the folder From are found under the folder To. Of
-// several that apply, the longest From that leads to a file wins.
+// several that apply, the longest From that leads to a file wins. A From of "." stands for all
+// relative paths, which compilers write with -ffile-prefix-map=FOLDER=. and alike.
 type Prefix struct{ From, To string }
 
 // A knownPath is a remembered answer; path is "" where there is none.
@@ -232,13 +233,27 @@ func (p *Paths) candidates(build string) iter.Seq[string] {
 	}
 }
 
+// remapped are the files that the user's own rules make of a build path.
+func (p *Paths) remapped(build string) []string {
+	var paths []string
+	p.byPrefix(build, func(path string) bool {
+		paths = append(paths, path)
+		return true
+	})
+	return paths
+}
+
 // byPrefix and its like yield candidates and say whether more are wanted.
 func (p *Paths) byPrefix(build string, yield func(string) bool) bool {
 	rules := slices.Clone(p.Prefixes)
 	slices.SortStableFunc(rules, func(a, b Prefix) int { return cmp.Compare(len(b.From), len(a.From)) })
 	for _, rule := range rules {
 		from := strings.TrimSuffix(rule.From, "/")
-		if build == from && from != "" {
+		if from == "." && !filepath.IsAbs(build) { // as -ffile-prefix-map=FOLDER=. makes them
+			if !yield(filepath.Join(rule.To, build)) {
+				return false
+			}
+		} else if build == from && from != "" {
 			if !yield(rule.To) {
 				return false
 			}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -25,10 +26,24 @@ type Config struct {
 	Paths *Paths
 	// Kallsyms opens the list of the kernel's symbols. Default: /proc/kallsyms.
 	Kallsyms func() (io.ReadCloser, error)
+	// DebugFolders hold debug files: BUILDID's as .build-id/xx/yyyy.debug, and PATH/NAME for a binary
+	// in the folder PATH with a link to NAME. They are searched in order, and then /usr/lib/debug.
+	DebugFolders []string
+	// Debuginfod fetches debug files that no folder has. nil: none are fetched.
+	Debuginfod *Debuginfod
+	// Root is the folder that a mapping's Path begins at, "/proc/7/root" for a process in a container;
+	// "" for this process's root. nil: it is that for all.
+	Root func(profile.MappingID) string
+	// Process tells whose memory an Anonymous mapping is, so that code made at run time gets the names
+	// that its process writes. nil, or false: such code has none.
+	Process func(profile.MappingID) (Process, bool)
 }
 
 // A Symbolizer turns the locations of one recording into frames. It remembers what it has named, so
 // that naming a view that has grown costs only what is new, and views share their frames.
+//
+// Files with debug information that it opens itself stay open until Close, or until nothing refers
+// to it any more.
 //
 // Any goroutine may call it; calls wait for one another.
 type Symbolizer struct {
@@ -39,6 +54,7 @@ type Symbolizer struct {
 	ids      map[profile.Frame]profile.FrameID
 	of       [][]profile.FrameID
 	binaries map[profile.MappingID]*binaryTable // nil where it cannot be read
+	jits     map[profile.MappingID]*processJIT
 	kernel   table
 	kernelOK bool              // kernel was opened, or cannot be
 	warnings []profile.Warning // of all captures so far
@@ -59,6 +75,7 @@ func NewSymbolizer(config Config) *Symbolizer {
 		ids:      map[profile.Frame]profile.FrameID{},
 		of:       make([][]profile.FrameID, 1),
 		binaries: map[profile.MappingID]*binaryTable{},
+		jits:     map[profile.MappingID]*processJIT{},
 		sources:  map[string]profile.Source{},
 	}
 }
@@ -70,7 +87,8 @@ func NewSymbolizer(config Config) *Symbolizer {
 //     Module, where they do not know the address or the binary cannot be read, for which c gets a
 //     warning per binary;
 //   - kernel code: the kernel's symbols; Kernel where they may not be read, with a warning;
-//   - code made at run time, and addresses in nothing known: Unknown.
+//   - code made at run time: what its process tells (Config.Process), in the module JIT, or Unknown;
+//   - addresses in nothing known: Unknown.
 //
 // It fails only with ctx's error, and then c is as it was.
 func (s *Symbolizer) Symbolize(ctx context.Context, c *profile.Capture, open Opener) error {
@@ -82,6 +100,9 @@ func (s *Symbolizer) Symbolize(ctx context.Context, c *profile.Capture, open Ope
 			return err
 		}
 		s.open(w, c, open)
+	}
+	if err := s.attach(ctx, work, c); err != nil {
+		return err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
@@ -115,6 +136,44 @@ func (s *Symbolizer) Symbolize(ctx context.Context, c *profile.Capture, open Ope
 	c.Symbols.Frames = s.frames[:len(s.frames):len(s.frames)]
 	c.Symbols.Of = s.of[:n:n]
 	return nil
+}
+
+// Close closes the files that the Symbolizer has opened. What is asked afterwards opens them again.
+func (s *Symbolizer) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range s.binaries {
+		if b != nil && b.files != nil {
+			b.files.close()
+		}
+	}
+}
+
+// attach finds the debug files of binaries that are asked for the first time. Only what is fetched
+// from servers takes time, so some are looked for at once.
+func (s *Symbolizer) attach(ctx context.Context, work []*batch, c *profile.Capture) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(4)
+	for _, w := range work {
+		b := w.binary
+		if b == nil || b.files != nil || c.Mappings[w.mapping].Kind != profile.FileCode || !w.asksOthers() {
+			continue
+		}
+		files := &filePool{}
+		if s.config.Root != nil {
+			if files.root = s.config.Root(w.mapping); files.root == "/" {
+				files.root = ""
+			}
+		}
+		find := &debugFinder{
+			folders: append(slices.Clip(s.config.DebugFolders), systemDebugFolder), path: w.module, files: files, note: b.note,
+		}
+		if s.config.Debuginfod != nil {
+			find.fetch = s.config.Debuginfod.Fetch
+		}
+		group.Go(func() error { return b.attach(ctx, find, s.config.Paths.remapped) })
+	}
+	return group.Wait()
 }
 
 // A batch is the new locations of one mapping.
@@ -174,6 +233,11 @@ func (s *Symbolizer) open(w *batch, c *profile.Capture, open Opener) {
 		w.module = m.Path
 	case profile.VDSO:
 		w.module = "[vdso]"
+	case profile.Anonymous:
+		if t := s.openJIT(w.mapping); t != nil {
+			w.table = t
+		}
+		return
 	default:
 		return
 	}
@@ -186,6 +250,11 @@ func (s *Symbolizer) open(w *batch, c *profile.Capture, open Opener) {
 		if r, err = open(w.mapping); err == nil {
 			b, err = openBinary(r)
 		}
+		if err == nil && m.Kind == profile.FileCode {
+			if id := buildID(b.file); isBuildID(id) && isBuildID(m.BuildID) && id != m.BuildID {
+				b, err = nil, fmt.Errorf("it is of another build (build ID %s) than the one that ran (%s); symbolize with that one", id, m.BuildID)
+			}
+		}
 		if err != nil {
 			s.warn(fmt.Sprintf("the symbols of %s cannot be read: %v", w.module, err))
 		}
@@ -194,6 +263,42 @@ func (s *Symbolizer) open(w *batch, c *profile.Capture, open Opener) {
 	if b != nil {
 		w.binary, w.table = b, b
 	}
+}
+
+// A processJIT is what is known of one process's code made at run time.
+type processJIT struct {
+	process Process
+	table   *jitTable
+}
+
+// openJIT reads what a mapping's process has written of its code, nil where that is nothing. It is
+// read anew by each call, as it grows while a recording does: calls are few, and come with new
+// locations only.
+func (s *Symbolizer) openJIT(m profile.MappingID) *jitTable {
+	j := s.jits[m]
+	if j == nil {
+		if s.config.Process == nil {
+			return nil
+		}
+		p, ok := s.config.Process(m)
+		if !ok {
+			return nil
+		}
+		j = &processJIT{process: p}
+		s.jits[m] = j
+	}
+	t, notes := openJIT(j.process)
+	if t != nil {
+		j.table = t // what was written is good after its file was removed
+	}
+	for _, note := range notes {
+		s.warn("code that process " + strconv.Itoa(j.process.PID) + " made at run time: " + note)
+	}
+	if j.table == nil && len(notes) == 0 {
+		s.warn(fmt.Sprintf("code that process %d made at run time has no names; "+
+			"start it so that it tells them: node --perf-basic-prof, python3 -X perf, java -XX:+DumpPerfMapAtExit -XX:+PreserveFramePointer", j.process.PID))
+	}
+	return j.table
 }
 
 // openKernel opens the kernel's table; nil where its names may not be read.

@@ -2,6 +2,7 @@ package sourcemap
 
 import (
 	"context"
+	"crypto/md5"
 	"fmt"
 	"io"
 	"os"
@@ -28,8 +29,9 @@ const (
 // that finds it, so that later views and the finished capture keep the text as it was; a file that
 // was not found is looked for again.
 //
-// A source has a Note where its text is missing, and where the file is younger than the binary that
-// names it. Sources fails only with ctx's error, and then c is as it was.
+// A source has a Note where its text is missing, where it has not the MD5 that a binary's line table
+// (DWARF 5) has for it, and, where there is none, where the file is younger than the binary that names
+// it. Sources fails only with ctx's error, and then c is as it was.
 func (s *Symbolizer) Sources(ctx context.Context, c *profile.Capture) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,6 +102,13 @@ func (s *Symbolizer) Sources(ctx context.Context, c *profile.Capture) error {
 					return nil
 				}
 				source.Text = text
+				if sums := s.sums(source.Path); len(sums) > 0 {
+					// The build's own word is better than times.
+					if source.Note = ""; !slices.Contains(sums, md5.Sum(text)) {
+						source.Note = fmt.Sprintf("not the text that %s was built from, by the MD5 in its debug information; lines may have moved",
+							filepath.Base(modules[source.Path]))
+					}
+				}
 				return nil
 			})
 		}
@@ -114,6 +123,19 @@ func (s *Symbolizer) Sources(ctx context.Context, c *profile.Capture) error {
 	}
 	c.Symbols.Sources = sources
 	return nil
+}
+
+// sums are the checksums that binaries have of a source; none where they do not tell.
+func (s *Symbolizer) sums(file string) [][md5.Size]byte {
+	var all [][md5.Size]byte
+	for _, b := range s.binaries {
+		if b != nil {
+			for _, sum := range b.sums(file) {
+				all = append(all, sum)
+			}
+		}
+	}
+	return all
 }
 
 // readSource reads a text, which is never nil, of at most maxSource bytes: a file may grow after it

@@ -49,28 +49,26 @@ const (
 	rankGlobal
 )
 
-// openSymtab reads .symtab and .dynsym. The error is errNoTable where the binary has no symbols
-// and no entry point to name.
-func openSymtab(f *elf.File) (table, error) {
-	t, err := parseSymtab(f)
-	if err != nil {
-		return nil, err
-	}
-	return t, nil
-}
-
-func parseSymtab(f *elf.File) (*symtabTable, error) {
+// parseSymtab reads .symtab and .dynsym of a binary and of files with symbols that were stripped from
+// it. The error is errNoTable where there are no symbols and no entry point to name.
+func parseSymtab(files ...*elf.File) (*symtabTable, error) {
 	var syms []symbol
 	var failure error
-	for _, s := range f.Sections {
-		if s.Type != elf.SHT_SYMTAB && s.Type != elf.SHT_DYNSYM {
-			continue
-		}
-		var err error
-		if syms, err = appendSymbols(syms, f, s); err != nil {
-			failure = errors.Join(failure, err)
+	for _, f := range files {
+		for _, s := range f.Sections {
+			if s.Type != elf.SHT_SYMTAB && s.Type != elf.SHT_DYNSYM {
+				continue
+			}
+			if s.Type == elf.SHT_DYNSYM && f != files[0] {
+				continue // without content, or once more
+			}
+			var err error
+			if syms, err = appendSymbols(syms, f, s); err != nil {
+				failure = errors.Join(failure, err)
+			}
 		}
 	}
+	f := files[0]
 	syms = appendPLT(syms, f)
 	t := &symtabTable{syms: syms, known: map[int32]profile.Frame{}}
 	t.spans = spansOf(f, syms)

@@ -89,6 +89,15 @@ func tool(t testing.TB, stdin io.Reader, name string, args ...string) string {
 	return string(out)
 }
 
+// openSymtab is parseSymtab as a table.
+func openSymtab(f *elf.File) (table, error) {
+	t, err := parseSymtab(f)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
 const symtabSource = `
 #include <stdio.h>
 #include <stdlib.h>

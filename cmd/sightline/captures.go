@@ -185,7 +185,7 @@ func newShow(io streams) *cobra.Command {
 				return err
 			}
 			o.summary(io.out, age(o.meta.Start))
-			fmt.Fprintln(io.out, paletteFor(io.out).dim(o.capture.Machine+" · "+o.meta.Start.Local().Format("2006-01-02 15:04:05")+" · "+lspserver.Weight(o.meta.Bytes, profile.Bytes)+" stored"))
+			fmt.Fprintln(io.out, paletteFor(io.out).dim(o.provenance()))
 			if o.meta.Note != "" {
 				fmt.Fprintln(io.out, "note: "+o.meta.Note)
 			}
@@ -196,6 +196,20 @@ func newShow(io streams) *cobra.Command {
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().IntVar(&top, "top", top, "show this many hot lines")
 	return cmd
+}
+
+// Provenance is where and when a capture was made, as far as it is known, and what it takes.
+func (o *opened) provenance() string {
+	var parts []string
+	if o.capture.Machine != "" {
+		parts = append(parts, o.capture.Machine)
+	}
+	if o.meta.Start.IsZero() {
+		parts = append(parts, "imported "+o.meta.ID.Time().Local().Format("2006-01-02 15:04:05"))
+	} else {
+		parts = append(parts, o.meta.Start.Local().Format("2006-01-02 15:04:05"))
+	}
+	return strings.Join(append(parts, lspserver.Weight(o.meta.Bytes, profile.Bytes)+" stored"), " · ")
 }
 
 func newRemove(io streams) *cobra.Command {

@@ -60,6 +60,9 @@ func run(ctx context.Context, args []string, io streams) int {
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		fmt.Fprintln(io.err, "sightline: interrupted; nothing was changed")
+		return exitUsage
 	case errors.As(err, &failed):
 		if failed.text != "" {
 			fmt.Fprintln(io.err, "sightline: "+failed.text)

@@ -146,4 +146,9 @@ func shortPath(workspace, file string) string {
 	return file
 }
 
-func age(t time.Time) string { return lspserver.Age(time.Since(t)) }
+func age(t time.Time) string {
+	if t.IsZero() { // an import that does not tell
+		return ""
+	}
+	return lspserver.Age(time.Since(t))
+}

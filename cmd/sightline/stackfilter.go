@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -235,6 +236,9 @@ func newPresetSave(io streams) *cobra.Command {
 			}
 			if err := f.Check(); err != nil {
 				return err
+			}
+			if f.Active() == "" && !f.Tasks && !f.Compat {
+				return errors.New("presets save: there is nothing to save; give a filter, such as --group '{%}!->module $1'")
 			}
 			text, err := json.Marshal(f)
 			if err != nil {

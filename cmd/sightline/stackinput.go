@@ -209,6 +209,9 @@ func kernelSymbols(machine string) (io.ReadCloser, error) {
 		return nil, err
 	}
 	release := unix.ByteSliceToString(u.Release[:])
+	if machine == "" {
+		return nil, errors.New("the file does not say under which kernel it was recorded")
+	}
 	if !strings.Contains(machine, release) {
 		return nil, fmt.Errorf("they were recorded under another kernel than %s", release)
 	}

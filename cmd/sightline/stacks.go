@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,7 +40,7 @@ func (sf *stacksFlags) add(cmd *cobra.Command) {
 	f.StringVar(&sf.view, "view", "by-name", strings.Join(stackViews, ", "))
 	f.StringVar(&sf.focus, "focus", "", "the `function` or group that the view is about")
 	f.StringVar(&sf.file, "file", "", "the source `file` whose functions or lines are meant")
-	f.StringVar(&sf.find, "find", "", "show only rows whose name matches this `pattern`")
+	f.StringVar(&sf.find, "find", "", "show only rows whose name matches this `pattern`, and in a tree the way to them")
 	f.IntVar(&sf.top, "top", 30, "show this many rows; 0 is all")
 	f.IntVar(&sf.depth, "depth", 0, "show this many levels of a tree; 0 is all")
 	f.Float64Var(&sf.least, "min", 1, "leave out branches of a tree below this many percent")
@@ -58,8 +59,10 @@ func (sf *stacksFlags) check() error {
 		return fmt.Errorf("--view %s is about one function; name it with --focus", sf.view)
 	case sf.file == "" && sf.view == "functions":
 		return errors.New("--view functions shows those of one source file; name it with --file")
-	case sf.find != "" && sf.view != "by-name":
-		return fmt.Errorf("--find looks for names in --view by-name, not in %s; use --include to keep stacks that have a name", sf.view)
+	case sf.find != "" && slices.Contains([]string{"flame", "timeline", "histogram"}, sf.view):
+		return fmt.Errorf("--find looks for rows, and --view %s has none; use --include to keep stacks that have a name", sf.view)
+	case math.IsNaN(sf.least):
+		return errors.New("--min is no percentage; give a number from 0 to 100")
 	}
 	return nil
 }
@@ -158,6 +161,13 @@ func (sf *stacksFlags) open(cmd *cobra.Command, in io.Reader, args, scenarios []
 		saved = o.saved
 		x.source, x.words = view.NewSource(o.profile), wordsOf(o.profile)
 		x.title = o.title()
+		if n := len(o.capture.Series); n > 1 && sf.kind == "" {
+			var others []string
+			for _, s := range o.capture.Series[1:] {
+				others = append(others, string(s.Kind))
+			}
+			x.title = append(x.title, fmt.Sprintf("note: this is %s; --kind shows %s", o.capture.Series[0].Kind, strings.Join(others, ", ")))
+		}
 		if saved != (convert.Filter{}) && !sf.saved {
 			x.title = append(x.title, "note: it was saved with a filter; --saved applies it")
 		}
@@ -213,7 +223,11 @@ func (sf *stacksFlags) openScenarios(cmd *cobra.Command, in io.Reader, given []s
 		return err
 	}
 	x.source, x.words = source, wordsOf(set[0].Profile)
+	names = source.Scenarios()
 	x.title = []string{fmt.Sprintf("%d scenarios: %s", len(names), strings.Join(names, ", "))}
+	if n := len(set) - len(names); n > 0 {
+		x.title = append(x.title, fmt.Sprintf("note: %d of the files given had a name that a later one has, and were left out", n))
+	}
 	return nil
 }
 
@@ -248,23 +262,33 @@ func (sf *stacksFlags) show(cmd *cobra.Command, io streams, x *stackShow) error 
 		human()
 		return table.flush()
 	}
+	found := func(string) bool { return true }
+	if sf.find != "" {
+		var err error
+		if found, err = s.Finder(sf.find); err != nil {
+			return err
+		}
+	}
+	nothing := fmt.Errorf("--find %s: no row of this view has such a name; sightline stacks --find %[1]s looks among all names", sf.find)
+	keepRows := func(rows []view.StackRow) []view.StackRow {
+		return slices.DeleteFunc(rows, func(r view.StackRow) bool { return !found(r.Name) })
+	}
 	branch := func(b *view.Branch, err error) error {
 		if err != nil {
 			return err
 		}
 		n := b.Expand(tree)
+		if sf.find != "" {
+			if n = n.Keep(found); n == nil {
+				return nothing
+			}
+		}
 		return print(n, func() { table.tree(n) })
 	}
 	switch sf.view {
 	case "by-name":
 		rows := s.ByName(columns)
-		if sf.find != "" {
-			found, err := s.Find(sf.find)
-			if err != nil {
-				return err
-			}
-			rows.Rows = found
-		}
+		rows.Rows = keepRows(rows.Rows)
 		all := len(rows.Rows)
 		rows.Rows = firstOf(rows.Rows, top)
 		return print(rows, func() { table.rows(rows.Rows, all) })
@@ -279,12 +303,14 @@ func (sf *stacksFlags) show(cmd *cobra.Command, io streams, x *stackShow) error 
 		if err != nil {
 			return err
 		}
+		calls.Callers, calls.Callees = keepRows(calls.Callers), keepRows(calls.Callees)
 		return print(calls, func() { table.calls(calls, top) })
 	case "lines":
 		lines, err := s.Lines(sf.focus)
 		if err != nil {
 			return err
 		}
+		lines = slices.DeleteFunc(lines, func(l view.PlaceRow) bool { return !found(l.File) })
 		if sf.file != "" {
 			if lines = linesOfFile(lines, sf.file); len(lines) == 0 {
 				return fmt.Errorf("no sample is in a file %s; --view lines without --file lists what there is", sf.file)
@@ -300,6 +326,7 @@ func (sf *stacksFlags) show(cmd *cobra.Command, io streams, x *stackShow) error 
 		if err != nil {
 			return err
 		}
+		rows = keepRows(rows)
 		return print(rows, func() { table.rows(firstOf(rows, top), len(rows)) })
 	case "flame":
 		if sf.asJSON {

@@ -59,15 +59,25 @@ func (x *stackInput) title() []string {
 		facts = append(facts, x.name())
 	}
 	lines := []string{head, strings.Join(facts, " · ")}
+	const most = 3 // of one kind: the table is what was asked for
+	told := map[profile.WarningKind]int{}
 	for _, w := range c.Warnings {
 		if w.Kind == profile.WarnBroken {
 			continue // --why-broken tells
+		}
+		if told[w.Kind]++; told[w.Kind] > most {
+			continue
 		}
 		text := w.Text
 		if w.Count > 0 && w.Kind == profile.WarnLost {
 			text = fmt.Sprintf("%s (%s)", text, lspserver.Count(w.Count))
 		}
 		lines = append(lines, "note: "+text)
+	}
+	for _, n := range told {
+		if n > most {
+			lines = append(lines, fmt.Sprintf("note: and %d more like these", n-most))
+		}
 	}
 	return lines
 }
@@ -79,11 +89,12 @@ type stackTable struct {
 	p     palette
 	width int
 	whole float64
+	uncut bool // names are never cut: nobody's terminal is too narrow for them
 	err   error
 }
 
 func newStackTable(out io.Writer, x *stackShow) *stackTable {
-	t := &stackTable{out: out, x: x, p: paletteFor(out), width: width(out)}
+	t := &stackTable{out: out, x: x, p: paletteFor(out), width: width(out), uncut: !isTerminal(out)}
 	if x.selection != nil {
 		t.whole = x.selection.Root(view.NoColumns).Total
 	}
@@ -192,7 +203,10 @@ func (t *stackTable) row(r *view.StackRow, lead string) {
 		used += len([]rune(r.Which)) + 2
 	}
 	room := max(t.width-used-len([]rune(lead)), 10)
-	name := cut(expand(r.Name), room)
+	name := expand(r.Name)
+	if !t.uncut {
+		name = fitName(name, room)
+	}
 	place := ""
 	if f := r.Frame; f.File != "" && f.StartLine > 0 {
 		place = fmt.Sprintf("%s:%d", filepath.Base(f.File), f.StartLine)
@@ -201,6 +215,21 @@ func (t *stackTable) row(r *view.StackRow, lead string) {
 		name += "  " + t.p.dim(place)
 	}
 	t.printf("%s\n", strings.TrimRight(line+t.p.dim(lead)+name, " "))
+}
+
+// FitName shortens a name to n columns by what tells least: its module, then its beginning.
+func fitName(name string, n int) string {
+	if len([]rune(name)) <= n {
+		return name
+	}
+	if module, fn, ok := strings.Cut(name, "!"); ok && fn != "" && !strings.ContainsAny(module, " <") {
+		name = fn
+	}
+	r := []rune(name)
+	if len(r) <= n || n < 2 {
+		return cut(name, n)
+	}
+	return "…" + string(r[len(r)-n+1:])
 }
 
 func (t *stackTable) rows(rows []view.StackRow, all int) {

@@ -55,6 +55,18 @@ func server(t *testing.T) string {
 	return dir
 }
 
+// Watch has go test take note of all files below folders, so that its cached result is used only while
+// none of them has changed: what is read by Neovim and by go build it does not see.
+func watch(t *testing.T, folders ...string) {
+	t.Helper()
+	for _, folder := range folders {
+		err := filepath.WalkDir(folder, func(_ string, _ os.DirEntry, err error) error { return err })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestInNeovim runs each Lua test in each Neovim, in a process of its own, on a copy of the example with
 // one capture that the command line recorded.
 func TestInNeovim(t *testing.T) {
@@ -66,6 +78,9 @@ func TestInNeovim(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	top := filepath.Join("..", "..")
+	watch(t, ".", filepath.Join(top, "testdata", "example"), filepath.Join(top, "cmd"), filepath.Join(top, "lspserver"),
+		filepath.Join(top, "profiler"), filepath.Join(top, "sourcemap"))
 	bin := sync.OnceValue(func() string { return server(t) }) // once the first Neovim is there
 	for suite, name := range suites {
 		t.Run(strings.ReplaceAll(name, " ", ""), func(t *testing.T) {
@@ -96,7 +111,7 @@ func runLua(t *testing.T, here, nvim, bin, file string) {
 		"NVIM_LOG_FILE="+filepath.Join(dir, "nvim.log"),
 		"LC_ALL=C.UTF-8",
 	)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 
 	record := exec.CommandContext(ctx, filepath.Join(bin, "sightline"), "test", "-run", "TestPages", "--samples", "300")

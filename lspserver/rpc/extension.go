@@ -135,6 +135,10 @@ const (
 	ViewCallers      = "callers"       // tree of who calls Focus
 	ViewCallees      = "callees"       // tree of what Focus calls
 	ViewCallerCallee = "caller-callee" // one level of both, each row with its Side
+	ViewLines        = "lines"         // source lines, by self; with Focus those of that row
+	ViewFunctions    = "functions"     // the functions of the source file that Focus names
+	ViewTimeline     = "timeline"      // a row for each thread with its Weights over time
+	ViewHistogram    = "histogram"     // one row, of Focus or of everything, with its Weights over time
 )
 
 // StacksParams asks for rows of one view.
@@ -143,10 +147,12 @@ type StacksParams struct {
 	Filter StackFilter `json:"filter"`
 	View   string      `json:"view"`
 	Focus  string      `json:"focus,omitempty"` // name of a row, for views about one function
-	Find   string      `json:"find,omitempty"`  // by-name only: keep rows that match this pattern
+	Find   string      `json:"find,omitempty"`  // keep rows that match this pattern; not in trees
 	Node   string      `json:"node,omitempty"`  // of a tree: the row whose children are asked for; "" is the root
 	Offset int         `json:"offset,omitempty"`
 	Limit  int         `json:"limit,omitempty"` // at most so many rows; 0 is 200
+	// Buckets is how many parts of time the Weights of timeline and histogram have; 0 is 32.
+	Buckets int `json:"buckets,omitempty"`
 }
 
 // DiffParams asks for rows of the difference after − before.
@@ -169,6 +175,9 @@ type StacksResult struct {
 	Rows    []StackRow  `json:"rows"`
 	More    int         `json:"more"`   // rows after these
 	Fields  StackFilter `json:"fields"` // the filter with its preset filled in
+	// Start and Width are of the first of a row's Weights and of each, in ms.
+	Start float64 `json:"start,omitempty"`
+	Width float64 `json:"width,omitempty"`
 }
 
 // A StackRow is a function, group or call path and its cost.
@@ -186,6 +195,11 @@ type StackRow struct {
 	SelfText   string    `json:"selfText"` // the same of self; "" where there is none
 	When       string    `json:"when"`     // a character for each 32nd of the time
 	Which      string    `json:"which,omitempty"`
+	First      *float64  `json:"first,omitempty"` // ms since the capture began; absent where not known
+	Last       *float64  `json:"last,omitempty"`
+	FoldWeight float64   `json:"foldWeight,omitempty"` // part of Self that was folded in
+	FoldCount  float64   `json:"foldCount,omitempty"`
+	Weights    []float64 `json:"weights,omitempty"`  // over time
 	Children   bool      `json:"children"`           // a tree's row that has children
 	Location   *Location `json:"location,omitempty"` // where the function is now
 	Tooltip    string    `json:"tooltip"`            // a few lines of plain text

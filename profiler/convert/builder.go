@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -65,7 +66,8 @@ func newBuilder(in *input, engine string, o Options) *builder {
 	b.c.Engine = engine
 	b.c.Imported = true
 	if o.Name != "" {
-		b.c.Target.Command = []string{o.Name}
+		// As words, so that none must be quoted.
+		b.c.Target.Command = strings.Fields(clean(filepath.Base(o.Name)))
 	}
 	b.c.Symbols.Frames = make([]profile.Frame, 1)
 	b.c.Symbols.Of = make([][]profile.FrameID, 1)

@@ -46,6 +46,7 @@ type chromeReader struct {
 	comms   map[string]string       // process → name
 	names   map[chromeThread]string // thread → name
 	samples []chromeSample
+	extra   []chromeSample         // of Sightline's: without a stack or a length
 	nodes   map[string]*chromeNode // of stackFrames
 	other   int64                  // events without a length
 	events  bool                   // there is an array of events, or of samples
@@ -64,6 +65,7 @@ type chromeEvents struct {
 type chromeEvent struct {
 	at, end int64 // nanoseconds
 	frame   int32 // in chromeReader.frames
+	count   int32 // samples whose leaf it is; -1 where nothing tells
 	phase   byte  // B, E or X
 }
 
@@ -72,6 +74,7 @@ type chromeSample struct {
 	of     chromeThread
 	at     int64
 	weight float64
+	count  int64 // that Sightline has written; -1: none
 	stack  string
 }
 
@@ -100,7 +103,9 @@ func readChrome(_ context.Context, in *input, o Options) (*profile.Capture, erro
 				return r.array(r.event)
 			case "samples":
 				r.events = true
-				return r.array(r.sample)
+				return r.array(func() error { return r.sample(&r.samples) })
+			case "sightlineSamples":
+				return r.array(func() error { return r.sample(&r.extra) })
 			case "stackFrames":
 				return r.object(r.node)
 			case "otherData":
@@ -155,6 +160,7 @@ func (r *chromeReader) event() error {
 		at        = math.NaN()
 		dur, tdur = math.NaN(), math.NaN()
 		argName   string
+		count     = -1.0
 	)
 	err := r.object(func(name string) (err error) {
 		switch name {
@@ -196,6 +202,8 @@ func (r *chromeReader) event() error {
 				case "inlined":
 					v, err = r.number()
 					f.Inlined = v == 1
+				case "samples":
+					count, err = r.number()
 				default:
 					err = r.SkipValue()
 				}
@@ -225,7 +233,7 @@ func (r *chromeReader) event() error {
 	case "P":
 		if sf != "" { // a sample of its own
 			if ns, ok := micros(at); ok {
-				r.samples = append(r.samples, chromeSample{of: of, at: ns, weight: 1, stack: sf})
+				r.samples = append(r.samples, chromeSample{of: of, at: ns, weight: 1, count: -1, stack: sf})
 				return nil
 			}
 		}
@@ -235,7 +243,10 @@ func (r *chromeReader) event() error {
 		r.other++
 		return nil
 	}
-	e := chromeEvent{phase: phase[0]}
+	e := chromeEvent{phase: phase[0], count: -1}
+	if count >= 0 && count <= math.MaxInt32 {
+		e.count = int32(count)
+	}
 	var ok bool
 	if e.at, ok = micros(at); !ok {
 		r.b.skip(1, skippedTime)
@@ -269,8 +280,8 @@ func (r *chromeReader) event() error {
 	return nil
 }
 
-func (r *chromeReader) sample() error {
-	s := chromeSample{weight: 1}
+func (r *chromeReader) sample(to *[]chromeSample) error {
+	s := chromeSample{weight: 1, count: -1}
 	at := math.NaN()
 	err := r.object(func(name string) (err error) {
 		switch name {
@@ -282,6 +293,12 @@ func (r *chromeReader) sample() error {
 			at, err = r.number()
 		case "weight":
 			s.weight, err = r.number()
+		case "count":
+			var v float64
+			v, err = r.number()
+			if s.count = int64(v); !(v >= 0 && v < maxTotal) {
+				s.count = -1
+			}
 		case "sf":
 			s.stack, err = r.text()
 		default:
@@ -297,7 +314,7 @@ func (r *chromeReader) sample() error {
 		r.b.skip(1, skippedTime)
 		return nil
 	}
-	r.samples = append(r.samples, s)
+	*to = append(*to, s)
 	return nil
 }
 
@@ -349,7 +366,7 @@ func (r *chromeReader) capture() (*profile.Capture, error) {
 	for _, t := range r.order {
 		long = long || slices.ContainsFunc(t.events, func(e chromeEvent) bool { return e.phase != 'X' || e.end > e.at })
 	}
-	if len(r.samples) == 0 || long {
+	if len(r.samples) == 0 || long || len(r.extra) > 0 {
 		t := r.b.series(kind, profile.Nanoseconds, profile.Microseconds, 0)
 		t.spans = true
 		if r.kind != "" {
@@ -357,6 +374,11 @@ func (r *chromeReader) capture() (*profile.Capture, error) {
 		}
 		for _, of := range r.order {
 			r.nest(t, r.task(of.of), of.events)
+		}
+		for _, s := range r.extra {
+			if err := r.addSample(t, s); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if !r.events {
@@ -392,12 +414,17 @@ func (r *chromeReader) nest(t *track, task profile.TaskID, events []chromeEvent)
 	type open struct {
 		end   int64
 		stack profile.StackID
+		count int64 // of the next sample
 	}
 	var stack []open
 	at := int64(math.MinInt64)
 	emit := func(to int64, always bool) {
 		if n := len(stack); n > 0 && (to > at || always) {
-			t.add(profile.Sample{Stack: stack[n-1].stack, Task: task, Time: time.Duration(at), Count: 1, Weight: to - at})
+			top := &stack[n-1]
+			t.add(profile.Sample{Stack: top.stack, Task: task, Time: time.Duration(at), Count: top.count, Weight: to - at})
+			if r.kind != "" {
+				top.count = 0 // all that Sightline has counted is in the first
+			}
 		}
 		at = to
 	}
@@ -418,7 +445,11 @@ func (r *chromeReader) nest(t *track, task profile.TaskID, events []chromeEvent)
 				r.b.skip(1, "Events that last longer than what they are within were cut to its end.")
 			}
 		}
-		stack = append(stack, open{end, r.b.push(parent, r.b.location(r.frames[c.frame]))})
+		count := int64(1)
+		if r.kind != "" && c.count >= 0 {
+			count = int64(c.count)
+		}
+		stack = append(stack, open{end, r.b.push(parent, r.b.location(r.frames[c.frame])), count})
 		if c.end == c.at {
 			emit(c.at, true) // it happened, however short
 		}
@@ -517,11 +548,9 @@ func (r *chromeReader) addSamples() error {
 		}
 		t := r.b.series(r.kind, unit, "", 0)
 		for _, s := range r.samples {
-			stack, err := r.sampleStack(s)
-			if err != nil {
+			if err := r.addSample(t, s); err != nil {
 				return err
 			}
-			t.value(profile.Sample{Stack: stack, Task: r.task(s.of), Time: time.Duration(s.at), Count: 1}, s.weight, 1)
 		}
 		return nil
 	}
@@ -539,6 +568,20 @@ func (r *chromeReader) addSamples() error {
 		next[s.of] = s.at
 		t.add(x)
 	}
+	return nil
+}
+
+// addSample adds a sample that Sightline has written.
+func (r *chromeReader) addSample(t *track, s chromeSample) error {
+	stack, err := r.sampleStack(s)
+	if err != nil {
+		return err
+	}
+	x := profile.Sample{Stack: stack, Task: r.task(s.of), Time: time.Duration(s.at), Count: 1}
+	if s.count >= 0 {
+		x.Count = s.count
+	}
+	t.value(x, s.weight, 1)
 	return nil
 }
 

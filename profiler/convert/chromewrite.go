@@ -13,11 +13,13 @@ import (
 
 // writeChrome writes times as complete events (X), which every viewer draws: the samples of a thread
 // lie one after the other, each as long as it weighs, at its time or when the one before ends, and
-// what consecutive samples have in common is one event. What has no stack cannot be said so and is left
-// out, and so are counts.
+// what consecutive samples have in common is one event. Tasks that are one thread under two names (it
+// has called exec) are one thread under the last of them, as events know threads by number.
 //
 // Weights that are no times, or are negative, are written as samples with stackFrames, which fewer
-// viewers draw.
+// viewers draw. Only Sightline reads what events cannot say: how often something happened (the
+// argument samples of an event of which that is not once), and samples without a stack or a length
+// (the member sightlineSamples).
 func writeChrome(w io.Writer, e Export) error {
 	p := e.Profile
 	c := &chromeWriter{jsonWriter: newJSONWriter(w), p: p, args: map[profile.FrameID]jsontext.Value{}}
@@ -34,15 +36,17 @@ func writeChrome(w io.Writer, e Export) error {
 	c.member("displayTimeUnit", jsontext.String("ms"))
 	c.name("traceEvents")
 	c.open('[')
-	threads := byTask(p)
+	c.tasks = chromeTasks(p)
 	processes := map[int]bool{}
-	for _, t := range threads {
-		task := p.Tasks[t.task]
+	for _, t := range c.threads() {
+		task := c.tasks[t.task]
 		if !processes[task.PID] {
 			processes[task.PID] = true
 			name := e.Name
-			if i := slices.IndexFunc(p.Tasks, func(t profile.Task) bool { return t.PID == task.PID && t.TID == task.PID && t.Comm != "" }); i > 0 {
-				name = p.Tasks[i].Comm
+			for _, t := range c.tasks {
+				if t.PID == task.PID && t.TID == task.PID && t.Comm != "" {
+					name = t.Comm
+				}
 			}
 			c.meta("process_name", task, name)
 		}
@@ -54,17 +58,71 @@ func writeChrome(w io.Writer, e Export) error {
 		}
 	}
 	c.close(']')
-	if !spans {
-		c.samples()
+	if spans {
+		c.samples("sightlineSamples", func(x profile.Sample) bool { return x.Stack == 0 || x.Weight == 0 })
+	} else {
+		c.samples("samples", func(profile.Sample) bool { return true })
 	}
 	c.close('}')
 	return c.flush()
 }
 
+// chromeTasks are the profile's tasks as a trace numbers them: threads that are known by name alone
+// have made-up numbers, lest they be one.
+func chromeTasks(p *profile.Profile) []profile.Task {
+	all := slices.Clone(p.Tasks)
+	last, known := 0, map[string]int{}
+	for _, t := range all {
+		last = max(last, t.TID)
+	}
+	for i := range all {
+		t := &all[i]
+		if t.PID != 0 || t.TID != 0 || t.Comm == "" {
+			continue
+		}
+		tid, ok := known[t.Comm]
+		if !ok {
+			if len(known) > 0 {
+				last++
+				tid = last
+			}
+			known[t.Comm] = tid
+		}
+		t.TID = tid
+	}
+	return all
+}
+
+// threads are the samples of each pid and tid, under the task that it was last.
+func (c *chromeWriter) threads() []thread {
+	var all []thread
+	at := map[[2]int]int{}
+	for _, t := range byTask(c.p) {
+		task := c.tasks[t.task]
+		key := [2]int{task.PID, task.TID}
+		n, ok := at[key]
+		if !ok {
+			at[key] = len(all)
+			all = append(all, t)
+			continue
+		}
+		merged := &all[n]
+		if slices.Max(t.samples) > slices.Max(merged.samples) {
+			merged.task = t.task
+		}
+		merged.samples = append(merged.samples, t.samples...)
+	}
+	for _, t := range all {
+		slices.Sort(t.samples)
+	}
+	return all
+}
+
 type chromeWriter struct {
 	*jsonWriter
-	p    *profile.Profile
-	args map[profile.FrameID]jsontext.Value // of events; they repeat for each
+	p     *profile.Profile
+	tasks []profile.Task                     // of the profile, as they are written
+	args  map[profile.FrameID]jsontext.Value // of events; they repeat for each
 }
 
 func (c *chromeWriter) meta(what string, t profile.Task, name string) {
@@ -95,11 +153,13 @@ func (c *chromeWriter) micros(name string, ns int64) {
 type span struct {
 	frame   profile.FrameID
 	at, end int64
+	count   int64 // of the samples whose leaf it is
+	leaf    bool  // there are some
 }
 
 func (c *chromeWriter) spans(t thread) {
 	p := c.p
-	task := p.Tasks[t.task]
+	task := c.tasks[t.task]
 	var (
 		spans  []span
 		open   []int // into spans
@@ -109,8 +169,8 @@ func (c *chromeWriter) spans(t thread) {
 	)
 	for _, i := range t.samples {
 		x := p.Samples.At(i)
-		if x.Stack == 0 {
-			continue
+		if x.Stack == 0 || x.Weight == 0 {
+			continue // see writeChrome
 		}
 		at := int64(x.Time)
 		if at < end || at-end < x.Weight && end > 0 {
@@ -140,6 +200,8 @@ func (c *chromeWriter) spans(t thread) {
 			stacks = append(stacks, s)
 			spans = append(spans, span{frame: p.Stacks.Leaf(s), at: at})
 		}
+		leaf := &spans[open[len(open)-1]]
+		leaf.count, leaf.leaf = leaf.count+x.Count, true
 		end = at + x.Weight
 	}
 	for _, s := range open {
@@ -154,7 +216,13 @@ func (c *chromeWriter) flushSpans(t profile.Task, spans []span) {
 		c.event(f.Func, "X", t)
 		c.micros("ts", s.at)
 		c.micros("dur", s.end-s.at)
-		if args := c.argsOf(s.frame); len(args) > 0 {
+		if args := c.argsOf(s.frame); s.leaf && s.count != 1 {
+			c.name("args")
+			c.open('{')
+			c.place(f)
+			c.member("samples", jsontext.Int(s.count))
+			c.close('}')
+		} else if len(args) > 0 {
 			c.name("args")
 			c.raw(string(args))
 		}
@@ -192,13 +260,25 @@ func (c *chromeWriter) place(f *profile.Frame) {
 	c.positive("line", f.Line, "column", f.Column, "startLine", f.StartLine, "inlined", inlined)
 }
 
-func (c *chromeWriter) samples() {
+// samples writes those that are of the list under a name, and the stacks that they need.
+func (c *chromeWriter) samples(name string, of func(profile.Sample) bool) {
 	p := c.p
-	c.name("samples")
-	c.open('[')
+	var list []int
+	needed := make([]bool, p.Stacks.Len())
 	for i := range p.Samples.Len() {
+		if x := p.Samples.At(i); of(x) {
+			list = append(list, i)
+			needed[x.Stack] = true
+		}
+	}
+	if len(list) == 0 && name != "samples" {
+		return
+	}
+	c.name(name)
+	c.open('[')
+	for _, i := range list {
 		x := p.Samples.At(i)
-		t := p.Tasks[x.Task]
+		t := c.tasks[x.Task]
 		c.open('{')
 		c.member("name", jsontext.String(clean(string(p.Kind))))
 		c.member("pid", jsontext.Int(int64(t.PID)))
@@ -206,6 +286,9 @@ func (c *chromeWriter) samples() {
 		c.micros("ts", int64(x.Time))
 		c.name("weight")
 		c.raw(plainWeight(x.Weight, p.Unit, 0))
+		if x.Count != 1 {
+			c.member("count", jsontext.Int(x.Count))
+		}
 		if x.Stack != 0 {
 			c.member("sf", jsontext.Int(int64(x.Stack)))
 		}
@@ -215,7 +298,13 @@ func (c *chromeWriter) samples() {
 	c.name("stackFrames")
 	c.open('{')
 	parents, leaves := p.Stacks.Columns()
+	for id := len(parents) - 1; id > 0; id-- {
+		needed[parents[id]] = needed[parents[id]] || needed[id]
+	}
 	for id := 1; id < len(parents); id++ {
+		if !needed[id] {
+			continue
+		}
 		f := &p.Frames[leaves[id]]
 		c.name(strconv.Itoa(id))
 		c.open('{')

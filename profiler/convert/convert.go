@@ -68,6 +68,12 @@ type Filter struct {
 type Export struct {
 	// Profile to write: filtered or not, with ungrouped names. It must not be nil.
 	Profile *profile.Profile
+	// Others are further kinds of the same capture. Formats with Info.Several write them too, the
+	// others write Profile alone. None is nil, and no two kinds are the same.
+	Others []*profile.Profile
+	// Capture, where it is not nil, is what the profiles were made of. Formats that know binaries
+	// (pprof) have their build IDs from its Mappings, by Path.
+	Capture *profile.Capture
 	// Name is the title that a viewer shows: what was recorded. It may be "".
 	Name string
 	// Filter is written where the format has a place for it (PerfView).
@@ -81,6 +87,7 @@ type Info struct {
 	Extension    string // that files of it usually bear: ".pb.gz"
 	Reads        bool
 	Writes       bool
+	Several      bool // writes Export.Others
 	Experimental bool // is read only where Options.Experimental is set
 }
 

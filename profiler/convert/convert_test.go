@@ -243,6 +243,59 @@ func TestRoundTrips(t *testing.T) {
 	}
 }
 
+// kindsOf are the kinds of a capture with their units, totals and number of rows.
+func kindsOf(t testing.TB, c *profile.Capture) []string {
+	t.Helper()
+	var all []string
+	for _, s := range c.Series {
+		p := profileOf(t, c, s.Kind)
+		m := p.Total()
+		all = append(all, fmt.Sprintf("%s %s %d %d, %d rows", s.Kind, s.Unit, m.Weight, m.Count, len(view.ByName(p))))
+	}
+	return all
+}
+
+func TestWritesSeveralKinds(t *testing.T) {
+	cpu, alloc := variety(t, profile.Nanoseconds), sample(t, profile.Alloc, profile.Bytes, "")
+	faults, io := sample(t, "page-faults", profile.Number, ""), variety(t, profile.Nanoseconds)
+	io.Kind = "io"
+	more := *io
+	more.Kind = "fraction"
+	more.Unit = profile.Millionths
+	e := Export{Profile: cpu, Others: []*profile.Profile{alloc, faults, io, &more}, Name: "prog"}
+	var want []string
+	rows := func(p *profile.Profile) int { return len(view.ByName(p)) }
+	for _, p := range append([]*profile.Profile{cpu}, e.Others...) {
+		want = append(want, fmt.Sprintf("%s %s %d %d, %d rows", p.Kind, p.Unit, p.Total().Weight, p.Total().Count, rows(p)))
+	}
+	for _, i := range Formats() {
+		if !i.Writes || !i.Reads {
+			continue
+		}
+		var b bytes.Buffer
+		if err := Write(&b, i.Format, e); err != nil {
+			t.Fatal(err)
+		}
+		c := readAs(t, b.Bytes(), i.Format)
+		if i.Several != (len(c.Series) > 1) {
+			t.Errorf("%s: %d kinds, Several %v", i.Format, len(c.Series), i.Several)
+		}
+		if !i.Several {
+			continue
+		}
+		got := kindsOf(t, c)
+		for i, s := range got {
+			got[i] = strings.Replace(s, "alloc_space", "alloc", 1)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s (-written +read):\n%s", i.Format, d)
+		}
+		for n, p := range append([]*profile.Profile{cpu}, e.Others...) {
+			compareViews(t, p, profileOf(t, c, c.Series[n].Kind), true, true)
+		}
+	}
+}
+
 func TestWritersTakeAnything(t *testing.T) {
 	empty := func() *profile.Profile {
 		return &profile.Profile{Kind: "k", Unit: profile.Number, Frames: make([]profile.Frame, 1), Stacks: profile.NewStacks[profile.FrameID](), Tasks: make([]profile.Task, 1)}

@@ -11,7 +11,63 @@ import (
 	"github.com/sightline-dev/sightline/profiler/profile"
 )
 
-// This file is what the writers share: sums of stacks, threads, decimal numbers, JSON.
+// This file is what the writers share: tables of several kinds, sums of stacks, threads, decimal
+// numbers, JSON.
+
+// together are the export's profiles with the same frames, stacks and tasks. Where there is one alone,
+// it is itself.
+func (e Export) together() []*profile.Profile {
+	if len(e.Others) == 0 {
+		return []*profile.Profile{e.Profile}
+	}
+	var (
+		frames = make([]profile.Frame, 1)
+		tasks  = make([]profile.Task, 1)
+		stacks = profile.NewStacks[profile.FrameID]()
+		frame  = map[profile.Frame]profile.FrameID{{}: 0}
+		task   = map[profile.Task]profile.TaskID{{}: 0}
+		all    []*profile.Profile
+	)
+	for _, p := range append([]*profile.Profile{e.Profile}, e.Others...) {
+		one := *p
+		one.Samples.Stack = make([]profile.StackID, p.Samples.Len())
+		one.Samples.Task = make([]profile.TaskID, p.Samples.Len())
+		toFrame := make([]profile.FrameID, len(p.Frames))
+		for i, f := range p.Frames {
+			id, ok := frame[f]
+			if !ok {
+				id = profile.FrameID(len(frames))
+				frames = append(frames, f)
+				frame[f] = id
+			}
+			toFrame[i] = id
+		}
+		toTask := make([]profile.TaskID, len(p.Tasks))
+		for i, t := range p.Tasks {
+			id, ok := task[t]
+			if !ok {
+				id = profile.TaskID(len(tasks))
+				tasks = append(tasks, t)
+				task[t] = id
+			}
+			toTask[i] = id
+		}
+		parents, leaves := p.Stacks.Columns()
+		toStack := make([]profile.StackID, len(parents))
+		for i := 1; i < len(parents); i++ {
+			toStack[i] = stacks.Intern(toStack[parents[i]], toFrame[leaves[i]])
+		}
+		for i := range p.Samples.Len() {
+			one.Samples.Stack[i] = toStack[p.Samples.Stack[i]]
+			one.Samples.Task[i] = toTask[p.Samples.Task[i]]
+		}
+		all = append(all, &one)
+	}
+	for _, p := range all {
+		p.Frames, p.Stacks, p.Tasks = frames, stacks, tasks
+	}
+	return all
+}
 
 // A stackSum is a stack and what its samples make.
 type stackSum struct {

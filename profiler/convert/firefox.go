@@ -150,6 +150,7 @@ var firefoxColumns = map[string]bool{
 	"stack": true, "time": true, "timeDeltas": true, "weight": true, "prefix": true, "prefixOffset": true, "frame": true,
 	"location": true, "line": true, "column": true, "address": true, "inlineDepth": true, "func": true, "lib": true,
 	"name": true, "resource": true, "fileName": true, "source": true, "lineNumber": true, "filename": true, "startLine": true,
+	"sightlineCount": true,
 }
 
 func readFirefox(_ context.Context, in *input, o Options) (*profile.Capture, error) {
@@ -162,7 +163,7 @@ func readFirefox(_ context.Context, in *input, o Options) (*profile.Capture, err
 		return nil, errors.New("it has no threads")
 	}
 	if p.product != "" {
-		r.b.c.Target.Command = []string{clean(p.product)}
+		r.b.c.Target.Command = commandWords(clean(p.product))
 	}
 	if p.startTime > 0 && p.startTime < 1e14 {
 		r.b.c.Start = time.UnixMicro(int64(p.startTime * 1e3))
@@ -517,6 +518,9 @@ func (r *firefoxReader) addSamples(p *firefoxProcess, t *firefoxTable, kind prof
 		if x.Time, ok = since(at+shift, time.Millisecond); !ok {
 			r.b.skip(1, skippedTime)
 			continue
+		}
+		if n := t.number("sightlineCount", i); n >= 0 && n < maxTotal {
+			x.Count = int64(n)
 		}
 		weight := 1.0
 		if w := t.number("weight", i); !math.IsNaN(w) {

@@ -308,5 +308,13 @@ func (f *firefoxWriter) samples(t thread, stacks *firefoxIDs[profile.StackID]) {
 		f.raw(plainWeight(p.Samples.Weight[i], p.Unit, shift))
 	}
 	f.close(']')
+	if p.Samples.Count != nil {
+		f.name("sightlineCount") // which only Sightline reads
+		f.open('[')
+		for _, i := range t.samples {
+			f.value(jsontext.Int(p.Samples.Count[i]))
+		}
+		f.close(']')
+	}
 	f.close('}')
 }

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/ianlancetaylor/demangle"
@@ -11,6 +12,29 @@ import (
 // clean makes a name valid UTF-8. All else is kept: newlines, NUL and `;` are the views' and writers'
 // to show.
 func clean(name string) string { return strings.ToValidUTF8(name, "\uFFFD") }
+
+// commandWords takes a command line apart that is one text: at blanks, but for words in quotes, as
+// profile.Target spells them.
+func commandWords(s string) []string {
+	var words []string
+	for s = strings.TrimSpace(s); s != ""; s = strings.TrimSpace(s) {
+		if quoted, err := strconv.QuotedPrefix(s); err == nil && s[0] == '"' && quoted != "" {
+			if rest := s[len(quoted):]; rest == "" || isBlank(rest[0]) {
+				word, _ := strconv.Unquote(quoted)
+				words = append(words, word)
+				s = rest
+				continue
+			}
+		}
+		word, rest := s, ""
+		if i := strings.IndexAny(s, " \t\n"); i >= 0 {
+			word, rest = s[:i], s[i:]
+		}
+		words = append(words, word)
+		s = rest
+	}
+	return words
+}
 
 // splitModule takes a full name apart, where what comes before the first `!` can be a module: it
 // has no blank and no bracket but those around it, and does not look like the operator `!` or `!=` of

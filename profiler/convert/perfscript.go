@@ -21,10 +21,10 @@ var perfScript = &format{
 	read:  readPerfScript,
 }
 
-// sniffPerfScript finds a sample among the first lines, which has a time, or an event and a frame
-// below it.
+// sniffPerfScript finds a sample among the first lines, which has a time, or a thread and a frame
+// below it, or is a stack of nothing but frames with addresses and modules.
 func sniffPerfScript(head []byte) bool {
-	seen := 0
+	seen, rows := 0, 0
 	for len(head) > 0 && seen < 50 {
 		line, rest, _ := bytes.Cut(head, []byte("\n"))
 		head = rest
@@ -33,21 +33,46 @@ func sniffPerfScript(head []byte) bool {
 			continue
 		}
 		seen++
+		if isBlank(line[0]) && isFlatFrame(line) {
+			rows++
+		}
 		h, ok := parseScriptHeader(line, true)
 		if !ok {
 			continue
 		}
 		below, _, _ := bytes.Cut(head, []byte("\n"))
 		below = bytes.TrimSuffix(below, []byte("\r"))
-		frame := false
-		if len(below) > 0 && isBlank(below[0]) {
+		frame := isFlatFrame(below) && (h.timed || len(h.event) > 0 || below[0] == '\t')
+		if len(below) > 0 && isBlank(below[0]) && (h.timed || len(h.event) > 0) {
 			_, frame = parseScriptFrame(below)
 		}
-		if frame || h.time > 0 && len(h.event) > 0 {
+		if frame || h.time > 0 && len(h.event) > 0 || !h.timed && len(h.event) > 0 && isFlatFrame(h.rest) {
 			return true
 		}
 	}
-	return false
+	return rows > 0 && rows == seen
+}
+
+// flatSamples tells how a text without headers (perf script -F ip,sym,dso) is to be read: perf begins
+// the rows of a stack with a tab; where it knows no callers, each row is a sample, behind blanks, and
+// no empty line is between them.
+func flatSamples(head []byte) bool {
+	rows, empty := 0, false
+	for line := range bytes.Lines(head) {
+		line = bytes.TrimRight(line, "\r\n")
+		switch {
+		case len(trimBlanks(line)) == 0:
+			empty = empty || rows > 0
+		case line[0] == '#':
+		case line[0] != ' ' || !isFlatFrame(line):
+			return false
+		case empty:
+			return false // the second of several stacks
+		default:
+			rows++
+		}
+	}
+	return rows > 0
 }
 
 // A scriptReader reads the text of perf script.
@@ -84,6 +109,7 @@ type scriptEvent struct {
 	samples []profile.Sample
 	lanes   []int // of each sample: its processor, or -1 - its thread
 	gaps    int   // samples without a period
+	timed   bool  // samples have times
 }
 
 type scriptBlocked struct {
@@ -91,6 +117,8 @@ type scriptBlocked struct {
 	task  profile.TaskID
 	since time.Duration
 }
+
+const skippedLines = "Lines that are neither samples nor stacks were left out."
 
 // readPerfScript reads samples until the text ends. Where the file is cut, what was read is kept.
 func readPerfScript(ctx context.Context, in *input, o Options) (*profile.Capture, error) {
@@ -103,6 +131,7 @@ func readPerfScript(ctx context.Context, in *input, o Options) (*profile.Capture
 	}
 	lines := in.lines()
 	var release, arch string
+	flat := flatSamples(in.head)
 	for lines.next() && r.b.err == nil {
 		line := lines.line
 		switch {
@@ -121,13 +150,19 @@ func readPerfScript(ctx context.Context, in *input, o Options) (*profile.Capture
 			case "arch":
 				arch = value
 			}
-		case r.open && isBlank(line[0]) && r.row(line):
+		case r.open && !flat && isBlank(line[0]) && r.row(line):
 		default:
 			if h, ok := parseScriptHeader(line, true); ok {
 				r.endSample()
 				r.beginSample(h)
+			} else if isFlatFrame(line) {
+				if !r.open || flat {
+					r.endSample()
+					r.beginSample(scriptHeader{cpu: -1, period: -1})
+				}
+				r.row(line)
 			} else if !r.open {
-				r.b.skip(1, "Lines that are neither samples nor stacks were left out.")
+				r.b.skip(1, skippedLines)
 			}
 		}
 	}
@@ -161,6 +196,7 @@ func (r *scriptReader) beginSample(h scriptHeader) {
 		r.events[string(h.event)] = e
 		r.order = append(r.order, e)
 	}
+	e.timed = e.timed || h.timed
 	r.open, r.h, r.task, r.event = true, h, task, e
 	r.stack = r.stack[:0]
 	r.last = max(r.last, h.time)
@@ -253,6 +289,10 @@ func (r *scriptReader) endSample() {
 		return
 	}
 	r.open = false
+	if len(r.stack) == 0 && !r.h.timed && r.event.name == "" {
+		r.b.skip(1, skippedLines) // a line that ends in a number
+		return
+	}
 	for n := len(r.stack); n > 1 && r.stack[n-1].zero; n-- {
 		r.stack = r.stack[:n-1]
 	}
@@ -312,7 +352,7 @@ func (r *scriptReader) location(f profile.FrameID) profile.LocationID {
 // can run, on the stack of this event; the one that got it has waited.
 func (r *scriptReader) switchTo(text []byte) {
 	s, ok := parseScriptSwitch(text)
-	if !ok {
+	if !ok || !r.h.timed {
 		return
 	}
 	r.switches = true
@@ -333,23 +373,31 @@ func (r *scriptReader) wait(w scriptBlocked, until time.Duration) {
 }
 
 // finish makes series of the events: the first clock is of kind cpu, or cycles where there is no clock.
+// Where neither periods nor times are told, a sample is one event, of its event's name.
 func (r *scriptReader) finish(o Options) (*profile.Capture, error) {
 	var cpu *scriptEvent
 	for _, e := range r.order {
+		e.findGaps()
+		if !e.timed && !e.weighed() {
+			continue
+		}
 		if e.clock() && (cpu == nil || !cpu.clock()) || e.cycles() && cpu == nil {
 			cpu = e
 		}
 	}
 	for _, e := range r.order {
+		if len(e.samples) == 0 {
+			continue
+		}
 		kind, unit := profile.Kind(e.name), profile.Number
 		switch {
-		case e.clock():
+		case e.clock() && (e.timed || e.weighed()):
 			unit = profile.Nanoseconds
 			e.weighClock()
-		case e.cycles():
+		case e.cycles() && e.weighed():
 			unit = profile.Cycles
 		}
-		if e == cpu || cpu != nil && cpu.cycles() && e.cycles() && strings.Contains(e.name, "/") && e.name != cpu.name {
+		if e == cpu || cpu != nil && cpu.cycles() && e.cycles() && strings.Contains(e.name, "/") && e.name != cpu.name && e.weighed() == cpu.weighed() {
 			kind = profile.CPU // a hybrid processor counts with two PMUs
 		}
 		if kind == "" {
@@ -422,17 +470,43 @@ const (
 	loneScriptSample = int64(time.Millisecond)
 )
 
-// weighClock gives the samples of a clock that have no period one: the time to the next sample on the
-// same processor, or of the same thread where processors are not told. A gap of more than two typical
-// ones is one in which the processor was idle; then, as at the end, the typical gap is taken.
-func (e *scriptEvent) weighClock() {
+// weighed tells whether samples have periods.
+func (e *scriptEvent) weighed() bool { return e.gaps < len(e.samples) }
+
+// findGaps takes periods away that are none.
+func (e *scriptEvent) findGaps() {
+	if !e.clock() {
+		return
+	}
 	for i := range e.samples {
 		if w := e.samples[i].Weight; w >= 0 && w < minScriptPeriod {
 			e.samples[i].Weight = -1
 			e.gaps++
 		}
 	}
+}
+
+// weighClock gives the samples of a clock that have no period one: the time to the next sample on the
+// same processor, or of the same thread where processors are not told. A gap of more than two typical
+// ones is one in which the processor was idle; then, as at the end, the typical gap is taken. Without
+// times it is the typical period of the others.
+func (e *scriptEvent) weighClock() {
 	if e.gaps == 0 {
+		return
+	}
+	if !e.timed {
+		var periods []int64
+		for _, x := range e.samples {
+			if x.Weight >= 0 {
+				periods = append(periods, x.Weight)
+			}
+		}
+		slices.Sort(periods)
+		for i := range e.samples {
+			if x := &e.samples[i]; x.Weight < 0 {
+				x.Weight = periods[len(periods)/2]
+			}
+		}
 		return
 	}
 	order := make([]int, len(e.samples))

@@ -123,6 +123,42 @@ func TestPerfScript(t *testing.T) {
 		{"without times", "java 25607/25608 [000] 2500 cycles: \n\t 1 f (/a)\n\njava 25607 cycles:\n\t 2 g (/a)\n", []string{
 			`cpu 0 2500 25607/25608 "java": /a!f`, `cpu 0 1 25607/25607 "java": /a!g`,
 		}, 0},
+		{"neither times nor periods", strings.Join([]string{
+			"java  3244 cpu-clock: ", "\t    7f1e214c24d9 SpinPause (/x/libjvm.so)", "\t    7f1e21c41e9a start_thread (/lib/x.so)", "",
+			"java  3245 cpu-clock: ", "\t    7f1e216ccd20 Term::offer(Term*) (/x/libjvm.so)", "",
+			"java  3245 cycles:u: ", "\t    7f1e216ccd20 f (/x/libjvm.so)", "",
+		}, "\n"), []string{
+			`cpu-clock 0 1 3244/3244 "java": /lib/x.so!start_thread /x/libjvm.so!SpinPause`,
+			`cpu-clock 0 1 3245/3245 "java": /x/libjvm.so!Term::offer(Term*)`,
+			`cycles:u 0 1 3245/3245 "java": /x/libjvm.so!f`,
+		}, 0},
+		{"some periods, no times", "a 1 3000 cpu-clock: \n\t 1 f (/a)\n\na 1 cpu-clock:\n\t 2 g (/a)\n", []string{
+			`cpu 0 3000 1/1 "a": /a!f`, `cpu 0 3000 1/1 "a": /a!g`,
+		}, 0},
+		{"single lines without times", strings.Join([]string{
+			"             add  8505/8506 cpu-clock:ppp:      55e302c77159 ns::leaf+0x10 (/tmp/prog)",
+			"         bad dad  8505 cpu-clock:ppp:      55e302c77163 leaf+0x1a (/tmp/prog)",
+		}, "\n"), []string{
+			`cpu-clock:ppp 0 1 8505/8506 "add": /tmp/prog!ns::leaf`,
+			`cpu-clock:ppp 0 1 8505/8505 "bad dad": /tmp/prog!leaf`,
+		}, 0},
+		{"threads and frames alone", "a b 1/2 \n\t    7f1e214c24d9 f (/a)\n\nc 3\n\t    7f1e214c24da g (/a)\n\nTotal 5\n", []string{
+			`samples 0 1 1/2 "a b": /a!f`, `samples 0 1 3/3 "c": /a!g`,
+		}, 1},
+		{"frames that are not indented", strings.Join([]string{
+			"java 19983 cycles:", "ffffffff8103d0ca native_write ([kernel.kallsyms])", "7f7241fbe6d8 base(Type) const (/x.so)",
+			"7f722d119786 Ljava/io/F;::write (/tmp/perf-1.map)", "", "java 19983 cycles:", "7f722d119786 Ljava/io/F;::write (/tmp/perf-1.map)", "",
+		}, "\n"), []string{
+			`cycles 0 1 19983/19983 "java": /tmp/perf-1.map!Ljava/io/F;::write /x.so!base(Type) const [kernel]!native_write`,
+			`cycles 0 1 19983/19983 "java": /tmp/perf-1.map!Ljava/io/F;::write`,
+		}, 0},
+		{"frames alone", "\n\t    55e302c77159 f+0x1 (/a)\n\t    55e302c77159 g (/a)\n\n\n\t    55e302c77151 g (/a)\n\n", []string{
+			`samples 0 1 0/0 "": /a!g /a!f`, `samples 0 1 0/0 "": /a!g`,
+		}, 0},
+		{"frames alone, without callers", "     55e302c77159 f+0x1 (/a)\n     55e302c77159 g (/a)\n ffffffff8103d0ca h ([kernel.kallsyms])\n", []string{
+			`samples 0 1 0/0 "": /a!f`, `samples 0 1 0/0 "": /a!g`, `samples 0 1 0/0 "": [kernel]!h`,
+		}, 0},
+		{"cycles with times and without periods", "a 1 1.0: cycles: \n\t 1 f (/a)\n\n", []string{`cpu 0 1 1/1 "a": /a!f`}, 0},
 		{"noise", "Warning: something\n\na 1 1.0: 5 faults:\n\tABI:2 AX:0x1\n\t 1 f (/a)\n\nmore noise\n", []string{
 			`faults 0 5 1/1 "a": /a!f`,
 		}, 2},
@@ -149,9 +185,31 @@ func TestPerfScript(t *testing.T) {
 	}
 }
 
+// One event each is a count, whatever the event counts.
+func TestPerfScriptUnits(t *testing.T) {
+	for text, want := range map[string]profile.Unit{
+		"a 1 cpu-clock: \n\t 1 f (/a)\n":          profile.Number,
+		"a 1 cycles: \n\t 1 f (/a)\n":             profile.Number,
+		"a 1 1.0: cycles: \n\t 1 f (/a)\n":        profile.Number,
+		"a 1 1.0: 500 cycles: \n\t 1 f (/a)\n":    profile.Cycles,
+		"a 1 500000 cpu-clock: \n\t 1 f (/a)\n":   profile.Nanoseconds,
+		"a 1 1.0: cpu-clock: \n\t 1 f (/a)\n":     profile.Nanoseconds,
+		"\t    55e302c77159 f (/a)\n":             profile.Number,
+		"a 1 1 cpu-clock: \n\t 1 f (/a)\n":        profile.Number,
+		"a 1 1000 page-faults: \n\t 1 f (/a)\n":   profile.Number,
+		"a 1 2.0: page-faults: \n\t 1 f (/a)\n\n": profile.Number,
+	} {
+		c := readAs(t, []byte(text), PerfScript)
+		if s := c.Series[0]; s.Unit != want || s.Samples.Weight[0] == 0 || s.Samples.Time[0] != 0 || c.Length != 0 {
+			t.Errorf("%q: %s %d at %v of %v, want %s", text, s.Unit, s.Samples.Weight[0], s.Samples.Time[0], c.Length, want)
+		}
+	}
+}
+
 func TestPerfScriptSniff(t *testing.T) {
 	for _, text := range []string{
 		"main;f;g 12\n", "12:00:01.5: started\n", "{\"a\": 1.5}\n", "3.5 read(3, \"a 1 1.0: x\", 3) = 3\n", "bash-1977  [000] .... 17284.993652: sys_close <-x\n", "",
+		"Total 5\n  abcd x (y)\n", "java 5 cycles\n", "deadbeef cafe\n", "  main (a)\n",
 	} {
 		if sniffPerfScript([]byte(text)) {
 			t.Errorf("%q is taken for the text of perf script", text)
@@ -163,6 +221,8 @@ func TestPerfScriptSniff(t *testing.T) {
 func FuzzPerfScript(f *testing.F) {
 	f.Add([]byte("a b  1/2 [003] 1.000001:  10 cpu-clock: \n\t 55e302c77159 f+0x10 (/bin/x)\n\t 1 g (inlined)\n\t 1 h (/b (deleted))\n  x.c:3\n\n"))
 	f.Add([]byte("a 1 [000] 1.0: sched:sched_switch: prev_comm=a prev_pid=1 prev_state=S ==> next_comm=b next_pid=2\n\t 1 f (b)\n\nb 2 [000] 3.0: sched:sched_switch: b:2 [120] R ==> a:1 [120]\n"))
+	f.Add([]byte("java 19983 cycles:\nffffffff8103d0ca f ([kernel.kallsyms])\n\n  add 1/2 7 x:  55e302c77159 f (/a)\nb 3\n\t    55e302c77159 f (/a)\n"))
+	f.Add([]byte("     55e302c77159 f+0x1 (/a)\n     55e302c77159 g (/a)\n"))
 	f.Add([]byte("# cmdline : /usr/bin/perf record -g ls\n add 1 1.0: cpu-clock: 5555 f (/x)\njava 1 cycles:\n\t 1 f (/a)\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, _, err := Read(context.Background(), bytes.NewReader(b), Options{Format: PerfScript})

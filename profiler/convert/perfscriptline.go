@@ -13,13 +13,14 @@ import (
 //	comm  pid/tid [cpu] 13194.615104:     500000 cpu-clock:ppp:  what follows
 //
 // The name may have blanks and anything else; of pid and tid one may be missing, and so may the
-// processor, the time, the period and the event.
+// processor, the time, the period and the event (perf script -F says what is printed).
 type scriptHeader struct {
 	who      []byte // name, pid and tid as they stand
 	comm     []byte
 	pid, tid int
 	cpu      int // -1: not told
 	time     time.Duration
+	timed    bool  // the time is told
 	period   int64 // -1: not told
 	event    []byte
 	rest     []byte // behind the event: a frame, or what a tracepoint says
@@ -109,27 +110,59 @@ func parseScriptHeader(line []byte, timeless bool) (h scriptHeader, ok bool) {
 			continue
 		}
 		if h, ok = parseScriptWho(before); ok {
-			h.time = at
+			h.time, h.timed = at, true
 			h.parseEvent(line[i+1:])
 			return h, true
 		}
 	}
-	if !timeless || len(line) == 0 || isBlank(line[0]) {
+	return parseScriptTimeless(line, timeless)
+}
+
+// parseScriptTimeless reads a header without a time: a thread, perhaps a period, and the event. What
+// follows on the line must be a frame, or what a tracepoint says. Where threads are all that is told,
+// the line is nothing else. Lines that are indented must have all of it, where bare is false or not.
+func parseScriptTimeless(line []byte, bare bool) (h scriptHeader, ok bool) {
+	if len(line) == 0 {
 		return h, false
 	}
-	before, event := lastToken(line)
-	if len(event) < 2 || event[len(event)-1] != ':' {
-		return h, false
-	}
-	period := int64(-1)
-	if b, token := lastToken(before); scriptDigits(token) {
-		if _, ok := parseScriptWho(b); ok {
-			before = b
-			period = parseScriptPeriod(token)
+	bare = bare && !isBlank(line[0])
+	for from := 0; ; {
+		i := bytes.IndexByte(line[from:], ':')
+		if i < 0 {
+			break
+		}
+		i += from
+		from = i + 1
+		if i+1 < len(line) && !isBlank(line[i+1]) {
+			continue
+		}
+		before, event := lastToken(line[:i])
+		if len(event) == 0 {
+			continue
+		}
+		rest := trimBlanks(line[i+1:])
+		if address, _ := firstToken(rest); len(address) >= 8 && isHex(address) && rest[len(rest)-1] == ')' {
+			// A sample on a line of its own.
+		} else if !bare || len(rest) > 0 && bytes.IndexByte(event, ':') < 0 {
+			continue
+		}
+		period := int64(-1)
+		if b, token := lastToken(before); scriptDigits(token) {
+			if _, ok := parseScriptWho(b); ok {
+				before = b
+				period = parseScriptPeriod(token)
+			}
+		}
+		if h, ok = parseScriptWho(before); ok {
+			h.period, h.event, h.rest = period, event, rest
+			return h, true
 		}
 	}
-	if h, ok = parseScriptWho(before); ok {
-		h.period, h.event = period, event[:len(event)-1]
+	if !bare {
+		return h, false
+	}
+	if h, ok = parseScriptWho(line); ok {
+		ok = len(h.comm) > 0
 	}
 	return h, ok
 }
@@ -231,6 +264,14 @@ func parseScriptFrame(row []byte) (f scriptFrame, ok bool) {
 	}
 	f.symbol = cutScriptOffset(f.symbol)
 	return f, ok
+}
+
+// isFlatFrame tells whether a line that is not indented can only be a row of a stack: it has an address
+// and a module.
+func isFlatFrame(line []byte) bool {
+	address, rest := firstToken(line)
+	rest = trimBlanks(rest)
+	return len(address) >= 4 && isHex(address) && len(rest) > 2 && rest[len(rest)-1] == ')' && bytes.IndexByte(rest, '(') >= 0
 }
 
 // cutScriptOffset removes "+0x10" from the end of a symbol.

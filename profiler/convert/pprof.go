@@ -31,6 +31,7 @@ var pprof = &format{
 		Format:      Pprof,
 		Description: "profile.proto of Go and gperftools, and their older forms",
 		Extension:   ".pb.gz",
+		Several:     true,
 	},
 	sniff: sniffPprof,
 	read:  readPprof,
@@ -152,6 +153,14 @@ func readPprof(ctx context.Context, in *input, o Options) (*profile.Capture, err
 		p.DropFrames = ""
 	}
 	b := newBuilder(in, "pprof", o)
+	if slices.Contains(p.Comments, madeUpAddresses) {
+		for _, l := range p.Location {
+			l.Address = 0
+		}
+		for _, m := range p.Mapping {
+			m.Start, m.Limit, m.Offset = 0, 0, 0
+		}
+	}
 	r := &pprofReader{b: b, p: p, locations: make(map[*proto.Location]profile.LocationID, len(p.Location)), mappings: map[*proto.Mapping]profile.MappingID{}}
 	if p.TimeNanos != 0 {
 		b.c.Start = time.Unix(0, p.TimeNanos)
@@ -225,6 +234,10 @@ var countTypes = map[string]string{
 	"objects": "space", "allocations": "bytes",
 }
 
+// countSuffix is the end of the names of types that count what has no entry in countTypes, where there
+// are several kinds.
+const countSuffix = "_samples"
+
 // series pairs the sample types: one that counts with the one that it counts, where both are there or
 // where the two are all there is. The default one comes first.
 func (r *pprofReader) series() []pprofSeries {
@@ -236,6 +249,9 @@ func (r *pprofReader) series() []pprofSeries {
 	}
 	for i, t := range r.p.SampleType {
 		j := slices.Index(types, countTypes[t.Type])
+		if kind, ok := strings.CutSuffix(t.Type, countSuffix); ok && j < 0 {
+			j = slices.Index(types, kind)
+		}
 		if len(types) == 2 && i == 0 && (t.Type == "count" || !isCount(r.p.SampleType[1].Unit)) {
 			j = 1
 		}
@@ -450,8 +466,9 @@ func (r *pprofReader) task(s *proto.Sample) profile.TaskID {
 	return r.b.task(t)
 }
 
-// pprofTypes are the names of kinds and of how many, as Go's tools spell them.
-func pprofTypes(p *profile.Profile) (count, weight string) {
+// pprofTypes are the names of kinds and of how many, as Go's tools spell them. several says that there
+// are other kinds too.
+func pprofTypes(p *profile.Profile, several bool) (count, weight string) {
 	switch p.Kind {
 	case profile.CPU:
 		return "samples", "cpu"
@@ -465,7 +482,10 @@ func pprofTypes(p *profile.Profile) (count, weight string) {
 			return c, w
 		}
 	}
-	if p.Unit == profile.Number {
+	switch {
+	case several:
+		return string(p.Kind) + countSuffix, string(p.Kind)
+	case p.Unit == profile.Number:
 		return "count", string(p.Kind) // see pprofReader.series
 	}
 	return "samples", string(p.Kind)
@@ -476,20 +496,25 @@ var pprofUnits = map[profile.Unit]string{
 	profile.Nanoseconds: "nanoseconds", profile.Bytes: "bytes", profile.Cycles: "cycles", profile.Number: "count", profile.Millionths: "millionths",
 }
 
-// writePprof writes a compressed profile.proto. The format has no times of samples; those of one stack
-// and thread become one. Calls that were inlined are lines of their caller's location.
+// writePprof writes a compressed profile.proto, with a pair of sample types for each kind. The format
+// has no times of samples; those of one stack and thread become one. Calls that were inlined are lines
+// of their caller's location.
 func writePprof(w io.Writer, e Export) error {
-	p := e.Profile
-	countType, weightType := pprofTypes(p)
-	unit, ok := pprofUnits[p.Unit]
-	if !ok {
-		unit = string(p.Unit)
-	}
-	out := &proto.Profile{
-		SampleType:        []*proto.ValueType{{Type: countType, Unit: "count"}, {Type: weightType, Unit: unit}},
-		DefaultSampleType: weightType,
-		DurationNanos:     int64(p.Length),
-		PeriodType:        &proto.ValueType{Type: weightType, Unit: unit},
+	profiles := e.together()
+	p := profiles[0]
+	out := &proto.Profile{DurationNanos: int64(p.Length)}
+	for i, p := range profiles {
+		countType, weightType := pprofTypes(p, len(profiles) > 1)
+		unit, ok := pprofUnits[p.Unit]
+		if !ok {
+			unit = string(p.Unit)
+		}
+		weight := &proto.ValueType{Type: clean(weightType), Unit: unit}
+		out.SampleType = append(out.SampleType, &proto.ValueType{Type: clean(countType), Unit: "count"}, weight)
+		if i == 0 {
+			out.DefaultSampleType = weight.Type
+			out.PeriodType = &proto.ValueType{Type: weight.Type, Unit: unit}
+		}
 	}
 	if !p.Start.IsZero() {
 		out.TimeNanos = p.Start.UnixNano()
@@ -497,43 +522,50 @@ func writePprof(w io.Writer, e Export) error {
 	if e.Name != "" {
 		out.Comments = []string{clean(e.Name)}
 	}
-	locations := pprofLocations{p: p, out: out, functions: map[functionKey]*proto.Function{}, modules: map[string]*proto.Mapping{}, places: map[string]*proto.Location{}}
+	out.Comments = append(out.Comments, madeUpAddresses)
+	locations := newPprofLocations(p, out, e.Capture)
 	type key struct {
 		stack profile.StackID
 		task  profile.TaskID
 	}
 	at := map[key]int{}
 	var chain []profile.FrameID
-	for i := range p.Samples.Len() {
-		x := p.Samples.At(i)
-		k := key{x.Stack, x.Task}
-		n, ok := at[k]
-		if !ok {
-			s := &proto.Sample{Value: make([]int64, 2)}
-			chain = chain[:0]
-			for f := range p.Stacks.LeafFirst(x.Stack) {
-				chain = append(chain, f)
-				if !p.Frames[f].Inlined {
-					s.Location = append(s.Location, locations.of(chain))
-					chain = chain[:0]
+	for kind, p := range profiles {
+		for i := range p.Samples.Len() {
+			x := p.Samples.At(i)
+			k := key{x.Stack, x.Task}
+			n, ok := at[k]
+			if !ok {
+				s := &proto.Sample{Value: make([]int64, 2*len(profiles))}
+				chain = chain[:0]
+				for f := range p.Stacks.LeafFirst(x.Stack) {
+					chain = append(chain, f)
+					if !p.Frames[f].Inlined {
+						s.Location = append(s.Location, locations.of(chain))
+						chain = chain[:0]
+					}
 				}
+				if len(chain) > 0 { // the root is inlined, which no compiler does
+					s.Location = append(s.Location, locations.of(chain))
+				}
+				locations.label(s, p.Tasks[x.Task])
+				n = len(out.Sample)
+				at[k] = n
+				out.Sample = append(out.Sample, s)
 			}
-			if len(chain) > 0 { // the root is inlined, which no compiler does
-				s.Location = append(s.Location, locations.of(chain))
-			}
-			locations.label(s, p.Tasks[x.Task])
-			n = len(out.Sample)
-			at[k] = n
-			out.Sample = append(out.Sample, s)
+			out.Sample[n].Value[2*kind] += x.Count
+			out.Sample[n].Value[2*kind+1] += x.Weight
 		}
-		out.Sample[n].Value[0] += x.Count
-		out.Sample[n].Value[1] += x.Weight
 	}
+	locations.place()
 	if err := out.CheckValid(); err != nil {
 		return fmt.Errorf("make a profile.proto: %w", err)
 	}
 	return out.Write(w)
 }
+
+// madeUpAddresses is the comment that tells a reader not to look for addresses in binaries.
+const madeUpAddresses = "Addresses are running numbers: sightline wrote names and lines instead of them."
 
 type functionKey struct {
 	name, file string
@@ -542,11 +574,54 @@ type functionKey struct {
 
 // pprofLocations makes the tables of a profile.proto.
 type pprofLocations struct {
+	buildIDs  map[string]string // of modules
 	p         *profile.Profile
 	out       *proto.Profile
 	functions map[functionKey]*proto.Function
 	modules   map[string]*proto.Mapping
 	places    map[string]*proto.Location
+}
+
+// newPprofLocations makes them of the frames of p. c may be nil.
+func newPprofLocations(p *profile.Profile, out *proto.Profile, c *profile.Capture) *pprofLocations {
+	t := &pprofLocations{
+		p: p, out: out, buildIDs: map[string]string{}, functions: map[functionKey]*proto.Function{},
+		modules: map[string]*proto.Mapping{}, places: map[string]*proto.Location{},
+	}
+	if c != nil {
+		known := map[string]bool{}
+		for _, m := range c.Mappings {
+			if known[m.Path] && t.buildIDs[m.Path] != m.BuildID {
+				m.BuildID = "" // two builds ran: names do not tell which is meant
+			}
+			t.buildIDs[m.Path], known[m.Path] = m.BuildID, true
+		}
+	}
+	return t
+}
+
+// pprofBase is where made-up addresses begin, and what lies between those of two binaries.
+const pprofBase = 1 << 20
+
+// place gives each location an address of its own, in the range of its mapping: pprof tells locations
+// apart by address in some of its views, and looks for what has names already by none.
+func (t *pprofLocations) place() {
+	next := uint64(pprofBase)
+	of := make(map[*proto.Mapping][]*proto.Location, len(t.out.Mapping))
+	for _, l := range t.out.Location {
+		of[l.Mapping] = append(of[l.Mapping], l)
+	}
+	for _, m := range append(slices.Clone(t.out.Mapping), nil) { // those without a module last
+		start := next
+		for i, l := range of[m] {
+			l.Address = start + 16*uint64(i)
+			next = l.Address + 16
+		}
+		if next = (next + pprofBase) &^ (pprofBase - 1); m != nil {
+			m.Start, m.Limit = start, next
+		}
+		next += pprofBase
+	}
 }
 
 // of is the location of a call and those inlined into it, innermost first.
@@ -579,7 +654,7 @@ func (t *pprofLocations) of(chain []profile.FrameID) *proto.Location {
 func (t *pprofLocations) module(name string) *proto.Mapping {
 	m, ok := t.modules[name]
 	if !ok && name != "" {
-		m = &proto.Mapping{ID: uint64(len(t.out.Mapping) + 1), File: clean(name), HasFunctions: true, HasFilenames: true, HasLineNumbers: true, HasInlineFrames: true}
+		m = &proto.Mapping{ID: uint64(len(t.out.Mapping) + 1), File: clean(name), BuildID: clean(t.buildIDs[name]), HasFunctions: true, HasFilenames: true, HasLineNumbers: true, HasInlineFrames: true}
 		t.modules[name] = m
 		t.out.Mapping = append(t.out.Mapping, m)
 	}

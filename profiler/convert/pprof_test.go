@@ -2,7 +2,12 @@ package convert
 
 import (
 	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	proto "github.com/google/pprof/profile"
@@ -113,4 +118,60 @@ func TestPprofTypes(t *testing.T) {
 	mustRefuse(t, encoded(t, &proto.Profile{SampleType: types}), Options{}, "257 sample types")
 	whole := encoded(t, &proto.Profile{SampleType: types[:1], Comments: []string{"a long comment to be cut"}})
 	mustRefuse(t, whole[:len(whole)-12], Options{Format: Pprof}, "ends early")
+}
+
+// What pprof gets has binaries with build IDs, and addresses that belong to them.
+func TestPprofMappings(t *testing.T) {
+	p := sample(t, profile.CPU, profile.Nanoseconds, "")
+	c := profile.NewCapture(profile.Target{}, time.Time{})
+	c.Mappings = append(c.Mappings,
+		profile.Mapping{Kind: profile.FileCode, Path: "/bin/prog", BuildID: "abcd"},
+		profile.Mapping{Kind: profile.FileCode, Path: "/lib/libc.so.6", BuildID: "01"},
+		profile.Mapping{Kind: profile.FileCode, Path: "/lib/libc.so.6", BuildID: "02"})
+	var b bytes.Buffer
+	if err := Write(&b, Pprof, Export{Profile: p, Name: "prog", Capture: c}); err != nil {
+		t.Fatal(err)
+	}
+	out, err := proto.ParseData(b.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string]string{}
+	end := uint64(0)
+	for _, m := range out.Mapping {
+		ids[m.File] = m.BuildID
+		if m.Start < end || m.Limit <= m.Start || !m.HasFunctions || !m.HasFilenames || !m.HasLineNumbers || !m.HasInlineFrames {
+			t.Errorf("mapping %+v after %#x", m, end)
+		}
+		end = m.Limit
+	}
+	if d := cmp.Diff(map[string]string{"/bin/prog": "abcd", "/lib/libc.so.6": "", "/lib/libm.so": "", "[kernel]": ""}, ids); d != "" {
+		t.Errorf("build IDs: %s", d)
+	}
+	seen := map[uint64]bool{}
+	for _, l := range out.Location {
+		if l.Address == 0 || seen[l.Address] || l.Mapping != nil && (l.Address < l.Mapping.Start || l.Address >= l.Mapping.Limit) {
+			t.Errorf("location %d at %#x in %+v", l.ID, l.Address, l.Mapping)
+		}
+		seen[l.Address] = true
+	}
+	path := filepath.Join(t.TempDir(), "cpu.pb.gz")
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := exec.CommandContext(t.Context(), "go", "tool", "pprof", "-raw", "-symbolize=none", path).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, raw)
+	}
+	for _, part := range []string{"/bin/prog abcd [FN][FL][LN][IN]", "main.(*T).work /src/work.go:3", "samples/count cpu/nanoseconds[dflt]"} {
+		if !strings.Contains(string(raw), part) {
+			t.Errorf("pprof -raw does not show %q:\n%s", part, raw)
+		}
+	}
+	// Made-up addresses must not be taken for places in binaries.
+	for _, l := range readAs(t, b.Bytes(), Pprof).Mappings {
+		if l.Offsets {
+			t.Errorf("mapping %+v has addresses", l)
+		}
+	}
 }

@@ -23,6 +23,7 @@ var speedscope = &format{
 		Format:      Speedscope,
 		Description: "JSON of speedscope.app",
 		Extension:   ".speedscope.json",
+		Several:     true,
 	},
 	sniff: func(head []byte) bool {
 		s, ok := shapeOf(head)
@@ -68,6 +69,13 @@ type speedscopeProfile struct {
 	weights          int  // elements of weights seen
 	open             int  // frames that were not closed
 	events           bool // it has events
+
+	length float64 // of its weights, where it has no events
+	// What Sightline has written beside what the format has.
+	thread        string
+	measures      profile.Kind
+	in            profile.Unit
+	counts, times []float64
 }
 
 type speedscopeSample struct {
@@ -172,6 +180,20 @@ func (r *speedscopeReader) profile() error {
 			})
 		case "weights":
 			weights, err = r.numbers()
+		case "sightlineThread":
+			p.thread, err = r.text()
+		case "sightlineKind":
+			var s string
+			s, err = r.text()
+			p.measures = profile.Kind(s)
+		case "sightlineUnit":
+			var s string
+			s, err = r.text()
+			p.in = profile.Unit(s)
+		case "sightlineCounts":
+			p.counts, err = r.numbers()
+		case "sightlineTimes":
+			p.times, err = r.numbers()
 		default:
 			err = r.SkipValue()
 		}
@@ -187,10 +209,9 @@ func (r *speedscopeReader) profile() error {
 	case !p.events && stacks != len(weights):
 		return fmt.Errorf("%s has %d samples and %d weights; each sample needs one", r.title(p), stacks, len(weights))
 	}
-	at := p.start
 	for i, w := range weights {
-		p.samples[i].at, p.samples[i].weight = at, w
-		at += w
+		p.samples[i].weight = w
+		p.length += w
 	}
 	return nil
 }
@@ -279,11 +300,13 @@ func (r *speedscopeReader) capture(b *builder) (*profile.Capture, error) {
 		return locations[n]
 	})
 	if r.name != "" {
-		b.c.Target.Command = []string{clean(r.name)}
+		b.c.Target.Command = commandWords(clean(r.name))
 	}
 	first := math.Inf(1) // of times, in nanoseconds
+	timed, threads := false, map[string]int{}
 	for _, p := range r.profiles {
-		if u, ok := speedscopeUnits[p.unit]; ok && u.time > 0 && !math.IsNaN(p.start) {
+		timed = timed || p.times != nil
+		if u, ok := speedscopeUnits[p.unit]; ok && u.time > 0 && p.events && !math.IsNaN(p.start) {
 			first = min(first, p.start*float64(u.time))
 		}
 	}
@@ -298,18 +321,46 @@ func (r *speedscopeReader) capture(b *builder) (*profile.Capture, error) {
 		if r.kind != "" {
 			u.kind = r.kind
 		}
+		if p.measures != "" {
+			u.kind = p.measures
+		}
+		if p.in == profile.Cycles && u.unit == profile.None {
+			u.unit = p.in
+		}
 		t := b.series(u.kind, u.unit, u.source, 0)
 		if t.loose != (u.unit == profile.None) || !t.loose && t.s.Unit != u.unit {
 			t = b.series(u.kind+"-"+profile.Kind(u.unit), u.unit, u.source, 0)
 		}
-		t.spans = u.time > 0
-		task := profile.TaskID(0)
-		if len(r.profiles) > 1 || p.name != "" && p.name != r.name {
-			task = b.task(profile.Task{TID: i + 1, Comm: p.name})
+		t.spans = t.spans || u.time > 0 && p.events
+		if length, ok := since(p.length, u.time); ok && !p.events && !timed {
+			b.c.Length = max(b.c.Length, length) // threads run side by side
 		}
-		for _, s := range p.samples {
+		if p.thread != "" {
+			p.name = p.thread
+		}
+		task := profile.TaskID(0)
+		if len(r.profiles) > 1 && !(p.measures != "" && p.name == r.name) || p.name != "" && p.name != r.name {
+			tid := i + 1
+			if p.measures != "" { // of Sightline, where a thread has a profile for each kind
+				if threads[p.name] == 0 {
+					threads[p.name] = tid
+				}
+				tid = threads[p.name]
+			}
+			task = b.task(profile.Task{TID: tid, Comm: p.name})
+		}
+		for n, s := range p.samples {
 			x := profile.Sample{Stack: to[s.stack], Task: task, Count: 1}
-			if u.time > 0 {
+			if n < len(p.counts) && p.counts[n] >= 0 && p.counts[n] < maxTotal {
+				x.Count = int64(p.counts[n])
+			}
+			if n < len(p.times) {
+				var ok bool
+				if x.Time, ok = since(p.times[n], time.Nanosecond); !ok {
+					b.skip(1, skippedTime)
+					continue
+				}
+			} else if u.time > 0 && p.events {
 				at, ok := since(s.at-first/float64(u.time), u.time)
 				if !ok {
 					b.skip(1, skippedTime)
@@ -323,31 +374,24 @@ func (r *speedscopeReader) capture(b *builder) (*profile.Capture, error) {
 	return b.finish()
 }
 
-// writeSpeedscope writes each thread as a profile of samples: the format's events cannot say that two
-// samples overlap, nor that one has a negative weight. Module and first line of a function are members
-// of frames that only Sightline reads.
+// writeSpeedscope writes each thread of each kind as a profile of samples: the format's events cannot
+// say that two samples overlap, nor that one has a negative weight. Module and first line of a
+// function, and of profiles the kind, the unit, the times of samples and how many events each stands
+// for, are members that only Sightline reads.
 func writeSpeedscope(w io.Writer, e Export) error {
-	p := e.Profile
-	unit := "none"
-	switch p.Unit {
-	case profile.Nanoseconds:
-		unit = "nanoseconds"
-	case profile.Bytes:
-		unit = "bytes"
-	}
+	profiles := e.together()
 	out := newJSONWriter(w)
 	out.open('{')
 	out.member("$schema", jsontext.String(speedscopeSchema))
 	out.member("exporter", jsontext.String("sightline"))
 	out.member("name", jsontext.String(clean(e.Name)))
-	out.member("sightlineKind", jsontext.String(clean(string(p.Kind))))
 	out.member("activeProfileIndex", jsontext.Int(0))
 	out.name("shared")
 	out.open('{')
 	out.name("frames")
 	out.open('[')
-	for i := range p.Frames[1:] {
-		f := &p.Frames[i+1]
+	for i := range profiles[0].Frames[1:] {
+		f := &profiles[0].Frames[i+1]
 		out.open('{')
 		out.member("name", jsontext.String(clean(f.Func)))
 		out.texts("file", f.File, "module", f.Module)
@@ -358,38 +402,74 @@ func writeSpeedscope(w io.Writer, e Export) error {
 	out.close('}')
 	out.name("profiles")
 	out.open('[')
-	threads := byTask(p)
-	var buf []profile.FrameID
-	for _, t := range threads {
-		var total int64
-		out.open('{')
-		out.member("type", jsontext.String("sampled"))
-		out.member("name", jsontext.String(taskTitle(p.Tasks[t.task], e.Name)))
-		out.member("unit", jsontext.String(unit))
-		out.name("samples")
-		out.open('[')
-		for _, i := range t.samples {
-			out.open('[')
-			buf = p.Stacks.RootFirst(p.Samples.Stack[i], buf)
-			for _, f := range buf {
-				out.value(jsontext.Int(int64(f) - 1))
-			}
-			out.close(']')
+	for _, p := range profiles {
+		for _, t := range byTask(p) {
+			title := taskTitle(p.Tasks[t.task], e.Name)
+			out.speedscopeProfile(p, t, title, len(profiles) > 1)
 		}
-		out.close(']')
-		out.name("weights")
-		out.open('[')
-		for _, i := range t.samples {
-			total += p.Samples.Weight[i]
-			out.raw(plainWeight(p.Samples.Weight[i], p.Unit, 0))
-		}
-		out.close(']')
-		out.member("startValue", jsontext.Int(0))
-		out.name("endValue")
-		out.raw(plainWeight(total, p.Unit, 0))
-		out.close('}')
 	}
 	out.close(']')
 	out.close('}')
 	return out.flush()
+}
+
+// speedscopeProfile writes a thread of a kind.
+func (j *jsonWriter) speedscopeProfile(p *profile.Profile, t thread, title string, several bool) {
+	unit := "none"
+	switch p.Unit {
+	case profile.Nanoseconds:
+		unit = "nanoseconds"
+	case profile.Bytes:
+		unit = "bytes"
+	}
+	j.open('{')
+	j.member("type", jsontext.String("sampled"))
+	if several {
+		j.member("name", jsontext.String(clean(string(p.Kind))+": "+title))
+		j.texts("sightlineThread", title)
+	} else {
+		j.member("name", jsontext.String(title))
+	}
+	j.texts("sightlineKind", string(p.Kind), "sightlineUnit", string(p.Unit))
+	j.member("unit", jsontext.String(unit))
+	j.name("samples")
+	j.open('[')
+	var buf []profile.FrameID
+	for _, i := range t.samples {
+		j.open('[')
+		buf = p.Stacks.RootFirst(p.Samples.Stack[i], buf)
+		for _, f := range buf {
+			j.value(jsontext.Int(int64(f) - 1))
+		}
+		j.close(']')
+	}
+	j.close(']')
+	j.name("weights")
+	j.open('[')
+	var total int64
+	for _, i := range t.samples {
+		total += p.Samples.Weight[i]
+		j.raw(plainWeight(p.Samples.Weight[i], p.Unit, 0))
+	}
+	j.close(']')
+	if p.Samples.Count != nil {
+		j.numbers("sightlineCounts", t.samples, func(i int) int64 { return p.Samples.Count[i] })
+	}
+	if slices.ContainsFunc(t.samples, func(i int) bool { return p.Samples.Time[i] != 0 }) {
+		j.numbers("sightlineTimes", t.samples, func(i int) int64 { return int64(p.Samples.Time[i]) })
+	}
+	j.member("startValue", jsontext.Int(0))
+	j.name("endValue")
+	j.raw(plainWeight(total, p.Unit, 0))
+	j.close('}')
+}
+
+// numbers writes an array of a number for each of the indices.
+func (j *jsonWriter) numbers(name string, of []int, at func(i int) int64) {
+	j.name(name)
+	j.open('[')
+	for _, i := range of {
+		j.value(jsontext.Int(at(i)))
+	}
+	j.close(']')
 }

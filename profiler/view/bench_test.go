@@ -70,9 +70,6 @@ func BenchmarkView(b *testing.B) {
 		{"sums", func() { NewSums(p) }},
 		{"lines", func() { Lines(p) }},
 		{"by-name", func() { ByName(p) }},
-		{"call-tree-level-1", func() { NewSums(p).CallTree(TreeOptions{Depth: 1}) }},
-		{"call-tree-1%", func() { NewSums(p).CallTree(TreeOptions{MinShare: 0.01}) }},
-		{"call-tree-whole", func() { CallTree(p) }},
 		{"detail", func() { DetailOf(p, p.Frames[7].File, p.Frames[7].Line) }},
 	} {
 		b.Run("view="+view.name, func(b *testing.B) {

@@ -32,6 +32,18 @@ type tree struct {
 	marks func() *marks // by occurrence, in trees of callers
 }
 
+// Root is the name of a tree's root, which stands for all that was selected.
+const Root = "ROOT"
+
+// TreeOptions limit a call tree. The zero value is the whole tree.
+type TreeOptions struct {
+	// MinShare leaves out nodes whose total is less than this share of the profile's, with all that
+	// they call: 0.01 for one percent.
+	MinShare float64
+	// Depth is how many levels there are below the root; 0 for all.
+	Depth int
+}
+
 // none is no position.
 const none = math.MaxUint32
 
@@ -55,6 +67,7 @@ func (s *Selection) region(p uint32, own, child func(uint32)) {
 
 // Tree is the root of the call tree.
 func (s *Selection) Tree(c Columns) *Branch {
+	c = s.columns(c)
 	return &Branch{Row: s.Root(c), tree: &tree{s: s, cols: c, total: s.total}, at: []uint32{0}}
 }
 
@@ -83,6 +96,7 @@ func (s *Selection) Callees(focus string, c Columns) (*Branch, error) {
 // theirs, up to Root. Of a stack that has the name several times the occurrence nearest to the leaf
 // counts. It fails with a *FocusError.
 func (s *Selection) Callers(focus string, c Columns) (*Branch, error) {
+	c = s.columns(c)
 	text, err := s.find(focus)
 	if err != nil {
 		return nil, err
@@ -112,6 +126,7 @@ func (s *Selection) focused(i, text uint32) bool {
 // around makes the tree of a focus: each sample belongs to the occurrence that is nearest to its leaf,
 // and counts from there on only.
 func (s *Selection) around(focus uint32, c Columns) *tree {
+	c = s.columns(c)
 	n := len(s.node)
 	t := &tree{s: s, cols: c, focus: focus, total: make([]measure, n), near: make([]uint32, n)}
 	t.near[0] = none

@@ -12,6 +12,7 @@ type Calls struct {
 
 // CallerCallee is what calls a name and what it calls. It fails with a *FocusError.
 func (s *Selection) CallerCallee(focus string, c Columns) (*Calls, error) {
+	c = s.columns(c)
 	text, err := s.find(focus)
 	if err != nil {
 		return nil, err

@@ -37,14 +37,17 @@ func compile(f Filter) (*compiled, error) {
 	case math.IsNaN(f.FoldPercent) || f.FoldPercent < 0 || f.FoldPercent > 100:
 		return nil, &FilterError{FieldPercent, fmt.Sprint(f.FoldPercent), 0, "it is not a percentage", "give a number from 0 to 100"}
 	case math.IsNaN(f.Start-f.Start) || math.IsNaN(f.End-f.End): // not a number, or infinite
-		return nil, &FilterError{FieldRange, fmt.Sprintf("%v to %v", f.Start, f.End), 0, "it is not a time", "give milliseconds since the start, or nothing"}
+		return nil, &FilterError{FieldRange, rangeText(f), 0, "it is not a time", "give milliseconds since the start, or nothing"}
 	case f.End != 0 && f.End < f.Start:
-		return nil, &FilterError{FieldRange, fmt.Sprintf("%v to %v", f.Start, f.End), 0, "the end is before the start", "exchange the two"}
+		return nil, &FilterError{FieldRange, rangeText(f), 0, "the end is before the start", "exchange the two"}
 	case f.Weights != "" && f.Weights != Interval && f.Weights != Amount:
 		return nil, &FilterError{FieldWeights, string(f.Weights), 0, "there is no such policy", "use interval or amount"}
 	}
 	return c, nil
 }
+
+// rangeText is a filter's time range as an error quotes it.
+func rangeText(f Filter) string { return fmt.Sprintf("%v to %v", f.Start, f.End) }
 
 // Active describes in one line what the filter does, for the head of a table: "group … · include …".
 // Groups that have a comment are told by it. It is empty for a filter that keeps all as it is.

@@ -113,7 +113,6 @@ func checkAll(t *testing.T, p *profile.Profile) {
 		t.Errorf("the self of all rows is %+v, want %+v", self, total)
 	}
 
-	checkTree(t, d, s)
 	for _, r := range rows[:min(len(rows), 5)] {
 		module := r.Module
 		checkDetail(t, d, s.FunctionDetail(r.Name, module), func(f profile.Frame) bool {
@@ -162,77 +161,6 @@ func checkLines(t *testing.T, d direct, s *Sums, total profile.Measure) {
 		if bySize(hot[i-1].Self, hot[i].Self) > 0 {
 			t.Errorf("hot lines %d and %d are not in order", i-1, i)
 		}
-	}
-}
-
-func checkTree(t *testing.T, d direct, s *Sums) {
-	t.Helper()
-	want := map[string]cost{}
-	d.each(func(_ profile.Sample, m profile.Measure, frames []profile.Frame) {
-		path := Root
-		for i := 0; ; i++ {
-			c := want[path]
-			c.Total.Add(m)
-			if i == len(frames) {
-				c.Self.Add(m)
-			}
-			want[path] = c
-			if i == len(frames) {
-				break
-			}
-			path += "\x01" + nameKey(frames[i])
-		}
-	})
-	if len(want) == 0 {
-		want[Root] = cost{}
-	}
-	got := map[string]cost{}
-	walkTree(s.CallTree(TreeOptions{}), Root, func(n *Node, path string) {
-		if _, twice := got[path]; twice {
-			t.Errorf("two nodes at %q", path)
-		}
-		got[path] = cost{n.Self, n.Total}
-		if n.Rest != (profile.Measure{}) {
-			t.Errorf("%q: a rest of %+v in a whole tree", path, n.Rest)
-		}
-	})
-	same(t, "call tree", want, got)
-
-	for _, o := range []TreeOptions{{Depth: 1}, {Depth: 2}, {MinShare: 0.1}, {MinShare: 0.3, Depth: 3}} {
-		least := o.MinShare * float64(size(s.Total().Weight))
-		left := map[string]cost{}
-		for path, c := range want { // a node is there unless it, or one on its path, is too small or deep
-			keep := o.Depth == 0 || strings.Count(path, "\x01") <= o.Depth
-			for up := path; up != Root; up = up[:strings.LastIndexByte(up, '\x01')] {
-				keep = keep && float64(size(want[up].Total.Weight)) >= least
-			}
-			if keep {
-				left[path] = c
-			}
-		}
-		got := map[string]cost{}
-		walkTree(s.CallTree(o), Root, func(n *Node, path string) {
-			got[path] = cost{n.Self, n.Total}
-			sum := n.Self
-			sum.Add(n.Rest)
-			for i, c := range n.Children {
-				sum.Add(c.Total)
-				if i > 0 && byTotal(&n.Children[i-1].Row, &c.Row) >= 0 {
-					t.Errorf("%q: children %d and %d are not in order", path, i-1, i)
-				}
-			}
-			if sum != n.Total {
-				t.Errorf("%+v: %q: self, children and rest are %+v, want %+v", o, path, sum, n.Total)
-			}
-		})
-		same(t, fmt.Sprintf("call tree %+v", o), left, got)
-	}
-}
-
-func walkTree(n *Node, path string, f func(n *Node, path string)) {
-	f(n, path)
-	for _, c := range n.Children {
-		walkTree(c, path+"\x01"+c.Name+"\x00"+c.Module, f)
 	}
 }
 
@@ -364,7 +292,6 @@ func TestNumberingDoesNotShow(t *testing.T) {
 		a, b := NewSums(p), NewSums(q)
 		same(t, "lines", a.Lines(), b.Lines())
 		same(t, "by name", a.ByName(), b.ByName())
-		same(t, "call tree", a.CallTree(TreeOptions{}), b.CallTree(TreeOptions{}))
 		same(t, "hottest", a.Hottest(10), b.Hottest(10))
 		same(t, "detail", a.FunctionDetail("a", ""), b.FunctionDetail("a", ""))
 	}

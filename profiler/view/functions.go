@@ -2,16 +2,12 @@ package view
 
 import (
 	"cmp"
-	"encoding/json"
 	"slices"
 
 	"github.com/sightline-dev/sightline/profiler/profile"
 )
 
 // A Row is a function and its cost. Functions are told apart by Name and Module.
-//
-// As JSON it is {"name","module","file","line","self","total","selfCount","totalCount"}, weights in
-// the profile's unit.
 type Row struct {
 	Name   string // Frame.Func
 	Module string // Frame.Module
@@ -35,24 +31,6 @@ func (r *Row) Pseudo() bool {
 	}
 	return false
 }
-
-type rowJSON struct {
-	Name       string `json:"name"`
-	Module     string `json:"module"`
-	File       string `json:"file"`
-	Line       int    `json:"line"`
-	Self       int64  `json:"self"`
-	Total      int64  `json:"total"`
-	SelfCount  int64  `json:"selfCount"`
-	TotalCount int64  `json:"totalCount"`
-}
-
-func (r *Row) json() rowJSON {
-	return rowJSON{r.Name, r.Module, r.File, r.Line, r.Self.Weight, r.Total.Weight, r.Self.Count, r.Total.Count}
-}
-
-// MarshalJSON writes the row as its comment says.
-func (r Row) MarshalJSON() ([]byte, error) { return json.Marshal(r.json()) }
 
 // functions tells the functions of a frame table. Function 0 is that of frame 0: none.
 type functions struct {

@@ -123,7 +123,11 @@ func render(t *testing.T, p *profile.Profile, args []string) []byte {
 		if arg(3) != "" {
 			o.Depth = number(3)
 		}
-		printTree(&b, "", NewSums(p).CallTree(o))
+		sel, err := NewSource(p).Filter(t.Context(), Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		printTree(&b, "", sel.Tree(NoColumns).Expand(o))
 	case "detail":
 		printDetail(&b, DetailOf(p, arg(2), number(3)))
 	case "function":
@@ -152,13 +156,17 @@ func printRows(b *bytes.Buffer, indent string, rows []Row) {
 	}
 }
 
-func printTree(b *bytes.Buffer, indent string, n *Node) {
-	printRow(b, indent, &n.Row)
+func printTree(b *bytes.Buffer, indent string, n *StackNode) {
+	b.WriteString(indent + n.Name)
+	if f := n.Frame; f.File != "" {
+		fmt.Fprintf(b, "@%s:%d", f.File, f.StartLine)
+	}
+	fmt.Fprintf(b, " self=%g total=%g\n", n.Self, n.Total)
 	for _, c := range n.Children {
 		printTree(b, indent+"  ", c)
 	}
-	if n.Rest != (profile.Measure{}) {
-		fmt.Fprintf(b, "%s  … total=%d\n", indent, n.Rest.Weight)
+	if n.Rest != 0 || n.RestCount != 0 {
+		fmt.Fprintf(b, "%s  … total=%g\n", indent, n.Rest)
 	}
 }
 

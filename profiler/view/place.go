@@ -110,6 +110,7 @@ func (s *Selection) standsFor(part int, i, text uint32) bool {
 // groups and folds, ordered by total. File is as in Frame.File, or the end of one path that no other
 // has. It fails with a *FocusError that names files.
 func (s *Selection) FunctionsOf(file string, c Columns) ([]StackRow, error) {
+	c = s.columns(c)
 	path, err := s.file(file)
 	if err != nil {
 		return nil, err

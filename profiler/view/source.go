@@ -26,6 +26,7 @@ type Source struct {
 	factor    float64      // from a profile's unit to unit
 	ms        float64      // from a profile's unit to milliseconds, where weights are durations
 	policy    Policy
+	timed     bool    // samples have times
 	length    float64 // of the longest part, ms
 	tasked    bool    // the stacks have their tasks' frames
 
@@ -137,6 +138,9 @@ func newSource(parts []part, scenarios []string) *Source {
 	n := uint32(1)
 	for i := range parts {
 		x := &parts[i]
+		if k := x.samples.Len(); k == 1 || k > 1 && (x.samples.Time[0] != 0 || x.samples.Time[k-1] != 0) {
+			s.timed = true
+		}
 		x.begin = n
 		n += places[i][0].size - 1
 		if x.prefix != 0 {
@@ -251,6 +255,10 @@ func (s *Source) Unit() profile.Unit { return s.unit }
 // Policy is the policy of filters that name none.
 func (s *Source) Policy() Policy { return s.policy }
 
+// Timed reports whether samples have times. Several formats of other tools have none: all their samples,
+// of which there are more than one, are at time 0, and nothing can be said of when they were.
+func (s *Source) Timed() bool { return s.timed }
+
 // Len is the number of samples.
 func (s *Source) Len() int {
 	n := 0
@@ -310,6 +318,9 @@ func (s *Source) Filter(ctx context.Context, f Filter) (*Selection, error) {
 		if k < 0 || k >= max(1, len(s.scenarios)) {
 			return nil, &FilterError{FieldScene, fmt.Sprint(k), 0, fmt.Sprintf("there are %d scenarios, counted from 0", max(1, len(s.scenarios))), "leave it out"}
 		}
+	}
+	if !f.Compat && !s.timed && (f.Start != 0 || f.End != 0) {
+		return nil, &FilterError{FieldRange, rangeText(f), 0, "the samples have no times", "leave start and end out"}
 	}
 	if f.Tasks && !s.tasked {
 		s = s.withTasks()

@@ -53,6 +53,7 @@ func (s *Selection) tallies() []textTally {
 
 // Root is the row of the whole selection, named Root.
 func (s *Selection) Root(c Columns) StackRow {
+	c = s.columns(c)
 	var self, fold measure
 	s.region(0, func(i uint32) {
 		m := s.self(i)
@@ -76,6 +77,7 @@ func (s *Selection) Root(c Columns) StackRow {
 // ByName is the cost of each name, Root included, ordered by self, then total, largest first, then by
 // name. A sample counts once in a name's total however often its stack comes by.
 func (s *Selection) ByName(c Columns) NameRows {
+	c = s.columns(c)
 	order := s.prepare(c)
 	all := s.tallies()
 	root := s.Root(c)
@@ -127,14 +129,59 @@ func (r *StackRow) between(first, last float64) {
 	}
 }
 
-// Find are the names that match a pattern, in the order of ByName. It fails with a *FilterError.
-func (s *Selection) Find(pattern string) ([]StackRow, error) {
+// Find are the rows of ByName whose names match a pattern, in their order. It fails with a *FilterError.
+func (s *Selection) Find(pattern string, c Columns) ([]StackRow, error) {
+	matches, err := s.Finder(pattern)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(s.ByName(c).Rows, func(r StackRow) bool { return !matches(r.Name) }), nil
+}
+
+// Finder tells which names match a pattern, for finding rows in any view. It fails with a *FilterError.
+func (s *Selection) Finder(pattern string) (matches func(name string) bool, err error) {
 	p, err := parsePattern(FieldFind, item{strings.TrimSpace(pattern), 1}, s.c.Compat)
 	if err != nil {
 		return nil, err
 	}
-	rows := s.ByName(NoColumns).Rows
-	return slices.DeleteFunc(rows, func(r StackRow) bool { return !p.matches(newCaseless(r.Name)) }), nil
+	return func(name string) bool { return p.matches(newCaseless(name)) }, nil
+}
+
+// Keep is the part of a tree that leads to rows that match, with all that is below those; nil where
+// there are none. The weight of what it leaves out remains in the rows above it.
+func (n *StackNode) Keep(matches func(name string) bool) *StackNode {
+	if matches(n.Name) {
+		return n
+	}
+	type step struct {
+		from, to *StackNode
+		next     int
+	}
+	root := &StackNode{StackRow: n.StackRow}
+	path := []step{{from: n, to: root}}
+	for len(path) > 0 {
+		at := &path[len(path)-1]
+		if at.next == len(at.from.Children) {
+			done := at.to
+			path = path[:len(path)-1]
+			if len(path) > 0 && len(done.Children) > 0 {
+				up := path[len(path)-1].to
+				up.Children = append(up.Children, done)
+			}
+			continue
+		}
+		child := at.from.Children[at.next]
+		at.next++
+		if matches(child.Name) {
+			at.to.Children = append(at.to.Children, child)
+		} else {
+			path = append(path, step{from: child, to: &StackNode{StackRow: child.StackRow}})
+		}
+	}
+	if len(root.Children) == 0 {
+		return nil
+	}
+	return root
 }
 
 // A FocusError is a name that no row has.

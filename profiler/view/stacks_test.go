@@ -460,7 +460,7 @@ func TestPlaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRows(t, rows, "f 11/10", "h 1/1")
-	if rows[0].Frame.StartLine != 1 || rows[0].First != 0 {
+	if rows[0].Frame.StartLine != 1 || !math.IsNaN(rows[0].First) { // the samples have no times
 		t.Errorf("%+v", rows[0])
 	}
 	if _, err := sel.FunctionsOf("fc", NoColumns); err == nil || !strings.Contains(err.Error(), "/src/f.c") {
@@ -498,5 +498,52 @@ func TestPolicyOf(t *testing.T) {
 		if got := PolicyOf(&profile.Profile{Kind: c.kind, Unit: c.unit}); got != c.want {
 			t.Errorf("%s in %s: %s", c.kind, c.unit, got)
 		}
+	}
+}
+
+// What has no times says nothing of when, and a tree can be cut down to the way to some rows.
+func TestWithoutTimes(t *testing.T) {
+	s := NewSource(stackProfile("0 1 a;b;c", "0 1 a;d", "0 1 e"))
+	if s.Timed() {
+		t.Error("samples at time 0 have times")
+	}
+	sel := filtered(t, s, Filter{})
+	for _, r := range sel.ByName(AllColumns).Rows {
+		if r.When != "" || !math.IsNaN(r.First) || !math.IsNaN(r.Last) {
+			t.Errorf("%s was from %g to %g, %s", r.Name, r.First, r.Last, r.When)
+		}
+	}
+	if _, err := sel.Timeline(10); !errors.Is(err, ErrNoTimes) {
+		t.Errorf("timeline: %v", err)
+	}
+	if _, err := sel.Histogram(Root, 10); !errors.Is(err, ErrNoTimes) {
+		t.Errorf("histogram: %v", err)
+	}
+	var f *FilterError
+	if _, err := s.Filter(t.Context(), Filter{Start: 1}); !errors.As(err, &f) || f.Field != FieldRange {
+		t.Errorf("a time range: %v", err)
+	}
+	if _, err := s.Filter(t.Context(), Filter{Start: 1, Compat: true}); err != nil {
+		t.Errorf("a time range as PerfView has it: %v", err)
+	}
+	matches, err := sel.Finder("^c|^d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := sel.Tree(NoColumns).Expand(TreeOptions{}).Keep(matches)
+	var names []string
+	var walk func(n *StackNode)
+	walk = func(n *StackNode) {
+		names = append(names, n.Name)
+		for _, c := range n.Children {
+			walk(c)
+		}
+	}
+	walk(tree)
+	if got := strings.Join(names, " "); got != "ROOT a b c d" && got != "ROOT a d b c" {
+		t.Errorf("the way to c and d is %s", got)
+	}
+	if none := tree.Keep(func(string) bool { return false }); none != nil {
+		t.Errorf("the way to nothing is %v", none)
 	}
 }

@@ -2,12 +2,16 @@ package view
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 
 	"github.com/sightline-dev/sightline/profiler/profile"
 )
+
+// ErrNoTimes says that a source's samples have no times.
+var ErrNoTimes = errors.New("show weight over time: the samples have no times, which this format does not keep; use another view")
 
 // A Histogram is weight over time, in the unit of the source.
 type Histogram struct {
@@ -42,6 +46,9 @@ func (s *Selection) Histogram(focus string, n int) (*Histogram, error) {
 	text, err := s.find(focus)
 	if err != nil {
 		return nil, err
+	}
+	if !s.src.timed && !s.c.Compat {
+		return nil, ErrNoTimes
 	}
 	n = bucketsOf(n)
 	sc := s.scale()
@@ -108,6 +115,9 @@ type Lanes struct {
 // Timeline is the timeline of tasks, or of the given names where there are any (Name completes them).
 // Of several profiles the tasks with one process, thread and name are one. It fails with a *FocusError.
 func (s *Selection) Timeline(n int, names ...string) (*Lanes, error) {
+	if !s.src.timed && !s.c.Compat {
+		return nil, ErrNoTimes
+	}
 	n = bucketsOf(n)
 	sc := s.scale()
 	sp := spreader{sc}

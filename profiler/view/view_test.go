@@ -1,7 +1,6 @@
 package view
 
 import (
-	"encoding/json"
 	"math"
 	"slices"
 	"strings"
@@ -77,31 +76,6 @@ func TestTasksAddUp(t *testing.T) {
 	}
 }
 
-func TestJSON(t *testing.T) {
-	p := mustParse(t, "cpu ns\nmain@m.c:3|start=2;/b!f 30 count=2\nmain@m.c:3|start=2;g 1\n")
-	s := NewSums(p)
-	for _, tt := range []struct {
-		value any
-		want  string
-	}{
-		{s.ByName()[0], `{"name":"f","module":"/b","file":"","line":0,"self":30,"total":30,"selfCount":2,"totalCount":2}`},
-		{
-			s.CallTree(TreeOptions{MinShare: 0.1}),
-			`{"name":"ROOT","module":"","file":"","line":0,"self":0,"total":31,"selfCount":0,"totalCount":3,"children":[` +
-				`{"name":"main","module":"","file":"m.c","line":2,"self":0,"total":31,"selfCount":0,"totalCount":3,"rest":1,"restCount":1,"children":[` +
-				`{"name":"f","module":"/b","file":"","line":0,"self":30,"total":30,"selfCount":2,"totalCount":2}]}]}`,
-		},
-	} {
-		got, err := json.Marshal(tt.value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(tt.want, string(got)); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
-		}
-	}
-}
-
 func TestDeepStack(t *testing.T) {
 	const depth = 100_000
 	p := mustParse(t, "cpu ns\n"+strings.Repeat("f@x.c:1;", depth-1)+"f@x.c:1 7\n")
@@ -112,14 +86,6 @@ func TestDeepStack(t *testing.T) {
 	}
 	if lines := s.Lines(); lines[0].Lines[0].Total != want {
 		t.Errorf("lines: %+v", lines)
-	}
-	tree := s.CallTree(TreeOptions{})
-	n := 0
-	for at := tree; len(at.Children) > 0; at = at.Children[0] {
-		n++
-	}
-	if n != depth {
-		t.Errorf("the call tree has %d levels, want %d", n, depth)
 	}
 	if d := s.DetailOf("x.c", 1); d.Callers[0].Total != want || d.Callees[0].Total != want {
 		t.Errorf("detail: %+v", d)
@@ -134,7 +100,6 @@ func TestSumsAreShared(t *testing.T) {
 		wg.Go(func() {
 			s.ByName()
 			s.Lines()
-			s.CallTree(TreeOptions{MinShare: 0.01})
 			s.FunctionDetail("a", "")
 		})
 	}

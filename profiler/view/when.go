@@ -129,6 +129,14 @@ func (s *spreader) add(to []float64, time, weight float64) (from, last int) {
 	}
 }
 
+// columns are those of c that can be computed: without times there is no When.
+func (s *Selection) columns(c Columns) Columns {
+	if !s.src.timed && !s.c.Compat {
+		c &^= Times | When
+	}
+	return c
+}
+
 // prepare computes what all rows of some columns need, each part on its own processor. The order is nil
 // where no column needs it.
 func (s *Selection) prepare(c Columns) (order *sampleOrder) {

@@ -5,8 +5,6 @@ local M = {}
 local api = vim.api
 local passed, failed = 0, 0
 
-M.new = vim.fn.has('nvim-0.12') == 1
-
 --- Everything that was said by vim.notify().
 M.said = {} ---@type { text: string, level: integer }[]
 vim.notify = function(text, level)
@@ -25,10 +23,11 @@ function M.test(name, f)
   io.stdout:write((ok and 'ok   ' or 'FAIL ') .. name .. (ok and '' or '\n' .. err) .. '\n')
 end
 
---- Waits until f answers something; what it is is named where it never does.
+--- Waits until f answers something; what it is is named where it never does. A machine that does much
+--- else may take a minute to build a test.
 function M.wait(what, f, ms)
   local answer
-  local ok = vim.wait(ms or 10000, function()
+  local ok = vim.wait(ms or 90000, function()
     answer = f()
     return answer
   end, 10)

@@ -42,7 +42,7 @@ test('the command starts the server and profiles the test at the cursor', functi
   end)
   local said = wait('the end is said', function()
     return t.heard('TestPages: ')
-  end, 60000)
+  end)
   assert(said.text:find('samples in'), said.text)
   same(vim.log.levels.INFO, said.level)
   idle()
@@ -66,7 +66,7 @@ test('a lens profiles its test', function()
   wait('it is recorded', function()
     local s = require('sightline.status').last
     return s and s.recording and (s.samples or 0) > 0
-  end, 30000)
+  end)
   test('live numbers are drawn while it is recorded', function()
     vim.cmd.edit(t.example .. '/accesslog.go')
     wait('numbers', function()
@@ -76,7 +76,7 @@ test('a lens profiles its test', function()
   vim.cmd('Sightline stop')
   wait('the end is said', function()
     return t.heard('samples in')
-  end, 30000)
+  end)
   idle()
   same(before + 1, #captures())
 end)
@@ -87,7 +87,7 @@ test('cancelling the progress keeps what was recorded', function()
   wait('samples', function()
     local s = require('sightline.status').last
     return s and s.recording and (s.samples or 0) > 20
-  end, 30000)
+  end)
   local client = server.client()
   local token = wait('a progress that runs', function()
     for tok in pairs(client.progress.pending) do
@@ -97,7 +97,7 @@ test('cancelling the progress keeps what was recorded', function()
   server.call(client, 'notify', 'window/workDoneProgress/cancel', { token = token })
   wait('the end is said', function()
     return t.heard('samples in')
-  end, 30000)
+  end)
   idle()
   local list = captures()
   same(before + 1, #list)
@@ -110,7 +110,7 @@ test('discard keeps nothing', function()
   wait('samples', function()
     local s = require('sightline.status').last
     return s and s.recording and (s.samples or 0) > 5
-  end, 30000)
+  end)
   vim.cmd('Sightline discard')
   idle()
   vim.wait(200)
@@ -125,12 +125,12 @@ test('a process is chosen, recorded and let go', function()
   wait('samples', function()
     local s = require('sightline.status').last
     return s and s.recording and (s.samples or 0) > 20
-  end, 30000)
+  end)
   assert(#offered > 0)
   vim.cmd('Sightline stop')
   wait('the end is said', function()
     return t.heard('samples in')
-  end, 30000)
+  end)
   idle()
   same(before + 1, #captures())
   assert(vim.uv.kill(job.pid, 0) == 0, 'the process was ended')
@@ -150,7 +150,7 @@ test('a test that does not compile says why, once', function()
   vim.cmd('Sightline profile')
   local said = wait('the error', function()
     return t.heard('Fatalg')
-  end, 30000)
+  end)
   same(vim.log.levels.ERROR, said.level)
   idle()
   same(1, #t.said)
@@ -165,37 +165,64 @@ test('stop without a recording says so', function()
   end)
 end)
 
-test('progress is written into the message line, and nothing is left of it', function()
+test('in a Go file without a test at the cursor the package is profiled', function()
+  vim.cmd.edit(t.example .. '/accesslog.go')
+  api.nvim_win_set_cursor(0, { 1, 0 })
+  vim.cmd('Sightline profile')
+  wait('it', function()
+    local s = require('sightline.status').last
+    return s and s.recording
+  end)
+  vim.cmd('Sightline stop')
+  idle()
+end)
+
+test('progress is written into the message line and wiped away, but not what was said since', function()
   local echoed = {}
   local echo = api.nvim_echo
   api.nvim_echo = function(chunks, history, opts)
-    echoed[#echoed + 1] = { text = chunks[1][1], opts = opts or {} }
+    echoed[#echoed + 1] = chunks[1][1]
     return echo(chunks, history, opts)
   end
   vim.cmd("Sightline record sh -c while\\ :;do\\ :;done")
   wait('progress', function()
-    for _, e in ipairs(echoed) do
-      if e.text:find('sample') then
+    for _, text in ipairs(echoed) do
+      if text:find('sample') then
         return true
       end
     end
-  end, 30000)
-  if t.new then
-    same('progress', echoed[1].opts.kind)
-    assert(echoed[1].opts.title:find('Profiling sh'), vim.inspect(echoed[1]))
-  else
-    assert(echoed[1].text:find('Profiling sh'), vim.inspect(echoed[1]))
-  end
-  for _, e in ipairs(echoed) do
-    assert(vim.fn.strdisplaywidth(e.text) < vim.o.columns)
-  end
-  vim.cmd('Sightline stop')
+  end)
+  assert(echoed[1]:find('Profiling sh'), vim.inspect(echoed))
+  vim.cmd('Sightline discard') -- of which nothing is said
   wait('its end', function()
-    local last = echoed[#echoed]
-    return t.new and last.opts.status == 'success' or last.text == ''
+    return echoed[#echoed] == ''
   end)
   idle()
+  for _, text in ipairs(echoed) do
+    assert(vim.fn.strdisplaywidth(text) <= vim.v.echospace, text)
+  end
+
+  echoed = {}
+  vim.cmd("Sightline record sh -c while\\ :;do\\ :;done")
+  wait('samples', function()
+    local s = require('sightline.status').last
+    return s and s.recording and (s.samples or 0) > 5
+  end)
+  vim.cmd('Sightline stop')
+  wait('the end is said', function()
+    return t.heard('samples in')
+  end)
+  idle()
+  vim.wait(200)
+  assert(#echoed > 0 and not vim.tbl_contains(echoed, ''), vim.inspect(echoed))
   api.nvim_echo = echo
+end)
+
+test('a long message is cut to the message line, and an error is not', function()
+  local say = require('sightline.say')
+  same('short', say.fit('short'))
+  local cut = say.fit(('é𝄞'):rep(200))
+  assert(vim.endswith(cut, '…') and vim.fn.strdisplaywidth(cut) < vim.v.echospace, cut)
 end)
 
 t.done()

@@ -13,6 +13,7 @@ export class Captures implements vscode.TreeDataProvider<CaptureInfo>, vscode.Di
   private readonly subscriptions: vscode.Disposable[] = [];
   private all: CaptureInfo[] = [];
   private timer: NodeJS.Timeout | undefined;
+  private readonly clock: NodeJS.Timeout;
 
   constructor(private readonly server: Server) {
     this.view = vscode.window.createTreeView('sightline.captures', { treeDataProvider: this, showCollapseAll: false });
@@ -20,7 +21,9 @@ export class Captures implements vscode.TreeDataProvider<CaptureInfo>, vscode.Di
       this.view,
       server.onChanged((p) => { if (!p.recording) this.refreshSoon(); }),
       server.onRunning(() => void this.refresh()),
+      this.view.onDidChangeVisibility((e) => { if (e.visible) this.refreshSoon(); }),
     );
+    this.clock = setInterval(() => { if (this.view.visible && vscode.window.state.focused) this.refreshSoon(); }, 60_000); // they age
   }
 
   private refreshSoon(): void {
@@ -45,9 +48,10 @@ export class Captures implements vscode.TreeDataProvider<CaptureInfo>, vscode.Di
   getChildren(c?: CaptureInfo): CaptureInfo[] { return c ? [] : this.all; }
 
   getTreeItem(c: CaptureInfo): vscode.TreeItem {
-    const item = new vscode.TreeItem(titleOf(c));
+    // A test is recorded again and again: which time it was tells its captures apart.
+    const item = new vscode.TreeItem(c.note || c.text);
     item.id = c.id;
-    item.description = c.text;
+    item.description = c.note ? c.text : c.target;
     const tip = new vscode.MarkdownString();
     tip.appendText([c.note, c.target, c.text, c.interrupted ? 'The recording was interrupted.' : '', c.id].filter((x) => x).join('\n'));
     item.tooltip = tip;
@@ -78,6 +82,7 @@ export class Captures implements vscode.TreeDataProvider<CaptureInfo>, vscode.Di
 
   dispose(): void {
     clearTimeout(this.timer);
+    clearInterval(this.clock);
     for (const s of this.subscriptions) s.dispose();
     this.changed.dispose();
   }

@@ -1,5 +1,5 @@
 import * as vscode from 'vscode';
-import { breaksIn, moved, same, stepOf, steps, type Edit, type Mark } from './drawn';
+import { breaksIn, marksOf, moved, shows, steps, type Edit, type Mark } from './drawn';
 import { MethodLines, type LinesParams, type LinesResult } from './protocol';
 import { isCancelled, isSource, messageOf, type Server } from './server';
 import { decorationsOn, section, setting } from './settings';
@@ -129,12 +129,9 @@ export class Decorations implements vscode.Disposable {
   private take(d: vscode.TextDocument, sheet: Sheet, r: LinesResult): void {
     const begin = performance.now();
     sheet.result = r;
-    const marks = new Map<number, Mark>();
-    for (const l of r.lines) {
-      if (l.text !== '' && l.line < d.lineCount) marks.set(l.line, { text: l.text, step: stepOf(l.heat) });
-    }
-    const changed = !sheet.sure || !same(sheet.marks, marks);
-    sheet.marks = marks;
+    // Almost every answer after an edit says what is drawn already.
+    const changed = !sheet.sure || !shows(sheet.marks, r.lines, d.lineCount);
+    if (changed) sheet.marks = marksOf(r.lines, d.lineCount);
     for (const e of vscode.window.visibleTextEditors) {
       if (e.document === d && (changed || !this.shown.has(e))) {
         this.shown.delete(e);

@@ -33,11 +33,11 @@ export function breaksIn(text: string): number {
 }
 
 /**
- * moved are the marks after edits. sure says whether the editor has surely moved its decorations the
+ * moved are the marks after edits, the very same where none has moved. sure says whether the editor has surely moved its decorations the
  * same way: it has where no line with a mark was split, joined or deleted.
  */
-export function moved(marks: ReadonlyMap<number, Mark>, edits: readonly Edit[]): { marks: Map<number, Mark>; sure: boolean } {
-  let now = marks as Map<number, Mark>, sure = true;
+export function moved(marks: Map<number, Mark>, edits: readonly Edit[]): { marks: Map<number, Mark>; sure: boolean } {
+  let now = marks, sure = true;
   // Edits of one change are in the lines of before it: those further down first.
   for (const e of [...edits].sort((a, b) => b.first - a.first)) {
     const delta = e.breaks - (e.last - e.first);
@@ -55,15 +55,27 @@ export function moved(marks: ReadonlyMap<number, Mark>, edits: readonly Edit[]):
     }
     now = next;
   }
-  return { marks: now === marks ? new Map(marks) : now, sure };
+  return { marks: now, sure };
 }
 
-/** same says whether two sets of marks look alike. */
-export function same(a: ReadonlyMap<number, Mark>, b: ReadonlyMap<number, Mark>): boolean {
-  if (a.size !== b.size) return false;
-  for (const [line, m] of a) {
-    const o = b.get(line);
-    if (o === undefined || o.text !== m.text || o.step !== m.step) return false;
+/** A Cost is what the server says of one line. */
+export interface Cost { line: number; text: string; heat: number }
+
+/** shows says whether marks are those of costs. Lines below the threshold have none. */
+export function shows(marks: ReadonlyMap<number, Mark>, costs: readonly Cost[], lines: number): boolean {
+  let n = 0;
+  for (const c of costs) {
+    if (c.text === '' || c.line >= lines) continue;
+    const m = marks.get(c.line);
+    if (m === undefined || m.text !== c.text || m.step !== stepOf(c.heat)) return false;
+    n++;
   }
-  return true;
+  return n === marks.size;
+}
+
+/** marksOf are the marks that costs make in a document of so many lines. */
+export function marksOf(costs: readonly Cost[], lines: number): Map<number, Mark> {
+  const marks = new Map<number, Mark>();
+  for (const c of costs) if (c.text !== '' && c.line < lines) marks.set(c.line, { text: c.text, step: stepOf(c.heat) });
+  return marks;
 }

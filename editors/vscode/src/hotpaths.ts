@@ -31,10 +31,12 @@ export class HotPaths implements vscode.TreeDataProvider<Node>, vscode.Disposabl
   private roots: Promise<Node[]> | undefined;
   private preset: rpc.Preset | undefined;
   private presetsAsked = false;
+  private readonly clock: NodeJS.Timeout;
 
   constructor(private readonly server: Server, onEnded: vscode.Event<void>) {
     this.view = vscode.window.createTreeView('sightline.hotPaths', { treeDataProvider: this, showCollapseAll: true });
     let shown = '';
+    this.clock = setInterval(() => void this.age(), 60_000);
     this.subscriptions.push(
       this.view,
       onEnded(() => { if (!this.look.focus) this.show({ source: {} }); }),
@@ -91,14 +93,25 @@ export class HotPaths implements vscode.TreeDataProvider<Node>, vscode.Disposabl
         r = { ...await this.ask(from, 0), title: r.title, text: r.text, filter: r.filter };
       }
       this.view.description = r.text;
-      const about = [r.title, r.filter, this.look.focus ? `${this.look.view}: ${this.look.focus}` : ''].filter((x) => x);
-      this.view.message = r.rows.length > 0 ? about.join('\n') : undefined;
+      this.say(r);
       return this.nodes(r, from, 0, undefined);
     } catch (err) {
       this.view.description = undefined;
       this.view.message = messageOf(err);
       return [];
     }
+  }
+
+  private say(r: rpc.StacksResult): void {
+    const about = [r.title, r.filter, this.look.focus ? `${this.look.view}: ${narrow(this.look.focus)}` : ''].filter((x) => x);
+    this.view.message = r.rows.length > 0 ? about.join('\n') : undefined;
+  }
+
+  /** age says anew how old what is shown is. */
+  private async age(): Promise<void> {
+    if (!this.view.visible || !vscode.window.state.focused || !this.pinned || !this.server.running) return;
+    const r = await this.ask('', 0).catch(() => undefined);
+    if (r) this.say(r);
   }
 
   /** defaults takes the preset that a viewer begins with, once. */
@@ -199,6 +212,7 @@ export class HotPaths implements vscode.TreeDataProvider<Node>, vscode.Disposabl
   }
 
   dispose(): void {
+    clearInterval(this.clock);
     for (const s of this.subscriptions) s.dispose();
     this.changed.dispose();
   }

@@ -52,6 +52,14 @@ export const ViewCallers = "callers";
 export const ViewCallees = "callees";
 /** one level of both, each row with its Side */
 export const ViewCallerCallee = "caller-callee";
+/** source lines, by self; with Focus those of that row */
+export const ViewLines = "lines";
+/** the functions of the source file that Focus names */
+export const ViewFunctions = "functions";
+/** a row for each thread with its Weights over time */
+export const ViewTimeline = "timeline";
+/** one row, of Focus or of everything, with its Weights over time */
+export const ViewHistogram = "histogram";
 
 /** LinesParams names a document. */
 export interface LinesParams {
@@ -187,13 +195,15 @@ export interface StacksParams extends SourceRef {
   view: string;
   /** name of a row, for views about one function */
   focus?: string;
-  /** by-name only: keep rows that match this pattern */
+  /** keep rows that match this pattern; not in trees */
   find?: string;
   /** of a tree: the row whose children are asked for; "" is the root */
   node?: string;
   offset?: number;
   /** at most so many rows; 0 is 200 */
   limit?: number;
+  /** Buckets is how many parts of time the Weights of timeline and histogram have; 0 is 32. */
+  buckets?: number;
 }
 
 /** DiffParams asks for rows of the difference after − before. */
@@ -225,6 +235,9 @@ export interface StacksResult {
   more: number;
   /** the filter with its preset filled in */
   fields: StackFilter;
+  /** Start and Width are of the first of a row's Weights and of each, in ms. */
+  start?: number;
+  width?: number;
 }
 
 /** A StackRow is a function, group or call path and its cost. */
@@ -250,6 +263,14 @@ export interface StackRow {
   /** a character for each 32nd of the time */
   when: string;
   which?: string;
+  /** ms since the capture began; absent where not known */
+  first?: number;
+  last?: number;
+  /** part of Self that was folded in */
+  foldWeight?: number;
+  foldCount?: number;
+  /** over time */
+  weights?: number[];
   /** a tree's row that has children */
   children: boolean;
   /** where the function is now */

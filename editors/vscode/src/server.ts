@@ -131,7 +131,9 @@ export class Server implements vscode.Disposable {
       markdown: { isTrusted: { enabledCommands: commandLinks }, supportHtml: false },
       connectionOptions: { maxRestartCount: restartLimit },
       errorHandler: {
-        error: (_err, _message, count) => ({ action: count !== undefined && count <= 3 ? ErrorAction.Continue : ErrorAction.Shutdown }),
+        // What is written to a server that has just died fails, many times over on a busy machine. Its end
+        // is told next, and that is what is acted on: giving up here would leave nobody to start it again.
+        error: () => ({ action: ErrorAction.Continue, handled: true }),
         closed: () => this.closed(),
       },
       initializationFailedHandler: (err) => {

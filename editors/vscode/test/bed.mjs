@@ -58,6 +58,7 @@ export function workspace() {
   fs.cpSync(path.join(import.meta.dirname, 'testdata'), dir, { recursive: true });
   const crlf = path.join(dir, 'score', 'score.go');
   fs.writeFileSync(crlf, fs.readFileSync(crlf, 'utf8').replaceAll('\r', '').replaceAll('\n', '\r\n'));
+  fs.writeFileSync(path.join(dir, 'old.folded'), 'main;serve;parse 30\nmain;serve 10\nmain;flush 60\n');
   return dir;
 }
 
@@ -68,6 +69,9 @@ const settings = {
   'extensions.autoUpdate': false,
   'extensions.ignoreRecommendations': true,
   'workbench.startupEditor': 'none',
+  'workbench.colorTheme': 'Dark Modern',
+  'workbench.preferredDarkColorTheme': 'Dark Modern',
+  'workbench.preferredLightColorTheme': 'Light Modern',
   'workbench.enableExperiments': false,
   'workbench.tips.enabled': false,
   'workbench.layoutControl.enabled': false,
@@ -77,6 +81,7 @@ const settings = {
   'workbench.secondarySideBar.defaultVisibility': 'hidden',
   'git.enabled': false,
   'editor.minimap.enabled': false,
+  'editor.stickyScroll.enabled': false,
   'editor.fontFamily': 'DejaVu Sans Mono',
   'editor.fontSize': 13,
   'editor.inlayHints.enabled': 'on',
@@ -136,6 +141,7 @@ export async function openBrowser({ width = 1280, height = 800 } = {}) {
     args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
   });
   const page = browser.pages()[0] ?? await browser.newPage();
+  page.setDefaultTimeout(60_000);
   const outside = new Set();
   browser.on('request', (r) => {
     const u = new URL(r.url());
@@ -157,7 +163,7 @@ export function address(port, folder, payload = []) {
 export function remote(port, file) { return `vscode-remote://127.0.0.1:${port}${file}`; }
 
 /** until waits for a condition; what it waits for is in the error. */
-export async function until(what, condition, timeout = 30_000) {
+export async function until(what, condition, timeout = 60_000) {
   const end = Date.now() + timeout;
   let last;
   for (;;) {

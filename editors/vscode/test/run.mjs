@@ -21,7 +21,7 @@ const { build } = await import('esbuild');
 await build({
   absWorkingDir: extension, bundle: true, platform: 'node', format: 'cjs', target: 'node20', logLevel: 'warning', sourcemap: 'inline',
   external: ['vscode', 'mocha'], outdir: out,
-  entryPoints: [{ in: 'test/unit/index.ts', out: 'unit' }, { in: 'test/host/index.ts', out: 'host' }],
+  entryPoints: [{ in: 'test/unit/index.ts', out: 'unit' }, { in: 'test/host/index.ts', out: 'host' }, { in: 'test/host/bench.ts', out: 'bench' }],
 });
 let failed = false;
 for (const kind of kinds) {

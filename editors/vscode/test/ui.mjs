@@ -11,7 +11,7 @@ const source = fs.readFileSync(path.join(folder, 'accesslog.go'), 'utf8').split(
 const lineOf = (text) => source.findIndex((l) => l.includes(text)) + 1;
 const compileLine = lineOf('regexp.MustCompile');
 
-const server = await startServer({ install: vsix(binary()), more: { 'workbench.colorTheme': 'Dark Modern' } });
+const server = await startServer({ install: vsix(binary()) });
 const { page, close, outside } = await openBrowser();
 const problems = [];
 page.on('console', (m) => { if (m.type() === 'error' && /sightline/i.test(m.text())) problems.push(m.text()); });
@@ -54,7 +54,7 @@ async function openFile(name, line = 1) {
       await page.keyboard.press('Control+P');
       await input.waitFor({ timeout: 3000 });
       await input.fill(`${name}:${line}`, { timeout: 2000 });
-      await page.locator('.quick-input-list .monaco-list-row', { hasText: name }).first().waitFor({ timeout: 5000 });
+      await until(`${name} in the list`, async () => (await page.locator('.quick-input-list .monaco-list-row').first().innerText({ timeout: 1000 })).startsWith(name), 5000);
       await page.keyboard.press('Enter');
       await until(`the tab of ${name}`, () => page.locator('.tab.active', { hasText: name }).count(), 8000);
       await until(`the cursor in line ${line}`, async () => await position() === line, 8000);
@@ -64,15 +64,13 @@ async function openFile(name, line = 1) {
     }
   }
 }
-const position = async () => {
-  const text = await page.locator('.statusbar-item', { hasText: /Ln \d+, Col \d+/ }).first().innerText();
-  return Number(/Ln (\d+)/.exec(text)[1]);
-};
+/** position is the line of the cursor in the text editor, which need not have the focus. */
+const position = async () => Number(await page.locator('.editor-instance .line-numbers.active-line-number').first().innerText({ timeout: 3000 }));
 const cursorAt = (line) => until(`the cursor in line ${line}`, async () => await position() === line);
 const toast = (text) => page.locator('.notifications-toasts .notification-toast', { hasText: text });
 const status = () => page.locator('#sightline-dev\\.sightline\\.sightline\\.status, [id$="sightline.status"]').first();
-async function shot(name, clip) {
-  await page.mouse.move(1000, 780);
+async function shot(name, clip, stay) {
+  if (!stay) await page.mouse.move(700, 768);
   await page.evaluate(() => document.activeElement?.blur?.());
   await new Promise((resolve) => setTimeout(resolve, 400));
   const file = path.join(process.env.SHOTS ? path.join(root, 'docs') : out, `vscode-${name}.png`);
@@ -169,8 +167,8 @@ try {
   });
 
   await step('pictures of the editor, dark', async () => {
-    await openFile('accesslog.go', 12);
-    await openFile('accesslog.go', lineOf('m := pattern'));
+    await openFile('accesslog.go', 1);
+    await openFile('accesslog.go', lineOf('// Pages sums') - 2);
     await shot('dark');
   });
 
@@ -212,7 +210,7 @@ try {
     await cursorAt(lineOf('func Parse'));
     await flame().locator('#search').fill('regexp');
     await until('matches', async () => /\d+ boxes/.test(await flame().locator('#matches').innerText()));
-    await shot('flame-dark');
+    await page.screenshot({ path: path.join(out, 'vscode-search.png') });
     await flame().locator('#search').fill('');
     await canvas.dblclick({ position: await where('regexp.MustCompile') });
     await until('the zoom', async () => await flame().locator('#reset').isEnabled());
@@ -220,6 +218,12 @@ try {
     await page.screenshot({ path: path.join(out, 'vscode-zoom.png') });
     await flame().locator('#reset').click();
     await until('the whole', async () => !await flame().locator('#reset').isEnabled());
+    await command('View: Toggle Primary Side Bar Visibility');
+    await until('boxes', () => where('regexp.MustCompile'));
+    await page.waitForTimeout(500);
+    await canvas.hover({ position: await where('regexp.MustCompile') });
+    await page.waitForTimeout(300);
+    await shot('flame-dark', undefined, true);
     // From the source: the function at the cursor is found.
     await page.locator('.view-line', { hasText: 'MustCompile' }).first().click();
     await command('Sightline: Show Function in the Flame Graph');
@@ -227,15 +231,17 @@ try {
   });
 
   await step('pictures of the flame graph and the editor, light', async () => {
-    fs.writeFileSync(server.userSettings, fs.readFileSync(server.userSettings, 'utf8').replace('Dark Modern', 'Light Modern'));
+    await command('Preferences: Toggle between Light/Dark Themes');
     await page.waitForSelector('.monaco-workbench.vs', { timeout: 20_000 });
     await page.waitForTimeout(500);
-    await flame().locator('#search').fill('regexp');
-    await shot('flame-light');
-    await flame().locator('#search').fill('');
+    const canvas = flame().locator('#canvas');
+    await canvas.hover({ position: await canvas.evaluate((_, n) => globalThis.sightlineWhere(n), 'regexp.MustCompile') });
+    await page.waitForTimeout(300);
+    await shot('flame-light', undefined, true);
+    await command('View: Toggle Primary Side Bar Visibility');
     await command('View: Close All Editors');
-    await openFile('accesslog.go', 12);
-    await openFile('accesslog.go', lineOf('m := pattern'));
+    await openFile('accesslog.go', 1);
+    await openFile('accesslog.go', lineOf('// Pages sums') - 2);
     await until('costs', () => costOf('regexp.MustCompile'));
     await shot('light');
   });
@@ -272,7 +278,6 @@ try {
   });
 
   await step('a file of another profiler, and the tree of what it has', async () => {
-    fs.writeFileSync(path.join(folder, 'old.folded'), 'main;serve;parse 30\nmain;serve 10\nmain;flush 60\n');
     await openFile('old.folded');
     await command('View: Reopen Editor With...');
     await page.locator('.quick-input-list .monaco-list-row', { hasText: 'Sightline Profile' }).first().click();

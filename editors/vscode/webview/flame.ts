@@ -160,7 +160,8 @@ function paintLegend(): void {
     add(palette.shrank, 'shrank');
     return;
   }
-  for (const f of order.slice(0, legendSize)) {
+  const ours = order.filter((f) => ownFamilies().has(f)); // what a person can change comes first
+  for (const f of [...ours, ...order.filter((o) => !ours.includes(o))].slice(0, legendSize)) {
     if (f) add(familyColor(f, ownFamilies().has(f)), f, f === 'kernel' ? undefined : `\\b${f.replace(/[^\w]/g, '\\$&')}(\\.|::)`);
   }
 }
@@ -288,11 +289,14 @@ window.addEventListener('message', (e: MessageEvent<ToView>) => {
       zoom = 0; selected = hovered = -1; marked.clear();
       note.hidden = graph.boxes.length > 0;
       note.textContent = graph.boxes.length > 0 ? '' : 'There is nothing to draw: no sample was taken.';
-      titleText.textContent = graph.title;
+      titleText.textContent = titleText.title = graph.title;
       titleDetail.textContent = graph.text;
       status.textContent = '';
       know();
       lookFor();
+      break;
+    case 'title':
+      titleText.textContent = m.text;
       break;
     case 'error':
       note.hidden = false;

@@ -118,6 +118,7 @@ export function families(g: FlameResult): { of: string[]; order: string[] } {
   for (const b of g.boxes) if (b.p >= 0) self[b.p] = (self[b.p] ?? 0) - b.w;
   const sums = new Map<string, number>();
   g.boxes.forEach((b, i) => {
+    if (b.p < 0) return; // the root is nobody's
     const f = of[b.n] ?? '';
     sums.set(f, (sums.get(f) ?? 0) + Math.max(0, self[i] ?? 0));
   });

@@ -60,7 +60,7 @@ M.handlers = {
     return vim.NIL
   end,
   ['window/showMessage'] = function(_, params)
-    vim.notify(params.message, levels[params.type] or vim.log.levels.INFO, { title = 'Sightline' })
+    require('sightline.say').now(params.message, levels[params.type] or vim.log.levels.INFO)
     return vim.NIL
   end,
 }

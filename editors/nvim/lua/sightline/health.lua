@@ -6,7 +6,7 @@ local function run(cmd)
   if not ok then
     return nil, tostring(job)
   end
-  local done = job:wait(10000)
+  local done = job:wait(30000)
   return done
 end
 

@@ -47,6 +47,14 @@ M.views = {
   callees = "callees",
   --- one level of both, each row with its Side
   caller_callee = "caller-callee",
+  --- source lines, by self; with Focus those of that row
+  lines = "lines",
+  --- the functions of the source file that Focus names
+  functions = "functions",
+  --- a row for each thread with its Weights over time
+  timeline = "timeline",
+  --- one row, of Focus or of everything, with its Weights over time
+  histogram = "histogram",
 }
 
 --- LinesParams names a document.
@@ -131,10 +139,11 @@ M.views = {
 ---@field filter sightline.StackFilter
 ---@field view string
 ---@field focus? string name of a row, for views about one function
----@field find? string by-name only: keep rows that match this pattern
+---@field find? string keep rows that match this pattern; not in trees
 ---@field node? string of a tree: the row whose children are asked for; "" is the root
 ---@field offset? integer
 ---@field limit? integer at most so many rows; 0 is 200
+---@field buckets? integer Buckets is how many parts of time the Weights of timeline and histogram have; 0 is 32.
 
 --- DiffParams asks for rows of the difference after − before.
 ---@class sightline.DiffParams: sightline.StacksParams
@@ -152,6 +161,8 @@ M.views = {
 ---@field rows sightline.StackRow[]
 ---@field more integer rows after these
 ---@field fields sightline.StackFilter the filter with its preset filled in
+---@field start? number Start and Width are of the first of a row's Weights and of each, in ms.
+---@field width? number
 
 --- A StackRow is a function, group or call path and its cost.
 ---@class sightline.StackRow
@@ -168,6 +179,11 @@ M.views = {
 ---@field selfText string the same of self; "" where there is none
 ---@field when string a character for each 32nd of the time
 ---@field which? string
+---@field first? number ms since the capture began; absent where not known
+---@field last? number
+---@field foldWeight? number part of Self that was folded in
+---@field foldCount? number
+---@field weights? number[] over time
 ---@field children boolean a tree's row that has children
 ---@field location? sightline.Location where the function is now
 ---@field tooltip string a few lines of plain text

@@ -50,7 +50,7 @@ end
 
 -- Progress in the message line, for those who have nothing that shows it.
 
-local works = {} ---@type table<string|integer, { title: string, id: any }>
+local works = {} ---@type table<string|integer, { title: string, count: integer }>
 local group = vim.api.nvim_create_augroup('sightline.progress', {})
 
 --- Whether something else shows the progress of language servers.
@@ -71,35 +71,27 @@ local function wanted()
   return progress
 end
 
-local native = vim.fn.has('nvim-0.12') == 1
+local say = require('sightline.say')
 
-local function show(work, message, state)
-  if not wanted() or vim.in_fast_event() then
-    return
+---@param text string
+local function show(work, text)
+  if not wanted() or vim.in_fast_event() or text == '' and work.count ~= say.count then
+    return -- the last: what was said since is not to be wiped away
   end
-  if native then
-    local ok, id = pcall(vim.api.nvim_echo, { { message } }, false, {
-      kind = 'progress', source = 'sightline', title = work.title, status = state, id = work.id,
-    })
-    if ok then
-      work.id = id
-      return
-    end
-  end
-  local text = state ~= 'running' and '' or message == '' and work.title or work.title .. ': ' .. message
-  local room = vim.o.columns - 12 -- one cell more and Neovim waits for a key
-  if vim.fn.strdisplaywidth(text) > room then
-    text = vim.fn.strcharpart(text, 0, room - 1) .. '…'
-  end
-  vim.api.nvim_echo({ { text } }, false, {})
+  work.count = say.count
+  vim.api.nvim_echo({ { say.fit(text) } }, false, {})
+end
+
+local function words(work, message)
+  return message and message ~= '' and (work.title .. ': ' .. message) or work.title
 end
 
 --- Ends what is shown of one work, or of all.
-function M.progress_end(token, message)
+function M.progress_end(token)
   for t, work in pairs(works) do
     if token == nil or t == token then
       works[t] = nil
-      show(work, message or '', 'success')
+      show(work, '') -- how it ended the server says in a message of its own
     end
   end
 end
@@ -110,12 +102,12 @@ function M.on_progress(client_id, token, value)
     return
   end
   if value.kind == 'begin' then
-    works[token] = { title = value.title or 'Sightline' }
-    show(works[token], value.message or '', 'running')
+    works[token] = { title = value.title or 'Sightline', count = say.count }
+    show(works[token], words(works[token], value.message))
   elseif value.kind == 'report' and works[token] then
-    show(works[token], value.message or '', 'running')
+    show(works[token], words(works[token], value.message))
   elseif value.kind == 'end' then
-    M.progress_end(token, value.message)
+    M.progress_end(token)
   end
 end
 

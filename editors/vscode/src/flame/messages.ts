@@ -3,6 +3,7 @@ import type { FlameResult, Location } from '../protocol';
 /** ToView are the messages from the extension to the flame graph. */
 export type ToView =
   | { type: 'graph'; graph: FlameResult; diff: boolean }
+  | { type: 'title'; text: string } // the graph's, which ages
   | { type: 'error'; text: string }
   | { type: 'find'; name: string; zoom: boolean } // show the boxes of a function
   | { type: 'own'; prefixes: string[] }; // URIs of the workspace's folders

@@ -14,6 +14,7 @@ export class FlameView implements vscode.Disposable {
   static active: FlameView | undefined;
   private readonly subscriptions: vscode.Disposable[] = [];
   private ready = false;
+  private readonly clock: NodeJS.Timeout;
   private waiting: ToView[] = [];
   private asking: vscode.CancellationTokenSource | undefined;
   private graph: rpc.FlameResult | undefined;
@@ -25,12 +26,13 @@ export class FlameView implements vscode.Disposable {
   ) {
     const media = vscode.Uri.joinPath(extensionUri, 'media'), dist = vscode.Uri.joinPath(extensionUri, 'dist');
     panel.webview.options = { enableScripts: true, localResourceRoots: [media, dist] };
-    panel.iconPath = vscode.Uri.joinPath(media, 'sightline.svg');
+    panel.iconPath = { dark: vscode.Uri.joinPath(media, 'sightline-dark.svg'), light: vscode.Uri.joinPath(media, 'sightline-light.svg') };
     this.subscriptions.push(
       panel.webview.onDidReceiveMessage((m: FromView) => this.receive(m)),
       panel.onDidChangeViewState(() => { if (panel.active) FlameView.active = this; }),
       vscode.workspace.onDidChangeWorkspaceFolders(() => this.sendOwn()),
     );
+    this.clock = setInterval(() => void this.age(), 60_000);
     panel.onDidDispose(() => this.dispose());
     panel.webview.html = page(panel.webview, vscode.Uri.joinPath(dist, 'flame.js'), vscode.Uri.joinPath(media, 'flame.css'));
     FlameView.active = this;
@@ -91,6 +93,14 @@ export class FlameView implements vscode.Disposable {
     }
   }
 
+  /** age says anew how old what is drawn is. */
+  private async age(): Promise<void> {
+    if (!this.panel.visible || !vscode.window.state.focused || !this.graph || !this.server.running || this.subject.before) return;
+    const params: rpc.StacksParams = { ...this.subject.source, filter: this.subject.filter, view: rpc.ViewByName, limit: 1 };
+    const r = await this.server.request<rpc.StacksResult>(rpc.MethodStacks, params).catch(() => undefined);
+    if (r && r.capture === this.graph.capture) this.send({ type: 'title', text: r.title });
+  }
+
   /** find shows the boxes of a function and goes to the widest. */
   find(name: string, zoom: boolean): void { this.send({ type: 'find', name, zoom }); }
 
@@ -115,6 +125,7 @@ export class FlameView implements vscode.Disposable {
 
   dispose(): void {
     this.asking?.cancel();
+    clearInterval(this.clock);
     for (const s of this.subscriptions.splice(0)) s.dispose();
     if (FlameView.active === this) FlameView.active = undefined;
   }

@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { findProgram, versionMismatch } from '../../src/binary';
-import { breaksIn, moved, same, stepOf, steps, type Mark } from '../../src/drawn';
+import { breaksIn, marksOf, moved, shows, stepOf, steps, type Mark } from '../../src/drawn';
 import { narrow } from '../../src/narrow';
 import type { FlameResult } from '../../src/protocol';
 import { splitCommand } from '../../src/words';
@@ -67,10 +67,15 @@ describe('marks', () => {
     const r = moved(m(5, 20), [{ first: 1, last: 1, breaks: 1 }, { first: 10, last: 12, breaks: 0 }]);
     assert.deepEqual(lines(r.marks), [6, 19]);
   });
-  it('are compared by text and step', () => {
-    assert.ok(same(m(1, 2), m(2, 1)));
-    assert.ok(!same(m(1), m(2)));
-    assert.ok(!same(m(1), new Map([[1, { text: '1', step: 2 }]])));
+  it('are those of costs, or not', () => {
+    const costs = [{ line: 1, text: '1', heat: 0.9 }, { line: 2, text: '', heat: 0 }, { line: 9, text: '9', heat: 0.1 }];
+    const marks = marksOf(costs, 9);
+    assert.deepEqual([...marks], [[1, { text: '1', step: 4 }]]);
+    assert.ok(shows(marks, costs, 9));
+    assert.ok(!shows(marks, costs, 10), 'one more');
+    assert.ok(!shows(marks, [], 9), 'one less');
+    assert.ok(!shows(marks, [{ line: 1, text: '2', heat: 0.9 }], 9), 'another text');
+    assert.ok(!shows(marks, [{ line: 1, text: '1', heat: 0 }], 9), 'another step');
   });
   it('count line breaks of every kind once', () => {
     assert.equal(breaksIn('a\r\nb\nc\rd'), 3);

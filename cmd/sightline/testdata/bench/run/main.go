@@ -1,4 +1,4 @@
-// Command run runs the benchmarks of cmd/sightline, adds what they print to out/bench/history, and
+// Command run runs the benchmarks of cmd/sightline and those of the stack viewer, adds what they print to out/bench/history, and
 // shows the figures that the project promises as a table.
 //
 //	run [FLAG…]         FLAG is for go test, such as -bench Overhead or -args -rounds 5
@@ -44,11 +44,18 @@ func run(args []string) error {
 	var out bytes.Buffer
 	head := configuration()
 	out.WriteString(head)
-	flags := append([]string{"test", "-run", "^$", "-bench", ".", "-benchtime", "1x", "-timeout", "60m", "./cmd/sightline"}, args...)
-	cmd := exec.Command("go", flags...)
-	cmd.Stdout = io.MultiWriter(&out, &steps{to: os.Stderr})
-	cmd.Stderr = os.Stderr
-	failed := cmd.Run()
+	test := func(flags ...string) error {
+		cmd := exec.Command("go", append([]string{"test", "-run", "^$", "-timeout", "60m"}, flags...)...)
+		cmd.Stdout = io.MultiWriter(&out, &steps{to: os.Stderr})
+		cmd.Stderr = os.Stderr
+		return cmd.Run()
+	}
+	failed := test(append([]string{"-bench", ".", "-benchtime", "1x", "./cmd/sightline"}, args...)...)
+	if chosen := strings.Join(args, " "); !strings.Contains(chosen, "-bench ") || strings.Contains(chosen, "Stacks") {
+		failed = errors.Join(failed,
+			test("-bench", "^BenchmarkStacks$", "-benchtime", "20x", "./profiler/view"),
+			test("-bench", "^BenchmarkStacksPeer$", "-benchtime", "3x", "./profiler/view"))
+	}
 	if err := appendHistory(out.Bytes()); err != nil {
 		return err
 	}

@@ -66,6 +66,7 @@ type promise struct {
 	budgetText   string
 	notAbovePeer bool    // ours is at most that of the peer, too
 	faster       float64 // the peer takes at least that many times ours
+	least        float64 // ours at least, for rates
 }
 
 func promises() []promise {
@@ -133,6 +134,32 @@ func promises() []promise {
 			peer: "BytesPerSample/peer=perf/target=test", peerUnit: "bytes/sample", peerName: "perf.data", format: "%.1f", budget: math.Inf(1),
 		},
 	)
+	for _, v := range []struct {
+		name, benchmark, peer string
+		budget                float64
+	}{
+		{"1 M samples: group, fold, include, by name", "group+fold+include+by-name", "top", 50},
+		{"  first level of a call tree", "call-tree-level-1", "top", 50},
+		{"  caller-callee", "caller-callee", "peek", 50},
+		{"  difference of two", "diff", "top", 150},
+		{"  by name with when, first and last of every row", "group+fold+include+by-name+columns", "top", math.Inf(1)},
+	} {
+		p := promise{
+			name: v.name, benchmark: "Stacks/view=" + v.benchmark, unit: "ms/view", format: "%.0f ms",
+			peer: "StacksPeer/peer=pprof-" + v.peer, peerUnit: "ms/view", peerName: "pprof -" + v.peer, budget: v.budget,
+		}
+		if !math.IsInf(v.budget, 1) {
+			p.budgetText = fmt.Sprintf("≤ %.0f ms", v.budget)
+		}
+		all = append(all, p)
+	}
+	all = append(all, promise{
+		name: "import of perf.data", benchmark: "Import/ours/format=perf.data", unit: "MB/s", format: "%.0f MB/s",
+		peer: "Import/peer=perf-report", peerUnit: "MB/s", peerName: "perf report", budget: math.Inf(1), budgetText: "≥ 50 MB/s", least: 50,
+	}, promise{
+		name: "import of perf script's text", benchmark: "Import/ours/format=perf-script", unit: "MB/s", format: "%.0f MB/s",
+		peer: "Import/peer=perf-script", peerUnit: "MB/s", peerName: "perf script", budget: math.Inf(1), budgetText: "≥ 20 MB/s", least: 20,
+	})
 	for _, target := range []string{"example", "flate"} {
 		for _, engine := range []string{"bpf", "perf", "perf/user=ordinary"} {
 			benchmark := "Truth/ours/target=" + target + "/engine=" + engine
@@ -156,12 +183,16 @@ func (p promise) verdict(ours, peer float64) string {
 	switch {
 	case math.IsNaN(ours):
 		return ""
-	case math.Abs(ours) > p.budget && (p.unit != "overhead-%" && p.unit != "cpu-overhead-%" || ours > 0):
+	case math.Abs(ours) > p.budget && (p.unit != "overhead-%" && p.unit != "cpu-overhead-%" && p.unit != "taken-%" || ours > 0):
 		return "NOT MET"
 	case p.notAbovePeer && ours > peer && ours > 0:
 		return "NOT MET"
 	case p.faster > 0 && peer < p.faster*ours:
 		return "NOT MET"
+	case ours < p.least:
+		return "NOT MET"
+	case p.least > 0:
+		return "met"
 	case math.IsInf(p.budget, 1):
 		return ""
 	}

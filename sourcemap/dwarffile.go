@@ -1,0 +1,189 @@
+package sourcemap
+
+import (
+	"cmp"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"slices"
+)
+
+// A dwarfFile is the DWARF of one file: of a binary, of its debug file, of the supplementary file
+// that several binaries share (dwz), or the part of one split unit (.dwo, or one of a .dwp).
+type dwarfFile struct {
+	big  bool
+	code ranges // where the binary has code; none in files without code of their own
+
+	info, abbrev, line, str, lineStr             *content
+	ranges, rnglists, addrs, strOffsets, aranges *content
+
+	abbrevTables map[abbrevKey]*abbrevs
+	functions    map[uint64]function // by offset of the entry
+	units        map[uint64]*unit    // by offset; nil for one that is not understood
+	headers      []unitSpan          // of all units, by offset; after walk
+	walked       bool
+
+	// sums are the checksums that line tables have of the files asked for, by path as frames have it;
+	// all files of one binary share them.
+	sums map[string][]sum
+
+	openSup   func() *dwarfFile // opens sup; nil where there is none
+	sup       *dwarfFile        // nil where there is none or it cannot be read; after supplement
+	openSplit func(*unit) *unit // finds what a unit is the skeleton of, nil where it is not found; may be nil
+}
+
+// A sum is the MD5 of a source file (DWARF 5, 6.2.4.1).
+type sum [16]byte
+
+type unitSpan struct{ off, end uint64 }
+
+// openDWARFFile finds the debug sections of a file, those whose names end in suffix: "" or ".dwo".
+// The error is errNoTable where there are none.
+func openDWARFFile(f *elf.File, suffix string) (*dwarfFile, error) {
+	t := &dwarfFile{big: f.ByteOrder == binary.BigEndian, sums: map[string][]sum{}}
+	t.clear()
+	var failure error
+	for _, s := range []struct {
+		to   **content
+		name string
+	}{
+		{&t.info, "debug_info"}, {&t.abbrev, "debug_abbrev"}, {&t.line, "debug_line"}, {&t.str, "debug_str"},
+		{&t.lineStr, "debug_line_str"}, {&t.ranges, "debug_ranges"}, {&t.rnglists, "debug_rnglists"},
+		{&t.addrs, "debug_addr"}, {&t.strOffsets, "debug_str_offsets"}, {&t.aranges, "debug_aranges"},
+	} {
+		var err error
+		if *s.to, err = openContent(f, s.name+suffix); err != nil {
+			*s.to = &content{}
+			failure = errors.Join(failure, err)
+		}
+	}
+	if t.info.size == 0 || t.abbrev.size == 0 {
+		return nil, cmp.Or(failure, errNoTable)
+	}
+	return t, nil
+}
+
+// clear forgets all that was read.
+func (t *dwarfFile) clear() {
+	t.abbrevTables, t.functions, t.units = map[abbrevKey]*abbrevs{}, map[uint64]function{}, map[uint64]*unit{}
+	t.headers, t.walked = nil, false
+}
+
+func (t *dwarfFile) cursor(b []byte) cursor { return cursor{b: b, big: t.big} }
+
+// supplement is the supplementary file, nil for none.
+func (t *dwarfFile) supplement() *dwarfFile {
+	if t.openSup != nil {
+		t.sup = t.openSup()
+		t.openSup = nil
+		if t.sup != nil {
+			t.sup.sums = t.sums
+		}
+	}
+	return t.sup
+}
+
+// walk lists the units of .debug_info, once.
+func (t *dwarfFile) walk() {
+	if t.walked {
+		return
+	}
+	t.walked = true
+	for off := uint64(0); off < t.info.size; {
+		u := t.unitHeader(off)
+		if u == nil {
+			break // without its length the next one cannot be found
+		}
+		t.headers = append(t.headers, unitSpan{off, u.end})
+		off = u.end
+	}
+}
+
+// unitAt is the unit that begins at an offset of .debug_info, nil for one that is not understood.
+func (t *dwarfFile) unitAt(off uint64) *unit {
+	u, ok := t.units[off]
+	if !ok {
+		if u = t.unitHeader(off); u != nil && !u.open() {
+			u = nil
+		}
+		t.units[off] = u
+	}
+	return u
+}
+
+// unitHolding is the unit an offset of .debug_info lies in.
+func (t *dwarfFile) unitHolding(off uint64) *unit {
+	t.walk()
+	i, _ := slices.BinarySearchFunc(t.headers, off, func(h unitSpan, off uint64) int {
+		if h.end <= off {
+			return -1
+		}
+		return 1
+	})
+	if i == len(t.headers) {
+		return nil
+	}
+	return t.unitAt(t.headers[i].off)
+}
+
+// maxReferences bounds how far a name is followed from entry to entry: an inlined call refers to its
+// pattern, that to its declaration in a class, and link-time optimization adds one of each.
+const maxReferences = 8
+
+// functionAt is the function of an entry, which is in u. What an entry does not say itself, the one
+// it refers to does, which may be in another unit.
+func (t *dwarfFile) functionAt(u *unit, off uint64) function {
+	if f, ok := t.functions[off]; ok {
+		return f
+	}
+	var f function
+	var name, linkage string
+	var named *unit // where name was found, and at which offset
+	var namedAt uint64
+	var d die
+	at := off
+	for range maxReferences {
+		if u == nil || !u.die(at, &d) {
+			break
+		}
+		if name == "" {
+			if name = u.str(d.name); name != "" {
+				named, namedAt = u, at
+			}
+		}
+		if linkage == "" {
+			linkage = u.str(d.linkage)
+		}
+		if f.file == "" && d.declFile.form != 0 {
+			f.file = u.lineTable(false).file(d.declFile.v)
+		}
+		if f.line == 0 {
+			f.line = int(clip32(d.declLine.v))
+		}
+		next := d.origin
+		if next.form == 0 {
+			next = d.specification
+		}
+		switch next.form {
+		case formRef1, formRef2, formRef4, formRef8, formRefUdata:
+		case formRefAddr:
+			u = u.t.unitHolding(next.v)
+		case formGNURefAlt, formRefSup4, formRefSup8:
+			if sup := u.t.supplement(); sup != nil {
+				u = sup.unitHolding(next.v)
+			} else {
+				u = nil
+			}
+		default: // none, or in a type unit
+			u = nil
+		}
+		at = next.v
+	}
+	if linkage != "" {
+		f.name, f.entry = demangle(linkage), isEntry(linkage)
+	} else if name != "" {
+		f.name, f.entry = named.qualified(namedAt, name), isEntry(name)
+	}
+	t.functions[off] = f
+	return f
+}
