@@ -190,10 +190,17 @@ static __always_inline __u64 bytes_to_copy(__u32 pid, __u64 ip)
 
 // copy_stack puts the user's registers and the top of the stack behind depth addresses, and sets
 // stack_bytes, which is 0 before.
-static __always_inline void copy_stack(struct event_context *ctx, struct scratch *s, int in_kernel, __u64 depth)
+static __always_inline void copy_stack(struct event_context *ctx, struct scratch *s, int in_kernel, __u64 kernel, __u64 depth)
 {
-	if (depth > 2 * MAX_DEPTH)
+	if (depth > 2 * MAX_DEPTH || kernel > MAX_DEPTH)
 		return;
+	// Where there are kernel frames, the first address of the user is where its code goes on.
+	__u64 ip = in_kernel ? s->addresses[kernel] : *(volatile __u64 *)&ctx->registers[IP];
+	__u64 bytes = bytes_to_copy(s->head.pid, ip);
+	if (!bytes)
+		return;
+	if (bytes > MAX_COPY)
+		bytes = MAX_COPY;
 	__u64 *registers = &s->addresses[depth];
 	if (!in_kernel) {
 		if (!IS_64(*(volatile __u64 *)&ctx->registers[MODE]))
@@ -210,9 +217,6 @@ static __always_inline void copy_stack(struct event_context *ctx, struct scratch
 	} else {
 		return;
 	}
-	__u64 bytes = bytes_to_copy(s->head.pid, registers[IP]);
-	if (bytes > MAX_COPY)
-		bytes = MAX_COPY;
 	__u64 sp = s->head.sp;
 	__u8 *to = (__u8 *)(registers + REGISTERS);
 	// How far it came is kept in memory: the verifier takes what it reads there for any number, so that
@@ -281,7 +285,7 @@ int on_sample(struct event_context *ctx)
 	__u64 size = sizeof(s->head) + (kernel + user) * sizeof(__u64);
 	s->head.stack_bytes = 0;
 	if (copies && s->head.sp && (user || !IN_KERNEL(mode))) {
-		copy_stack(ctx, s, IN_KERNEL(mode), kernel + user);
+		copy_stack(ctx, s, IN_KERNEL(mode), kernel, kernel + user);
 		__u64 copied = *(volatile __u32 *)&s->head.stack_bytes;
 		if (copied > MAX_COPY)
 			copied = MAX_COPY;
