@@ -56,7 +56,8 @@ func newOpener(t Target, o Options) (*opener, error) {
 			options.Copies = true
 			if c.always {
 				options.CopyBytes = maxStackBytes
-				options.RingBytes = copiesBytes(o.Freq, len(cpus), c.bytes)
+				// Deep stacks, and at first all, are copied beyond c.bytes.
+				options.RingBytes = copiesBytes(o.Freq, len(cpus), max(c.bytes, 2*defaultStackBytes))
 			}
 		}
 		s, err := bpf.NewSampler(options)

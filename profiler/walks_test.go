@@ -63,7 +63,7 @@ func TestRecordBare(t *testing.T) {
 				}
 				if strings.Contains(stack, ";handler") {
 					handled += w
-					if i := strings.Index(stack, ";work;"); i > 0 && i < strings.Index(stack, ";handler") {
+					if i := strings.Index(stack, ";main;"); i > 0 && i < strings.Index(stack, ";handler") {
 						inHandler += w
 					}
 				}
