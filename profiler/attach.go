@@ -136,6 +136,7 @@ func (r *Recording) snapshot() error {
 	for _, pid := range pids {
 		if p := r.b.tracker.sys.discover(pid); p != nil {
 			r.b.tracker.add(p)
+			r.opener.copying.known(p)
 			r.b.threads += len(p.threads)
 		}
 	}

@@ -40,6 +40,7 @@ type builder struct {
 	stackUser, stackKernel []uint64 // reused
 
 	frames *leafFrames // nil: leaves are taken as the kernel walked them
+	walks              // of stacks that were copied
 }
 
 func newBuilder(target profile.Target, sys system, start time.Time, zero uint64, period int64) *builder {
@@ -82,10 +83,10 @@ func (b *builder) record(r *perfevent.Record) {
 	switch r.Type {
 	case perfevent.Sample:
 		b.chain(r.Chain)
-		if len(b.stackUser)+len(b.stackKernel) >= b.depth {
-			b.cut++
-		}
-		b.sample(pid, tid, r.Time, int64(r.Period), b.stackKernel, b.stackUser, &registers{r.SP, r.FP, r.Link, r.Top})
+		b.sample(pid, tid, r.Time, int64(r.Period), b.stackKernel, b.stackUser, &registers{
+			sp: r.SP, fp: r.FP, link: r.Link, top: r.Top, all: r.Registers, stack: r.Stack,
+			cut: len(b.stackUser)+len(b.stackKernel) >= b.depth,
+		})
 	case perfevent.Mmap2:
 		m := mappedBy(r)
 		t.mapped(pid, &m)
@@ -147,35 +148,62 @@ func (b *builder) chain(chain []uint64) {
 // a system call ends its line.
 //
 // What user lacks where the innermost function has no frame is added with the help of the registers.
+//
+// A stack that was copied is walked by call-frame information instead, beside the recording: the sample
+// takes its place among the others when that is done.
 func (b *builder) sample(pid, tid int, at uint64, weight int64, kernel, user []uint64, regs *registers) {
-	var stack profile.StackID
-	var task profile.TaskID
-	for len(user) > 0 && user[len(user)-1] == 0 {
-		user = user[:len(user)-1] // what a thread's first function "returns" to
-	}
-	if pid > 0 {
-		p := b.tracker.process(pid)
-		th := b.tracker.thread(p, tid)
-		task = b.task(p, th, tid)
-		stack = b.callers(p, th, user)
-		if len(user) > 0 {
-			if caller, ok := b.frames.caller(b.tracker, p, user[0], regs); ok {
-				stack = b.c.Stacks.Intern(stack, b.user(p, caller, true))
-			}
-			stack = b.c.Stacks.Intern(stack, b.user(p, user[0], false))
-		}
-	}
-	for i := len(kernel) - 1; i >= 0; i-- {
-		stack = b.c.Stacks.Intern(stack, b.location(b.kernel.file(), b.kernel.address(kernel[i]), i > 0))
-	}
-	if stack == 0 { // neither: still time that was spent
-		stack = b.c.Stacks.Intern(0, b.location(nil, 0, false))
-	}
 	if at > b.zero {
 		// Rings are merged with some slack; what comes later than that is put last.
 		b.last = max(b.last, time.Duration(at-b.zero))
 	}
-	b.samples.Append(profile.Sample{Stack: stack, Task: task, Time: b.last, Count: 1, Weight: weight})
+	x := waiting{sample: profile.Sample{Time: b.last, Count: 1, Weight: weight}}
+	for len(user) > 0 && user[len(user)-1] == 0 {
+		user = user[:len(user)-1] // what a thread's first function "returns" to
+	}
+	if pid > 0 {
+		x.process = b.tracker.process(pid)
+		x.thread = b.tracker.thread(x.process, tid)
+		x.sample.Task = b.task(x.process, x.thread, tid)
+		x.walk = b.submit(x.process, user, regs)
+		if x.walk == nil {
+			x.sample.Stack = b.framed(x.process, x.thread, user, regs)
+		}
+	}
+	if x.walk == nil && len(b.waiting) == 0 {
+		x.sample.Stack = b.inKernel(x.sample.Stack, kernel)
+		b.samples.Append(x.sample)
+		return
+	}
+	x.kernel = len(kernel)
+	b.kernels = append(b.kernels, kernel...)
+	b.waiting = append(b.waiting, x)
+}
+
+// framed is the stack that was found by frame pointers.
+func (b *builder) framed(p *process, th *thread, user []uint64, regs *registers) (stack profile.StackID) {
+	if regs.cut {
+		b.cut++
+	}
+	stack = b.callers(p, th, user)
+	if len(user) > 0 {
+		if caller, ok := b.frames.caller(b.tracker, p, user[0], regs); ok {
+			stack = b.c.Stacks.Intern(stack, b.user(p, caller, true))
+		}
+		stack = b.c.Stacks.Intern(stack, b.user(p, user[0], false))
+	}
+	return stack
+}
+
+// inKernel is a user's stack with the kernel's on it.
+func (b *builder) inKernel(stack profile.StackID, kernel []uint64) profile.StackID {
+	for i := len(kernel) - 1; i >= 0; i-- {
+		l := profile.Location{Addr: b.kernel.address(kernel[i]), Return: i > 0}
+		stack = b.c.Stacks.Intern(stack, b.location(b.kernel.file(), l))
+	}
+	if stack == 0 { // neither: still time that was spent
+		stack = b.c.Stacks.Intern(0, b.location(nil, profile.Location{}))
+	}
+	return stack
 }
 
 // callers is the stack of all frames of a user stack but the leaf. Most of them are those that the
@@ -203,7 +231,7 @@ func (b *builder) user(p *process, addr uint64, isReturn bool) profile.LocationI
 		return id
 	}
 	f, at := b.tracker.locate(p, addr)
-	id := b.location(f, at, isReturn)
+	id := b.location(f, profile.Location{Addr: at, Return: isReturn})
 	if p.located == nil {
 		p.located = make(map[uint64]profile.LocationID)
 	}
@@ -212,7 +240,7 @@ func (b *builder) user(p *process, addr uint64, isReturn bool) profile.LocationI
 }
 
 // location interns a file address. Files become mappings of the capture with their first location.
-func (b *builder) location(f *codeFile, addr uint64, isReturn bool) profile.LocationID {
+func (b *builder) location(f *codeFile, l profile.Location) profile.LocationID {
 	var m profile.MappingID
 	if f != nil {
 		var ok bool
@@ -226,7 +254,7 @@ func (b *builder) location(f *codeFile, addr uint64, isReturn bool) profile.Loca
 			}
 		}
 	}
-	l := profile.Location{Mapping: m, Addr: addr, Return: isReturn}
+	l.Mapping = m
 	id, ok := b.locations[l]
 	if !ok {
 		id = profile.LocationID(len(b.c.Locations))
@@ -293,6 +321,7 @@ func (b *builder) finish(length time.Duration, lost uint64) {
 	if b.throttled > 0 {
 		b.c.Warn(profile.WarnLost, int64(b.throttled), "the kernel paused sampling because it took too much time; record with a lower --freq, or raise kernel.perf_event_max_sample_rate")
 	}
+	b.walkWarnings()
 	if b.cut > 0 {
 		b.c.Warn(profile.WarnCut, b.cut, fmt.Sprintf(
 			"stacks deeper than %d frames lost their outermost callers; to copy more: sudo sysctl kernel.perf_event_max_stack=1024 (while nothing else is being recorded)", b.depth))

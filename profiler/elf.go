@@ -18,6 +18,27 @@ import (
 type image struct {
 	segments []segment
 	buildID  string // GNU build ID in hex, else the Go build ID; "" if none
+	entry    uint64 // address of its first instruction; 0 if none
+	golang   bool   // Go's linker made it, or had another one make it
+	rows     bool   // it has .eh_frame_hdr: call-frame information of code that may keep no frame pointers
+}
+
+// framed says that all code of the file keeps frame pointers: Go's compiler does, and its linker leaves
+// C's call-frame information out where it links that itself, which is no more than some stubs.
+func (im *image) framed() bool { return im.golang && !im.rows }
+
+// segment is the segment that address takes for an offset, or nil.
+func (im *image) segment(offset uint64) *segment {
+	var found *segment
+	for i := range im.segments {
+		if s := &im.segments[i]; offset-s.offset < s.size {
+			found = s
+			if s.exec {
+				break
+			}
+		}
+	}
+	return found
 }
 
 // A segment is a PT_LOAD program header.
@@ -47,7 +68,7 @@ func readImage(r io.ReaderAt) (image, error) {
 	if elf.Data(ident[elf.EI_DATA]) == elf.ELFDATA2MSB {
 		order = binary.BigEndian
 	}
-	var phoff, shoff uint64
+	var phoff, shoff, entry uint64
 	var phentsize, phnum, shentsize, shnum uint16
 	is64 := elf.Class(ident[elf.EI_CLASS]) == elf.ELFCLASS64
 	if is64 {
@@ -56,6 +77,7 @@ func readImage(r io.ReaderAt) (image, error) {
 			return image{}, fmt.Errorf("read the ELF header: %w", err)
 		}
 		phoff, phentsize, phnum = h.Phoff, h.Phentsize, h.Phnum
+		entry = h.Entry
 		shoff, shentsize, shnum = h.Shoff, h.Shentsize, h.Shnum
 	} else {
 		var h elf.Header32
@@ -63,12 +85,13 @@ func readImage(r io.ReaderAt) (image, error) {
 			return image{}, fmt.Errorf("read the ELF header: %w", err)
 		}
 		phoff, phentsize, phnum = uint64(h.Phoff), h.Phentsize, h.Phnum
+		entry = uint64(h.Entry)
 		shoff, shentsize, shnum = uint64(h.Shoff), h.Shentsize, h.Shnum
 	}
 	if phnum == 0 || phnum > maxProgramHeaders || phoff > 1<<62 {
 		return image{}, fmt.Errorf("ELF file with %d program headers", phnum)
 	}
-	var im image
+	im := image{entry: entry}
 	var gnuID, goID string
 	notes := func(offset, size, align uint64) {
 		if offset > 1<<62 {
@@ -91,6 +114,8 @@ func readImage(r io.ReaderAt) (image, error) {
 					offset: p.Off, size: p.Filesz, addr: p.Vaddr, exec: elf.ProgFlag(p.Flags)&elf.PF_X != 0,
 				})
 			}
+		case elf.PT_GNU_EH_FRAME:
+			im.rows = true
 		case elf.PT_NOTE:
 			notes(p.Off, p.Filesz, p.Align)
 		}
@@ -105,6 +130,7 @@ func readImage(r io.ReaderAt) (image, error) {
 			notes(h.Off, h.Size, h.Addralign)
 		}
 	}
+	im.golang = goID != ""
 	if im.buildID = gnuID; im.buildID == "" {
 		im.buildID = goID
 	}
@@ -184,13 +210,8 @@ func readNotes(b []byte, order binary.ByteOrder, align uint64) (gnu, golang stri
 // address turns a file offset into the ELF virtual address of that byte. Two segments may share a
 // page of the file; their byte ranges still differ. ok is false where no segment has the byte.
 func (im *image) address(offset uint64) (addr uint64, ok bool) {
-	for _, s := range im.segments {
-		if offset-s.offset < s.size {
-			addr, ok = offset-s.offset+s.addr, true
-			if s.exec {
-				break
-			}
-		}
+	if s := im.segment(offset); s != nil {
+		return offset - s.offset + s.addr, true
 	}
-	return addr, ok
+	return 0, false
 }

@@ -12,6 +12,12 @@ import (
 type registers struct {
 	sp, fp, link uint64
 	top          [4]uint64
+
+	// all are the registers of sampleRegisters, and stack is the bytes from sp on; empty where the
+	// stack was not copied.
+	all   []uint64
+	stack []byte
+	cut   bool // the kernel's walk has as many addresses as it gives at most
 }
 
 // LeafFrames finds the callers that a walk by frame pointers misses. That walk reads the innermost

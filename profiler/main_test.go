@@ -66,6 +66,7 @@ func build(dir string) error {
 	return errors.Join(
 		compile("busy", "busy.c", "-ldl", "-lpthread"),
 		compile("busy-anonymous", "busy.c", "-ldl", "-lpthread", "-Wl,--build-id=none"),
+		compile("bare", "bare.c", "-O2", "-fomit-frame-pointer", "-lpthread"),
 		compile("one.so", "plugin.c", "-shared", "-fPIC", "-DNAME=one"),
 		compile("two.so", "plugin.c", "-shared", "-fPIC", "-DNAME=two", "-DPADDING"),
 	)
@@ -126,7 +127,13 @@ func record(t *testing.T, e profiler.Engine, name string, args ...string) *recor
 
 func recordCommand(t *testing.T, e profiler.Engine, cmd *exec.Cmd) *recorded {
 	t.Helper()
-	r, err := profiler.Start(t.Context(), profiler.Target{Command: cmd}, profiler.Options{Engine: e})
+	return recordWith(t, profiler.Options{Engine: e}, cmd)
+}
+
+func recordWith(t *testing.T, options profiler.Options, cmd *exec.Cmd) *recorded {
+	t.Helper()
+	e := options.Engine
+	r, err := profiler.Start(t.Context(), profiler.Target{Command: cmd}, options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sightline-dev/sightline/profiler/bpf"
 	"github.com/sightline-dev/sightline/profiler/perfevent"
+	"github.com/sightline-dev/sightline/profiler/unwind"
 )
 
 // An opener opens a recording's events: it decides on the engine and whether the kernel's time can
@@ -23,7 +24,10 @@ type opener struct {
 	rings  []*perfevent.Ring
 	clock  perfevent.Clock
 	source stackSource // nil: the perf engine
-	why    error       // why it is not the BPF engine; nil where it is, or where perf was asked for
+	// copying says which stacks are copied; nil: none.
+	copying *copying
+	freq    int
+	why     error // why it is not the BPF engine; nil where it is, or where perf was asked for
 
 	mu     sync.Mutex // guards the following
 	events []*perfevent.Event
@@ -38,29 +42,73 @@ const maxPast = 256
 // newOpener opens the rings and, if it may, the BPF program.
 func newOpener(t Target, o Options) (*opener, error) {
 	period := time.Second / time.Duration(o.Freq)
-	op := &opener{target: t, clock: perfevent.Clock{Period: period, Inherit: !t.Machine, Disabled: true}}
+	op := &opener{
+		target: t, clock: perfevent.Clock{Period: period, Inherit: !t.Machine, Disabled: true},
+		copying: newCopying(t, o), freq: o.Freq,
+	}
 	cpus, err := perfevent.OnlineCPUs()
 	if err != nil {
 		return nil, fmt.Errorf("record %s: %w", t, err)
 	}
 	if o.Engine != PerfEngine {
-		s, err := bpf.NewSampler(bpf.Options{RingBytes: stackBytes(o.Freq, len(cpus))})
+		options := bpf.Options{RingBytes: stackBytes(o.Freq, len(cpus))}
+		if c := op.copying; c != nil {
+			options.Copies = true
+			if c.always {
+				options.CopyBytes = maxStackBytes
+				// Deep stacks, and at first all, are copied beyond c.bytes.
+				options.RingBytes = copiesBytes(o.Freq, len(cpus), max(c.bytes, 2*defaultStackBytes))
+			}
+		}
+		s, err := bpf.NewSampler(options)
 		switch {
 		case err == nil:
 			op.source = s
 			op.clock.NoChain = true
+			if op.copying != nil {
+				op.copying.set = s.SetCopy
+			}
 		case o.Engine == BPFEngine:
 			return nil, op.refuse(err, nil)
 		default:
 			op.why = err
 		}
 	}
-	op.rings, err = perfevent.OpenRings(cpus, ringBytes(o.Freq, len(cpus)))
-	if err != nil {
+	if err := op.openRings(); err != nil {
 		op.close()
 		return nil, op.refuse(op.why, err)
 	}
 	return op, nil
+}
+
+// openRings opens the rings, for what samples have with the engine that there is.
+func (o *opener) openRings() error {
+	cpus, err := perfevent.OnlineCPUs()
+	if err != nil {
+		return err
+	}
+	size := ringBytes(o.freq, len(cpus))
+	if c := o.copying; c != nil && o.source == nil {
+		if !c.always {
+			o.copying = nil // all or none
+		} else {
+			o.clock.Registers, o.clock.StackBytes = unwind.PerfRegisters(hostMachine()), c.bytes
+			size = max(size, copiesBytes(o.freq, 1, c.bytes))
+		}
+	}
+	if o.rings, err = perfevent.OpenRings(cpus, size); err != nil {
+		return err
+	}
+	for _, r := range o.rings {
+		r.Expect(o.clock.Registers)
+	}
+	return nil
+}
+
+// copiesBytes is how large a ring for the samples of some CPUs is to be where they have copies of
+// stacks: a quarter of a second's, up to 64 MiB.
+func copiesBytes(freq, cpus, bytes int) int {
+	return min(max(freq*cpus*(bytes+2048)/4, 1<<20), 64<<20)
 }
 
 // ringBytes is how large a CPU's ring is to be: a second of deep stacks, up to 64 MiB for all.
@@ -138,11 +186,20 @@ type attachError struct{ error }
 func (e *attachError) Unwrap() error { return e.error }
 
 // usePerf gives the BPF engine up, with what was opened for it.
-func (o *opener) usePerf(why error) {
+func (o *opener) usePerf(why error) error {
 	o.closeEvents()
 	o.source.Close()
 	o.source, o.why = nil, why
 	o.clock.NoChain = false
+	if o.copying == nil {
+		return nil
+	}
+	o.copying.set = nil
+	for _, r := range o.rings {
+		r.Close()
+	}
+	o.rings = nil
+	return o.openRings()
 }
 
 func (o *opener) any() bool {

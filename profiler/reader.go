@@ -65,19 +65,19 @@ func newMerger(rings []ring, source stackSource) *merger {
 	return m
 }
 
-// fill looks at what there is now and says up to which time it can be taken. soon is told each
-// mapping at once, long before its turn; busy says that processes and mappings come and go.
+// fill looks at what there is now and says up to which time it can be taken. soon is told at once, long
+// before its turn, of each mapping and of what begins, changes and ends processes; busy says that processes and mappings come and go.
 func (m *merger) fill(now uint64, soon func(*perfevent.Record)) (limit uint64, busy bool) {
 	full := false
 	for i, r := range m.rings {
 		full = r.Fill() > r.Size()/2 || full
 		for rec := (perfevent.Record{}); m.rings[i].Scan(&rec); {
 			switch rec.Type {
-			case perfevent.Mmap2:
+			case perfevent.Mmap2, perfevent.Fork, perfevent.Comm:
 				soon(&rec)
 				busy = true
-			case perfevent.Fork, perfevent.Comm:
-				busy = true
+			case perfevent.Exit:
+				soon(&rec)
 			}
 		}
 	}
@@ -126,6 +126,7 @@ type stackQueue struct {
 	source    stackSource // nil: always empty
 	queue     []queuedStack
 	addresses []uint64
+	stacks    []byte
 	next      int // of queue
 	sample    bpf.Sample
 	broken    uint64 // samples that could not be decoded
@@ -134,14 +135,20 @@ type stackQueue struct {
 type queuedStack struct {
 	time, period uint64
 	pid, tid     int
-	cut          bool
-	at           int // of the kernel's addresses, with the user's behind them
+	at           int // of the kernel's addresses, with the user's behind them, and then all registers
 	kernel, user int // how many
+	all          int
+	atStack      int // of the stack's bytes in stacks
+	stack        int // how many
 	registers    registers
 }
 
-// maxQueued bounds the addresses held. What is beyond waits in the BPF ring.
-const maxQueued = 4 << 20
+// maxQueued bounds the addresses held, and maxQueuedStacks the bytes of stacks. What is beyond waits in
+// the BPF ring.
+const (
+	maxQueued       = 4 << 20
+	maxQueuedStacks = 32 << 20
+)
 
 // fill reads what is in the BPF ring. full says that it had to stop before its end.
 func (q *stackQueue) fill() (full bool) {
@@ -149,9 +156,9 @@ func (q *stackQueue) fill() (full bool) {
 		return false
 	}
 	if q.next == len(q.queue) {
-		q.queue, q.addresses, q.next = q.queue[:0], q.addresses[:0], 0
+		q.queue, q.addresses, q.stacks, q.next = q.queue[:0], q.addresses[:0], q.stacks[:0], 0
 	}
-	for len(q.addresses) < maxQueued {
+	for len(q.addresses) < maxQueued && len(q.stacks) < maxQueuedStacks {
 		s := &q.sample
 		err := q.source.ReadInto(s)
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, os.ErrClosed) || errors.Is(err, bpf.ErrFlushed) || err == io.EOF {
@@ -163,11 +170,12 @@ func (q *stackQueue) fill() (full bool) {
 		}
 		x := queuedStack{
 			time: s.Time, period: s.Period, pid: int(s.PID), tid: int(s.TID),
-			cut: s.KernelCut || s.UserCut,
-			at:  len(q.addresses), kernel: len(s.Kernel), user: len(s.User),
-			registers: registers{s.SP, s.FP, s.Link, s.Top},
+			at: len(q.addresses), kernel: len(s.Kernel), user: len(s.User),
+			atStack: len(q.stacks), all: len(s.Registers), stack: len(s.Stack),
+			registers: registers{sp: s.SP, fp: s.FP, link: s.Link, top: s.Top, cut: s.KernelCut || s.UserCut},
 		}
-		q.addresses = append(append(q.addresses, s.Kernel...), s.User...)
+		q.addresses = append(append(append(q.addresses, s.Kernel...), s.User...), s.Registers...)
+		q.stacks = append(q.stacks, s.Stack...)
 		q.queue = append(q.queue, x)
 		// CPUs take the time before they take their place in the ring: sort the few that came late.
 		for i := len(q.queue) - 1; i > q.next && q.queue[i-1].time > x.time; i-- {
@@ -188,7 +196,10 @@ func (q *stackQueue) take() (kernel, user []uint64) {
 	x := &q.queue[q.next]
 	q.next++
 	split := x.at + x.kernel
-	return q.addresses[x.at:split], q.addresses[split : split+x.user]
+	behind := split + x.user
+	x.registers.all = q.addresses[behind : behind+x.all]
+	x.registers.stack = q.stacks[x.atStack : x.atStack+x.stack]
+	return q.addresses[x.at:split], q.addresses[split:behind]
 }
 
 // readEvery is the longest time between two looks at the rings. It is short because a process that
@@ -236,6 +247,13 @@ func (r *Recording) read() {
 				r.take(everything)
 			}
 			r.take(everything)
+			if u := r.b.unwinder; u != nil {
+				u.wait()
+				r.mu.Lock()
+				r.b.settle()
+				r.mu.Unlock()
+				u.stop()
+			}
 			return
 		}
 	}
@@ -243,29 +261,30 @@ func (r *Recording) read() {
 
 // seen opens a mapped file at once: its process may be gone by the time its record has its turn.
 func (r *Recording) seen(rec *perfevent.Record) {
-	m := mappedBy(rec)
-	r.files.find(int(rec.PID), &m)
+	var file *codeFile
+	if rec.Type == perfevent.Mmap2 {
+		m := mappedBy(rec)
+		file = r.files.find(int(rec.PID), &m)
+	}
+	r.opener.copying.seen(rec, file)
 }
 
 func (r *Recording) take(limit uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.merger.take(limit, r.b.record, func(q *queuedStack, kernel, user []uint64) {
-		if q.cut {
-			r.b.cut++
-		}
 		r.b.sample(q.pid, q.tid, q.time, int64(q.period), kernel, user, &q.registers)
 	})
+	r.b.settle()
 }
 
 // pace is how long the reader may sleep: a quarter of what it takes to fill the smallest buffer
-// with the deepest stacks, where that is less than readEvery.
-func pace(period time.Duration, rings []*perfevent.Ring, depth int) time.Duration {
+// with the largest samples, where that is less than readEvery.
+func pace(period time.Duration, rings []*perfevent.Ring, perSample int) time.Duration {
 	sizes := make([]int, 0, len(rings))
 	for _, r := range rings {
 		sizes = append(sizes, r.Size())
 	}
 	sort.Ints(sizes)
-	perSample := 64 + 8*depth
 	return min(readEvery, max(period*time.Duration(sizes[0]/perSample/4), time.Millisecond))
 }

@@ -13,11 +13,13 @@ import (
 
 	"github.com/sightline-dev/sightline/profiler/perfevent"
 	"github.com/sightline-dev/sightline/profiler/profile"
+	"github.com/sightline-dev/sightline/profiler/unwind"
 )
 
 // A Recording is a capture in the making. Its methods may be called by any goroutine.
 //
-// Goroutines: read takes records from the kernel, from Start to Stop. One waits for the context, from
+// Goroutines: read takes records from the kernel, from Start to Stop, and ends those of the unwinder,
+// which walk stacks beside it. One waits for the context, from
 // Start to Stop. Each command has one on a thread of its own that starts it and waits for its end.
 // Stop starts one that closes the events.
 type Recording struct {
@@ -114,12 +116,6 @@ func (r *Recording) open() (err error) {
 	if r.opener, err = newOpener(r.target, r.options); err != nil {
 		return err
 	}
-	r.rings = r.opener.rings
-	rings := make([]ring, len(r.rings))
-	for i := range rings {
-		rings[i] = r.rings[i]
-	}
-
 	attach := func() (*owners, error) {
 		switch {
 		case r.target.Command != nil:
@@ -132,8 +128,9 @@ func (r *Recording) open() (err error) {
 	owners, err := attach()
 	if bpfOnly := new(attachError); err != nil && r.opener.source != nil && r.options.Engine == AnyEngine &&
 		(errors.As(err, &bpfOnly) || errors.Is(err, errDoubled)) {
-		r.opener.usePerf(err)
-		owners, err = attach()
+		if err = r.opener.usePerf(err); err == nil {
+			owners, err = attach()
+		}
 	}
 	if err != nil {
 		if r.opener.source != nil && errors.As(err, new(*attachError)) {
@@ -142,6 +139,11 @@ func (r *Recording) open() (err error) {
 		return r.opener.refuse(r.opener.why, err)
 	}
 
+	r.rings = r.opener.rings
+	rings := make([]ring, len(r.rings))
+	for i := range rings {
+		rings[i] = r.rings[i]
+	}
 	describe := r.options.Describe
 	if describe.String() == (profile.Target{}).String() {
 		describe = r.target.describe()
@@ -155,7 +157,15 @@ func (r *Recording) open() (err error) {
 	r.b.frames = newLeafFrames(r.options.FrameTable, r.files.reader)
 	r.warn()
 	r.merger = newMerger(rings, r.opener.source)
-	r.every = pace(period, r.rings, r.b.depth)
+	perSample := 64 + 8*r.b.depth
+	if r.opener.source == nil {
+		perSample += r.opener.clock.StackBytes
+	}
+	r.every = pace(period, r.rings, perSample)
+	if r.opener.copying != nil {
+		r.b.copying = r.opener.copying
+		r.b.unwinder = startUnwinder(r.files, r.options.FrameTable, r.rows())
+	}
 
 	if r.target.Command != nil {
 		return nil // exec enables it
@@ -166,6 +176,19 @@ func (r *Recording) open() (err error) {
 	// Only now, for what is mapped from now on is told by records: what both tell is the same. It
 	// counts from the start of the capture on, before all records.
 	return r.snapshot()
+}
+
+// rows opens the cache of rows. Without one they are made anew, which takes a little longer.
+func (r *Recording) rows() *unwind.Cache {
+	const most = 512 << 20
+	if r.options.RowsDir == "" {
+		return nil
+	}
+	c, err := unwind.OpenCache(r.options.RowsDir, most)
+	if err != nil {
+		return nil
+	}
+	return c
 }
 
 // warn adds what cannot be seen.
@@ -186,6 +209,9 @@ func (r *Recording) warn() {
 func (r *Recording) abandon() {
 	if r.opener != nil {
 		r.opener.close()
+	}
+	if r.b != nil && r.b.unwinder != nil {
+		r.b.unwinder.stop()
 	}
 	r.files.close()
 	for _, fd := range []int{r.wake, r.pidfd} {

@@ -45,8 +45,17 @@ type Options struct {
 	// with its folder, or the process, or the machine.
 	Describe profile.Target
 	// FrameTable reads, from a binary that was mapped, where its functions keep their return
-	// addresses. nil: callers of functions without a frame of their own are missing from stacks.
+	// addresses. nil: callers of functions without a frame of their own are missing from stacks. A
+	// table that is an unwind.GoFrames as well tells Go's code from C's where one binary has both.
 	FrameTable func(io.ReaderAt) (FrameTable, error)
+	// StackBytes is how much of the user's stack is copied with a sample where the code may keep no
+	// frame pointers, to be walked by the call-frame information of the binaries. 0: 16 KiB, at most
+	// 65,528. Below 0: nothing is copied, and stacks are walked by frame pointers alone. Where stacks
+	// turn out to be deeper the BPF engine copies more, as far as that.
+	StackBytes int
+	// RowsDir is the folder in which what was made of call-frame information is kept from recording to
+	// recording, up to 512 MB. "": it is made anew.
+	RowsDir string
 	// Grace is how long a command that was sent SIGTERM may take to end before it is sent SIGKILL.
 	// 0: 5 s.
 	Grace time.Duration
@@ -110,9 +119,17 @@ func (o Options) check() (Options, error) {
 	if o.Grace == 0 {
 		o.Grace = defaultGrace
 	}
+	if o.StackBytes == 0 {
+		o.StackBytes = defaultStackBytes
+	}
+	if o.StackBytes > 0 { // whole words, and no less than a frame
+		o.StackBytes = max(o.StackBytes&^7, 64)
+	}
 	switch {
 	case o.Freq < 1 || o.Freq > maxFreq:
 		return o, fmt.Errorf("record: %d samples per second cannot be had; choose between 1 and %d", o.Freq, maxFreq)
+	case o.StackBytes > maxStackBytes:
+		return o, fmt.Errorf("record: %d bytes of a stack cannot be copied; choose up to %d", o.StackBytes, maxStackBytes)
 	case o.Engine != AnyEngine && o.Engine != BPFEngine && o.Engine != PerfEngine:
 		return o, fmt.Errorf("record: there is no engine %q; choose %q or %q, or none", o.Engine, BPFEngine, PerfEngine)
 	}

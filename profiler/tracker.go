@@ -45,6 +45,17 @@ type process struct {
 	// whether it is a return address in its highest bit, which user addresses leave free.
 	located map[uint64]profile.LocationID
 	changes int // how often the regions have changed
+
+	now        *space // of the regions after nowChanges changes; nil until a stack is walked
+	nowChanges int
+}
+
+// memory is the process's memory without a file.
+func (p *process) memory() *codeFile {
+	if p.anonymous == nil {
+		p.anonymous = &codeFile{kind: profile.Anonymous, path: anonymousName}
+	}
+	return p.anonymous
 }
 
 type thread struct {
@@ -263,10 +274,7 @@ func (t *tracker) locate(p *process, addr uint64) (*codeFile, uint64) {
 	}
 	f := r.file
 	if f == nil {
-		if p.anonymous == nil {
-			p.anonymous = &codeFile{kind: profile.Anonymous, path: anonymousName}
-		}
-		f = p.anonymous
+		f = p.memory()
 	}
 	return f, f.address(r, addr)
 }

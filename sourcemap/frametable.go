@@ -4,6 +4,7 @@ import (
 	"debug/elf"
 	"errors"
 	"io"
+	"strings"
 )
 
 // A FrameTable tells, for the code of one binary, where a function that is running has its return
@@ -31,6 +32,64 @@ func OpenFrameTable(r io.ReaderAt) (*FrameTable, error) {
 		return nil, errors.Join(err, err2)
 	}
 	return t, nil
+}
+
+// GoKind is what a function of Go does with stacks.
+type GoKind uint8
+
+// The kinds of function. GoUnknown is what Go's tables do not cover: C code in the same binary.
+const (
+	GoUnknown   GoKind = iota
+	GoPlain            // nothing special
+	GoRoot             // the outermost of a stack
+	GoSwitches         // it changes to another stack
+	GoCgo              // likewise, between Go and C
+	GoCrosscall        // crosscall2, by which C calls Go
+	GoSigreturn        // what signal handlers return to
+	GoPanic            // sigpanic, which looks as if it was called where a signal came
+)
+
+// Flags of a function, abi.FuncFlag (internal/abi/symtab.go), since Go 1.17.
+const (
+	flagTopFrame = 1 << 0
+	flagSPWrite  = 1 << 1
+)
+
+// goKinds are functions that are told by their names.
+var goKinds = map[string]GoKind{
+	"runtime.asmcgocall":           GoCgo,
+	"runtime.cgocallback":          GoCgo,
+	"crosscall2":                   GoCrosscall,
+	"runtime.sigreturn__sigaction": GoSigreturn,
+	"runtime.sigpanic":             GoPanic,
+	"runtime.systemstack":          GoSwitches,
+	"runtime.mcall":                GoSwitches,
+	"runtime.morestack":            GoSwitches,
+	"runtime.gogo":                 GoSwitches,
+}
+
+// GoFrame is the kind of the function at a file address and the bytes between the stack pointer and
+// the return address (on arm64, the caller's stack pointer) when the instruction there is about to
+// run.
+func (f *FrameTable) GoFrame(addr uint64) (kind GoKind, size uint32) {
+	if f.goes == nil || !f.goes.find(addr) {
+		return GoUnknown, 0
+	}
+	fn := &f.goes.fn
+	depth := fn.depth.at(addr)
+	if depth > 0 {
+		size = uint32(depth)
+	}
+	switch kind = goKinds[strings.TrimSuffix(f.goes.name(fn.nameOff), ".abi0")]; {
+	case kind != GoUnknown:
+	case fn.flags&flagTopFrame != 0:
+		kind = GoRoot
+	case fn.flags&flagSPWrite != 0, depth < 0:
+		kind = GoSwitches
+	default:
+		kind = GoPlain
+	}
+	return kind, size
 }
 
 // framed is the Depth of code whose frame pointer is set: too deep for the stack pointer to be of

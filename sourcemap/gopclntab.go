@@ -53,6 +53,7 @@ type goFunc struct {
 	inlineTree  uint64   // address; 0 for none
 	cu          uint32   // index into cus of file number 0
 	startLine   int
+	flags       byte // flagTopFrame, flagSPWrite
 	id          byte // funcID: which special function, or wrapper; 0 for any other
 }
 
@@ -135,7 +136,7 @@ func (t *goTable) find(addr uint64) bool {
 
 	fn := &t.fn
 	fn.entry, fn.end = t.text+uint64(t.entryOf(i-1)), t.text+uint64(t.entryOf(i))
-	fn.nameOff, fn.cu, fn.id = record[1], record[8], last[0]
+	fn.nameOff, fn.cu, fn.id, fn.flags = record[1], record[8], last[0], last[1]
 	fn.startLine = 0
 	if t.magic != magic118 {
 		fn.startLine = int(record[9])

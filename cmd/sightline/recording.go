@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,6 +19,7 @@ import (
 	"github.com/sightline-dev/sightline/profiler"
 	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/profiler/store"
+	"github.com/sightline-dev/sightline/profiler/unwind"
 	"github.com/sightline-dev/sightline/sourcemap"
 )
 
@@ -33,6 +36,8 @@ type recorder struct {
 	// Bound has commands end with this process, however it ends. A test always does.
 	bound   bool
 	running sync.WaitGroup // recordings that are not stored yet
+	// StackBytes is profiler.Options.StackBytes.
+	stackBytes int
 	// Streams are given to a recorded command as they are; where out is nil its output comes as
 	// updates. A test's output always does.
 	streams streams
@@ -213,7 +218,10 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 
 // Target turns the request into what the profiler records.
 func (s *session) target(test *goTest) (profiler.Target, profiler.Options, error) {
-	options := profiler.Options{Freq: s.req.Freq, Engine: profiler.Engine(s.req.Engine), FrameTable: frameTable}
+	options := profiler.Options{
+		Freq: s.req.Freq, Engine: profiler.Engine(s.req.Engine), FrameTable: frameTable,
+		StackBytes: s.recorder.stackBytes, RowsDir: rowsDir(),
+	}
 	switch {
 	case test != nil:
 		options.Describe = test.target()
@@ -238,13 +246,42 @@ func (s *session) target(test *goTest) (profiler.Target, profiler.Options, error
 	return profiler.Target{}, options, errors.New("nothing to record; name a test, a command, a process or the machine")
 }
 
+// RowsDir is where what was made of call-frame information is kept; "" where this user has no folder
+// for such things.
+func rowsDir() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "sightline", "unwind")
+}
+
 // FrameTable lets the recorder ask Go's own tables for the callers of functions without a frame.
 func frameTable(r io.ReaderAt) (profiler.FrameTable, error) {
 	t, err := sourcemap.OpenFrameTable(r)
 	if err != nil {
 		return nil, err
 	}
-	return t, nil
+	return goFrames{t}, nil
+}
+
+// GoFrames tells a walk what Go's tables say, in the walk's words.
+type goFrames struct{ *sourcemap.FrameTable }
+
+var goKinds = [...]unwind.GoKind{
+	sourcemap.GoUnknown:   unwind.GoUnknown,
+	sourcemap.GoPlain:     unwind.GoPlain,
+	sourcemap.GoRoot:      unwind.GoRoot,
+	sourcemap.GoSwitches:  unwind.GoSwitches,
+	sourcemap.GoCgo:       unwind.GoCgo,
+	sourcemap.GoCrosscall: unwind.GoCrosscall,
+	sourcemap.GoSigreturn: unwind.GoSigreturn,
+	sourcemap.GoPanic:     unwind.GoPanic,
+}
+
+func (g goFrames) GoFrame(addr uint64) unwind.GoFrame {
+	kind, size := g.FrameTable.GoFrame(addr)
+	return unwind.GoFrame{Kind: goKinds[kind], Size: size}
 }
 
 // An outcome is how a recording's target fared.

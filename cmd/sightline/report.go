@@ -63,7 +63,13 @@ func (o *opened) summary(out io.Writer, message string) {
 	}
 	facts = append(facts, "capture "+string(o.meta.ID))
 	fmt.Fprintln(out, p.dim(strings.Join(facts, " · ")))
+	if note := brokenNote(o.capture.Warnings, string(o.meta.ID)); note != "" {
+		fmt.Fprintln(out, p.dim("note: "+note))
+	}
 	for _, w := range o.capture.Warnings {
+		if w.Kind == profile.WarnBroken {
+			continue
+		}
 		text := w.Text
 		if w.Count > 0 && w.Kind == profile.WarnLost {
 			text = fmt.Sprintf("%s (%s)", text, lspserver.Count(w.Count))

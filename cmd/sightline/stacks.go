@@ -70,6 +70,7 @@ func (sf *stacksFlags) check() error {
 func newStacks(io streams) *cobra.Command {
 	var sf stacksFlags
 	var scenarios []string
+	var why bool
 	cmd := &cobra.Command{
 		Use:   "stacks [CAPTURE|FILE]",
 		Short: "Show where the weight is: by function, as a tree, around one function, over time",
@@ -88,11 +89,15 @@ PATTERN->NAME makes one group, PATTERN=>NAME one for each function by which it i
   sightline stacks --start 100 --end 200 --include main.Parse
   sightline stacks --view flame > flame.svg
   sightline stacks --scenario old=a.pprof --scenario new=b.pprof
+  sightline stacks --why-broken                           what keeps stacks from being whole
   sightline stacks --top 0 --json                         every function, for another program`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := sf.check(); err != nil {
 				return err
+			}
+			if why {
+				return sf.explain(cmd, io, args, scenarios)
 			}
 			x, err := sf.open(cmd, io.in, args, scenarios)
 			if err != nil {
@@ -102,8 +107,25 @@ PATTERN->NAME makes one group, PATTERN=>NAME one for each function by which it i
 		},
 	}
 	sf.add(cmd)
+	cmd.Flags().BoolVar(&why, "why-broken", false, "list where and why stacks have lost their outermost callers, and what helps")
 	cmd.Flags().StringArrayVar(&scenarios, "scenario", nil, "look at several as one: `NAME=CAPTURE|FILE`, more than once; or a .scenarioSet.xml")
 	return cmd
+}
+
+// Explain prints why stacks are broken.
+func (sf *stacksFlags) explain(cmd *cobra.Command, io streams, args, scenarios []string) error {
+	if len(scenarios) > 0 {
+		return errors.New("--why-broken is about one capture; give it without --scenario")
+	}
+	ref := "@"
+	if len(args) > 0 {
+		ref = args[0]
+	}
+	o, err := openInput(cmd, io.in, ref, sf.kind, sf.experimental)
+	if err != nil {
+		return err
+	}
+	return showWhyBroken(io, o.profile, sf.asJSON)
 }
 
 // A stackShow is a source of stacks, how it was filtered, and what a person should know of it.

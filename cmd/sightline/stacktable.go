@@ -62,6 +62,9 @@ func (x *stackInput) title() []string {
 	const most = 3 // of one kind: the table is what was asked for
 	told := map[profile.WarningKind]int{}
 	for _, w := range c.Warnings {
+		if w.Kind == profile.WarnBroken {
+			continue // --why-broken tells
+		}
 		if told[w.Kind]++; told[w.Kind] > most {
 			continue
 		}

@@ -66,12 +66,14 @@ type recordFlags struct {
 	engine string
 	top    int
 	json   bool
+	stack  int
 }
 
 func (o *recordFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.IntVar(&o.freq, "freq", 999, "samples per second of each thread")
 	f.StringVar(&o.engine, "engine", "", "how to record: bpf or perf (default: the best that works here)")
+	f.IntVar(&o.stack, "stack-bytes", 16<<10, "copy so many `bytes` of the stacks of code without frame pointers; 0 is none")
 	f.IntVar(&o.top, "top", 10, "show this many hot lines")
 	f.BoolVar(&o.json, "json", false, "print the outcome as JSON")
 }
@@ -84,6 +86,9 @@ func (o *recordFlags) record(cmd *cobra.Command, io streams, req lspserver.Reque
 	if o.engine != "" && o.engine != "bpf" && o.engine != "perf" {
 		return fmt.Errorf("--engine %s does not exist; use bpf or perf", o.engine)
 	}
+	if o.stack < 0 || o.stack > 65_528 {
+		return fmt.Errorf("--stack-bytes %d is not between 0 and 65528", o.stack)
+	}
 	dir, err := workspaceFlag(cmd)
 	if err != nil {
 		return err
@@ -93,7 +98,10 @@ func (o *recordFlags) record(cmd *cobra.Command, io streams, req lspserver.Reque
 		return err
 	}
 	req.Dir, req.Freq, req.Engine = dir, o.freq, o.engine
-	rec := &recorder{open: func(string) (*store.Store, error) { return st, nil }}
+	rec := &recorder{open: func(string) (*store.Store, error) { return st, nil }, stackBytes: o.stack}
+	if o.stack == 0 {
+		rec.stackBytes = -1
+	}
 	if req.Test == nil {
 		rec.streams = io
 		if o.json {

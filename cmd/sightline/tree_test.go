@@ -24,7 +24,7 @@ var mayImport = map[string][]string{
 	"profiler/perfevent": {},
 	"profiler/bpf":       {},
 	"profiler/unwind":    {},
-	"profiler":           {"profiler/profile", "profiler/perfevent", "profiler/bpf"},
+	"profiler":           {"profiler/profile", "profiler/perfevent", "profiler/bpf", "profiler/unwind"},
 	"sourcemap":          {"profiler/profile"},
 	"lspserver/rpc":      {},
 	"lspserver":          {"profiler/profile", "profiler/view", "profiler/store", "sourcemap", "lspserver/rpc"},
@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 	"editors/vscode":     {},
 	"editors/nvim":       {},
 	"cmd/sightline": {
-		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler", "sourcemap",
+		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler/unwind", "profiler", "sourcemap",
 		"lspserver", "lspserver/rpc",
 	},
 }

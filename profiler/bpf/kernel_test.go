@@ -1,11 +1,13 @@
 package bpf
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -128,6 +130,7 @@ func drain(t testing.TB, s *Sampler) []Sample {
 		var x Sample
 		switch err := s.ReadInto(&x); {
 		case err == nil:
+			x.Stack = slices.Clone(x.Stack)
 			all = append(all, x)
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return all
@@ -304,6 +307,73 @@ func TestRegisters(t *testing.T) {
 	}
 	if user < 5 || kernel < 5 {
 		t.Errorf("%d samples of user code and %d of kernel code", user, kernel)
+	}
+}
+
+// The stack is copied from the stack pointer on, with all registers, as the rule of the process says,
+// and up to its end where that comes first.
+func TestStackCopies(t *testing.T) {
+	s := newSampler(t, Options{Copies: true, CopyBytes: 1 << 10})
+	work := func() {
+		recurse(300, func() { // so that there is something on the stack
+			spin(20 * time.Millisecond)
+			readZeros(t, 20*time.Millisecond)
+		})
+	}
+	check := func(what string, most int, samples []Sample) {
+		t.Helper()
+		whole := 0
+		for i, x := range samples {
+			if len(x.User) == 0 {
+				continue
+			}
+			if len(x.Stack) > most || len(x.Stack) == most {
+				whole++
+			}
+			if len(x.Stack) == 0 {
+				t.Fatalf("%s: sample %d with %d kernel addresses has no stack", what, i, len(x.Kernel))
+			}
+			sp, ip := x.Registers[7], x.Registers[8]
+			if runtime.GOARCH == "arm64" {
+				sp, ip = x.Registers[31], x.Registers[32]
+			}
+			if len(x.Stack) > most || len(x.Registers) != len(registerOrder) || sp != x.SP || ip != x.User[0] {
+				t.Fatalf("%s: sample %d has %d bytes and %d registers, sp %#x (%#x), ip %#x (%#x)", what, i, len(x.Stack), len(x.Registers), sp, x.SP, ip, x.User[0])
+			}
+			for k, w := range x.Top {
+				if len(x.Stack) >= 8*k+8 && binary.LittleEndian.Uint64(x.Stack[8*k:]) != w {
+					t.Fatalf("%s: sample %d begins with %x, its top is %x", what, i, x.Stack[:32], x.Top)
+				}
+			}
+		}
+		if whole < 50 {
+			t.Errorf("%s: %d of %d samples have %d bytes", what, whole, len(samples), most)
+		}
+	}
+	check("without a rule", 1<<10, sampled(t, s, 200_000, work))
+	pid := uint32(os.Getpid())
+	for _, n := range []int{100, 5000} {
+		if err := s.SetCopy(pid, CopyRule{Bytes: n}); err != nil {
+			t.Fatal(err)
+		}
+		check(fmt.Sprint(n, " bytes"), n, sampled(t, s, 200_000, work))
+	}
+	if err := s.SetCopy(pid, CopyRule{End: 1 << 63, Bytes: 1 << 10}); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range sampled(t, s, 200_000, work) {
+		if len(x.Stack) != 0 || len(x.Registers) != 0 {
+			t.Fatalf("%d bytes though all code keeps frame pointers", len(x.Stack))
+		}
+	}
+	// A stack that ends within the copy.
+	if err := s.SetCopy(pid, CopyRule{Bytes: 1 << 30}); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range sampled(t, s, 200_000, work) {
+		if len(x.User) > 0 && (len(x.Stack) < 1<<10 || len(x.Stack) > MaxCopyBytes) {
+			t.Fatalf("%d bytes of %d", len(x.Stack), MaxCopyBytes)
+		}
 	}
 }
 

@@ -30,6 +30,12 @@ type Sample struct {
 	// 5.15. Top is 0 also where it could not be read.
 	SP, FP, Link uint64
 	Top          [4]uint64
+	// Registers are all of the user's registers, in the order of the bits of RegisterMask, and Stack is
+	// a copy of the stack from SP on: as much as was asked for and could be read. Both are empty where
+	// the stack was not to be copied or nothing of it could be read. Stack holds until the next sample is
+	// read.
+	Registers []uint64
+	Stack     []byte
 	// Outside says that the task does not live in the reader's PID namespace: PID and TID are 0.
 	Outside bool
 }
@@ -42,7 +48,7 @@ const (
 )
 
 // headerSize is that of struct sample_header of sampler.bpf.c.
-const headerSize = 88
+const headerSize = 96
 
 // decode reads a record of the ring, all of it:
 //
@@ -51,22 +57,29 @@ const headerSize = 88
 //	| time  |period | pid | tid |cpu |flags|kernel | user  | sp | fp | link | top[4] |
 //	|       |       |     |     |    |     | depth | depth |    |    |      |        |
 //	+-------+-------+-----+-----+----+-----+-------+-------+----+----+------+--------+
-//	88
-//	+--------------+------------+
-//	| kernel stack | user stack |
-//	+--------------+------------+
+//	88            92    96
+//	+-------------+-----+--------------+------------+-----------+-------+
+//	| stack bytes |     | kernel stack | user stack | registers | bytes |
+//	+-------------+-----+--------------+------------+-----------+-------+
 //
-// in the order of bytes that amd64 and arm64 have. It fills every field of s and reuses its slices.
-// Where it fails, s is as it was.
+// without registers where there are no bytes, in the order of bytes that amd64 and arm64 have. It fills
+// every field of s and reuses its slices, but for Stack, which is a part of raw. Where it fails, s is as
+// it was.
 func decode(raw []byte, s *Sample) error {
 	if len(raw) < headerSize {
 		return fmt.Errorf("BPF sample of %d bytes: the header alone has %d", len(raw), headerSize)
 	}
 	kernel := int(binary.LittleEndian.Uint16(raw[28:]))
 	user := int(binary.LittleEndian.Uint16(raw[30:]))
-	if want := headerSize + 8*(kernel+user); len(raw) != want {
-		return fmt.Errorf("BPF sample of %d bytes: its header, %d kernel and %d user addresses have %d",
-			len(raw), kernel, user, want)
+	addresses := 8 * (kernel + user)
+	copied := int(binary.LittleEndian.Uint32(raw[88:]))
+	want := headerSize + addresses
+	if copied > 0 {
+		want += 8*registerWords + copied
+	}
+	if len(raw) != want {
+		return fmt.Errorf("BPF sample of %d bytes: its header, %d kernel and %d user addresses and %d bytes of the stack have %d",
+			len(raw), kernel, user, copied, want)
 	}
 	flags := binary.LittleEndian.Uint16(raw[26:])
 	s.Time = binary.LittleEndian.Uint64(raw)
@@ -85,7 +98,15 @@ func decode(raw []byte, s *Sample) error {
 	}
 	stacks := raw[headerSize:]
 	s.Kernel = appendAddresses(s.Kernel[:0], stacks[:8*kernel])
-	s.User = appendAddresses(s.User[:0], stacks[8*kernel:])
+	s.User = appendAddresses(s.User[:0], stacks[8*kernel:addresses])
+	s.Registers, s.Stack = s.Registers[:0], nil
+	if copied > 0 {
+		registers := stacks[addresses:]
+		for _, at := range registerOrder {
+			s.Registers = append(s.Registers, binary.LittleEndian.Uint64(registers[8*at:]))
+		}
+		s.Stack = registers[8*registerWords:]
+	}
 	return nil
 }
 

@@ -19,7 +19,10 @@
 #define MODE_MASK 3  // 0 in the kernel
 #define IN_KERNEL(mode) ((mode & MODE_MASK) == 0)
 #define FP        4
+#define IP        16
 #define SP        19
+// Segment of 64-bit code: __USER_CS, arch/x86/include/asm/segment.h.
+#define IS_64(mode) (mode == 0x33)
 #elif defined(__TARGET_ARCH_arm64)
 #define REGISTERS 34 // struct user_pt_regs, arch/arm64/include/uapi/asm/ptrace.h
 #define MODE      33  // its pstate
@@ -28,6 +31,8 @@
 #define FP        29
 #define LINK      30
 #define SP        31
+#define IP        32
+#define IS_64(mode) ((mode & 0x10) == 0) // PSR_MODE32_BIT
 #else
 #error "give the number of words in this architecture's bpf_user_pt_regs_t"
 #endif
@@ -38,8 +43,7 @@ struct event_context {
 	__u64 addr;
 };
 
-// MAX_DEPTH bounds each of the two stacks. A per-CPU map's value may not exceed 32 KiB
-// (PCPU_MIN_UNIT_SIZE, include/linux/percpu.h), and two stacks of this depth are half of that.
+// MAX_DEPTH bounds each of the two stacks of addresses.
 #define MAX_DEPTH 1024
 
 // Flags of a sample.
@@ -51,8 +55,14 @@ struct event_context {
 // address of a function that has no frame, or is just making one.
 #define TOP 4
 
+// MAX_COPY bounds the bytes of the user's stack that a sample has. They are read by pages, because
+// the stack may end in the next one.
+#define MAX_COPY (64 * 1024)
+#define PAGE     4096
+
 // What precedes a sample's addresses in the ring: kernel_depth of the kernel, leaf first, and then
-// user_depth of the user, leaf first.
+// user_depth of the user, leaf first. Where stack_bytes is not 0, there follow all REGISTERS of the
+// user, and so many bytes from sp on.
 struct sample_header {
 	__u64 time;   // CLOCK_MONOTONIC, ns
 	__u64 period; // of the event, in the event's unit: ns for cpu-clock
@@ -66,11 +76,22 @@ struct sample_header {
 	__u64 fp;   // they are not known
 	__u64 link; // 0 on amd64, which has no such register
 	__u64 top[TOP]; // words at sp, ascending; 0 where they could not be read
+	__u32 stack_bytes;
+	__u32 reserved;
 };
 
 struct scratch {
 	struct sample_header head;
-	__u64 addresses[2 * MAX_DEPTH];
+	__u64 addresses[2 * MAX_DEPTH]; // what is copied begins behind those that there are
+	__u64 registers[REGISTERS];
+	__u8 stack[MAX_COPY + PAGE]; // a page more than is ever written, which the verifier wants
+};
+
+// How the stacks of a process are copied.
+struct copy_rule {
+	__u64 start; // user addresses of code that keeps frame pointers, up to end: no copy is needed there
+	__u64 end;
+	__u64 bytes; // how much, at most MAX_COPY; 0: nothing
 };
 
 // Set before loading.
@@ -80,6 +101,18 @@ volatile const __u64 pid_ns_dev = 0;  // the reader's PID namespace as the kerne
 volatile const __u64 pid_ns_ino = 0;  // 0: the initial namespace, where every task has a number
 volatile const __u64 task_registers = 0; // whether the kernel has bpf_task_pt_regs (5.15, with BTF)
 
+volatile const __u64 copies = 0;         // whether stacks are copied at all
+volatile const __u64 copy_bytes = 0;     // how much of those that copy_rules has nothing of
+
+// Processes, by their number in the reader's PID namespace. The reader fills it in as it sees what
+// they have mapped; the oldest are dropped where there are more.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, struct copy_rule);
+} copy_rules SEC(".maps");
+
 // Samples go here.
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -88,10 +121,11 @@ struct {
 
 // A sample is put together here, because it is larger than the stack and its size is not known
 // before. The kernel runs one perf_event program at a time on a CPU (bpf_prog_active in
-// bpf_overflow_handler, kernel/events/core.c), so nobody else writes.
+// bpf_overflow_handler, kernel/events/core.c), so nobody else writes to its element. It is not a
+// per-CPU map, whose values may not exceed 32 KiB (PCPU_MIN_UNIT_SIZE, include/linux/percpu.h).
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1); // one for each CPU; set before loading
 	__type(key, __u32);
 	__type(value, struct scratch);
 } scratch SEC(".maps");
@@ -143,17 +177,78 @@ static __always_inline void user_registers(struct event_context *ctx, struct sam
 	bpf_probe_read_user(h->top, sizeof(h->top), (const void *)sp);
 }
 
+// bytes_to_copy is how much of the stack of a process is wanted, whose code is at an address.
+static __always_inline __u64 bytes_to_copy(__u32 pid, __u64 ip)
+{
+	const struct copy_rule *rule = bpf_map_lookup_elem(&copy_rules, &pid);
+	if (!rule)
+		return copy_bytes;
+	if (ip >= rule->start && ip < rule->end)
+		return 0;
+	return rule->bytes;
+}
+
+// copy_stack puts the user's registers and the top of the stack behind depth addresses, and sets
+// stack_bytes, which is 0 before.
+static __always_inline void copy_stack(struct event_context *ctx, struct scratch *s, int in_kernel, __u64 kernel, __u64 depth)
+{
+	if (depth > 2 * MAX_DEPTH || kernel > MAX_DEPTH)
+		return;
+	// Where there are kernel frames, the first address of the user is where its code goes on.
+	__u64 ip = in_kernel ? s->addresses[kernel] : *(volatile __u64 *)&ctx->registers[IP];
+	__u64 bytes = bytes_to_copy(s->head.pid, ip);
+	if (!bytes)
+		return;
+	if (bytes > MAX_COPY)
+		bytes = MAX_COPY;
+	__u64 *registers = &s->addresses[depth];
+	if (!in_kernel) {
+		if (!IS_64(*(volatile __u64 *)&ctx->registers[MODE]))
+			return;
+#pragma unroll
+		for (int i = 0; i < REGISTERS; i++)
+			registers[i] = *(volatile __u64 *)&ctx->registers[i];
+	} else if (task_registers) {
+		const void *saved = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+		if (bpf_probe_read_kernel(registers, REGISTERS * sizeof(__u64), saved))
+			return;
+		if (!IS_64(registers[MODE]))
+			return;
+	} else {
+		return;
+	}
+	__u64 sp = s->head.sp;
+	__u8 *to = (__u8 *)(registers + REGISTERS);
+	// How far it came is kept in memory: the verifier takes what it reads there for any number, so that
+	// all turns of the loop look alike to it, and all ways out. With a variable it took two seconds.
+	volatile __u32 *copied = &s->head.stack_bytes;
+	for (int i = 0; i <= MAX_COPY / PAGE; i++) {
+		__u64 done = *copied;
+		if (done >= bytes || done > MAX_COPY)
+			break;
+		__u64 piece = PAGE - ((sp + done) & (PAGE - 1));
+		if (piece > bytes - done)
+			piece = bytes - done;
+		if (piece > PAGE)
+			break;
+		if (bpf_probe_read_user(to + done, piece, (const void *)(sp + done)))
+			break;
+		*copied = done + piece;
+	}
+}
+
 SEC("perf_event")
 int on_sample(struct event_context *ctx)
 {
 	__u32 zero = 0;
-	struct scratch *s = bpf_map_lookup_elem(&scratch, &zero);
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct scratch *s = bpf_map_lookup_elem(&scratch, &cpu);
 	if (!s)
 		return 0;
 
 	s->head.time = bpf_ktime_get_ns();
 	s->head.period = ctx->sample_period;
-	s->head.cpu = bpf_get_smp_processor_id();
+	s->head.cpu = cpu;
 	__u16 flags = 0;
 
 	if (pid_ns_ino == 0) {
@@ -187,13 +282,24 @@ int on_sample(struct event_context *ctx)
 	s->head.kernel_depth = kernel;
 	s->head.user_depth = user;
 	user_registers(ctx, &s->head, IN_KERNEL(mode), user);
+	__u64 size = sizeof(s->head) + (kernel + user) * sizeof(__u64);
+	s->head.stack_bytes = 0;
+	if (copies && s->head.sp && (user || !IN_KERNEL(mode))) {
+		copy_stack(ctx, s, IN_KERNEL(mode), kernel, kernel + user);
+		__u64 copied = *(volatile __u32 *)&s->head.stack_bytes;
+		if (copied > MAX_COPY)
+			copied = MAX_COPY;
+		// Else the compiler makes one comparison of the two, which the verifier does not follow.
+		asm volatile("" : "+r"(copied));
+		if (copied)
+			size += REGISTERS * sizeof(__u64) + copied;
+	}
 
 	// A wakeup is an interrupt and a switch to the reader, which reads on a timer anyway, so it is
 	// woken only where waiting for the timer could fill the ring.
 	__u64 wake = BPF_RB_NO_WAKEUP;
 	if (bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= wake_at)
 		wake = BPF_RB_FORCE_WAKEUP;
-	__u64 size = sizeof(s->head) + (kernel + user) * sizeof(__u64);
 	if (bpf_ringbuf_output(&ring, s, size, wake)) {
 		__u64 *n = bpf_map_lookup_elem(&lost, &zero);
 		if (n)

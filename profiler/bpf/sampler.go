@@ -22,6 +22,9 @@ import (
 // (MAX_DEPTH of sampler.bpf.c).
 const MaxDepth = 1024
 
+// MaxCopyBytes is the most of a stack that a Sampler copies (MAX_COPY of sampler.bpf.c).
+const MaxCopyBytes = 64 << 10
+
 // ErrFlushed is returned by ReadInto after Flush, when it has returned what there was.
 var ErrFlushed = ringbuf.ErrFlushed
 
@@ -34,12 +37,24 @@ type Options struct {
 	// Depth is how many addresses of each stack are copied, at most kernel.perf_event_max_stack
 	// and MaxDepth. 0: as many as these two allow.
 	Depth int
+	// Copies has samples carry the user's registers and stack (Sample.Stack), as the rules of their
+	// processes say; CopyBytes is how much of the stack where a process has no rule. Samples of kernel
+	// code need Linux 5.15 for that.
+	Copies    bool
+	CopyBytes int
+}
+
+// A CopyRule says how much of the stacks of a process is copied. Code from Start up to End keeps frame
+// pointers: where it runs nothing is.
+type CopyRule struct {
+	Start, End uint64 // user addresses
+	Bytes      int    // at most MaxCopyBytes
 }
 
 // A Sampler is a BPF program in the kernel and the ring buffer it writes samples to. It samples
 // nothing until it is attached to a perf event and that event is enabled.
 //
-// One goroutine at a time may call SetDeadline and ReadInto. Attach, Flush, Lost, Depth and Close
+// One goroutine at a time may call SetDeadline and ReadInto. Attach, SetCopy, Flush, Lost, Depth and Close
 // may be called by any.
 type Sampler struct {
 	objects samplerObjects
@@ -66,6 +81,17 @@ func NewSampler(opts Options) (*Sampler, error) {
 	if err != nil {
 		return nil, err
 	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("count the CPUs for the BPF sampler (is /sys mounted?): %w", err)
+	}
+	spec.Maps[samplerMapScratch].MaxEntries = uint32(cpus)
+	copies := uint64(0)
+	if opts.Copies {
+		copies = 1
+	} else {
+		spec.Maps[samplerMapCopyRules].MaxEntries = 1
+	}
 	// The kernel refuses the last of them in lockdown=confidentiality (bpf_tracing_func_proto,
 	// kernel/trace/bpf_trace.c).
 	registers := uint64(1)
@@ -83,6 +109,9 @@ func NewSampler(opts Options) (*Sampler, error) {
 		samplerVarPidNsIno: ino,
 
 		samplerVarTaskRegisters: registers,
+
+		samplerVarCopies:    copies,
+		samplerVarCopyBytes: uint64(min(max(opts.CopyBytes, 0), MaxCopyBytes)),
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("set %s in the BPF sampler: %w", name, err)
@@ -147,11 +176,27 @@ func (s *Sampler) Attach(perfFD int) error {
 	return nil
 }
 
+// SetCopy gives a process its rule, or another one. The Sampler forgets the rules that were not used
+// for the longest time where there are more than 16,384.
+func (s *Sampler) SetCopy(pid uint32, r CopyRule) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return fmt.Errorf("set how stacks of process %d are copied: %w", pid, os.ErrClosed)
+	}
+	rule := samplerCopyRule{Start: r.Start, End: r.End, Bytes: uint64(min(max(r.Bytes, 0), MaxCopyBytes))}
+	if err := s.objects.CopyRules.Put(pid, &rule); err != nil {
+		return fmt.Errorf("set how stacks of process %d are copied: %w", pid, err)
+	}
+	return nil
+}
+
 // SetDeadline says until when ReadInto waits for samples; the zero time is for ever. A deadline in
 // the past makes ReadInto return what is in the ring and never wait.
 func (s *Sampler) SetDeadline(t time.Time) { s.reader.SetDeadline(t) }
 
-// ReadInto takes the oldest sample out of the ring, reusing the slices of x. It waits for the
+// ReadInto takes the oldest sample out of the ring, reusing the slices of x;
+// x.Stack is overwritten by the next call. It waits for the
 // deadline, for a ring that is an eighth full, or for Flush, whatever comes first; then it returns
 // all samples there are, call by call, and after them [os.ErrDeadlineExceeded] or [ErrFlushed] if
 // one of these ended the wait. After Close it returns an error that wraps [os.ErrClosed].

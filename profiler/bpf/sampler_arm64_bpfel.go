@@ -13,6 +13,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type samplerCopyRule struct {
+	_     structs.HostLayout
+	Start uint64
+	End   uint64
+	Bytes uint64
+}
+
 type samplerSampleHeader struct {
 	_           structs.HostLayout
 	Time        uint64
@@ -27,16 +34,21 @@ type samplerSampleHeader struct {
 	Fp          uint64
 	Link        uint64
 	Top         [4]uint64
+	StackBytes  uint32
+	Reserved    uint32
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	samplerMapCopyRules     = "copy_rules"
 	samplerMapLost          = "lost"
 	samplerMapRing          = "ring"
 	samplerMapScratch       = "scratch"
 	samplerProgOnSample     = "on_sample"
+	samplerVarCopies        = "copies"
+	samplerVarCopyBytes     = "copy_bytes"
 	samplerVarDepth         = "depth"
 	samplerVarPidNsDev      = "pid_ns_dev"
 	samplerVarPidNsIno      = "pid_ns_ino"
@@ -93,15 +105,18 @@ type samplerProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type samplerMapSpecs struct {
-	Lost    *ebpf.MapSpec `ebpf:"lost"`
-	Ring    *ebpf.MapSpec `ebpf:"ring"`
-	Scratch *ebpf.MapSpec `ebpf:"scratch"`
+	CopyRules *ebpf.MapSpec `ebpf:"copy_rules"`
+	Lost      *ebpf.MapSpec `ebpf:"lost"`
+	Ring      *ebpf.MapSpec `ebpf:"ring"`
+	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
 }
 
 // samplerVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type samplerVariableSpecs struct {
+	Copies        *ebpf.VariableSpec `ebpf:"copies"`
+	CopyBytes     *ebpf.VariableSpec `ebpf:"copy_bytes"`
 	Depth         *ebpf.VariableSpec `ebpf:"depth"`
 	PidNsDev      *ebpf.VariableSpec `ebpf:"pid_ns_dev"`
 	PidNsIno      *ebpf.VariableSpec `ebpf:"pid_ns_ino"`
@@ -129,13 +144,15 @@ func (o *samplerObjects) Close() error {
 //
 // It can be passed to loadSamplerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type samplerMaps struct {
-	Lost    *ebpf.Map `ebpf:"lost"`
-	Ring    *ebpf.Map `ebpf:"ring"`
-	Scratch *ebpf.Map `ebpf:"scratch"`
+	CopyRules *ebpf.Map `ebpf:"copy_rules"`
+	Lost      *ebpf.Map `ebpf:"lost"`
+	Ring      *ebpf.Map `ebpf:"ring"`
+	Scratch   *ebpf.Map `ebpf:"scratch"`
 }
 
 func (m *samplerMaps) Close() error {
 	return _SamplerClose(
+		m.CopyRules,
 		m.Lost,
 		m.Ring,
 		m.Scratch,
@@ -146,6 +163,8 @@ func (m *samplerMaps) Close() error {
 //
 // It can be passed to loadSamplerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type samplerVariables struct {
+	Copies        *ebpf.Variable `ebpf:"copies"`
+	CopyBytes     *ebpf.Variable `ebpf:"copy_bytes"`
 	Depth         *ebpf.Variable `ebpf:"depth"`
 	PidNsDev      *ebpf.Variable `ebpf:"pid_ns_dev"`
 	PidNsIno      *ebpf.Variable `ebpf:"pid_ns_ino"`

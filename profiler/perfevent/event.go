@@ -53,9 +53,20 @@ type Clock struct {
 	// which would otherwise be given a copy of the chain with the markers in it
 	// (bpf_get_stack_pe, kernel/bpf/stackmap.c).
 	NoChain bool
+	// Registers are the user's registers that samples have (Record.Registers), as bits of
+	// perf_event_attr.sample_regs_user, and StackBytes is how much of the user's stack, at most
+	// MaxStackBytes (Record.Stack). Both are 0 where only a leaf's caller is to be found: then there
+	// are what Record.SP to Record.Top need. All events of a ring must have the same Registers, which
+	// Ring.Expect is to be told.
+	Registers  uint64
+	StackBytes int
 	// EnableOnExec starts a disabled event, or one inherited from it, when its task calls exec.
 	EnableOnExec bool
 }
+
+// MaxStackBytes is how much of a stack a sample can have: the kernel takes less of it where a record
+// would have more than 64 KiB (perf_sample_ustack_size).
+const MaxStackBytes = 1<<16 - 8
 
 // Features of newer kernels, dropped at the first EINVAL.
 const (
@@ -85,6 +96,10 @@ func (c Clock) attr(features uint32) *unix.PerfEventAttr {
 	if c.NoChain {
 		a.Sample_type &^= sampleStack
 		a.Sample_regs_user, a.Sample_stack_user = 0, 0
+	}
+	if c.Registers != 0 && !c.NoChain {
+		a.Sample_regs_user = c.Registers
+		a.Sample_stack_user = uint32(min(max(c.StackBytes, int(a.Sample_stack_user)), MaxStackBytes)) &^ 7
 	}
 	if c.Inherit {
 		a.Bits |= unix.PerfBitInherit

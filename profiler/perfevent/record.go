@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -54,6 +55,11 @@ type Record struct {
 	// where it could not be read (Sample).
 	SP, FP, Link uint64
 	Top          [4]uint64
+	// Registers are the user's registers, in the order of the bits of Clock.Registers, and Stack is the
+	// bytes from SP on, as many as could be read. They are nil where SP is 0, and where Clock.Registers
+	// is (Sample).
+	Registers []uint64
+	Stack     []byte
 
 	Name []byte // Comm: the new name. Mmap, Mmap2: the file's path as the process sees it, "//anon", "[vdso]"
 
@@ -79,13 +85,13 @@ const (
 	idSize = 32
 )
 
-// decode reads one record, header included, whose layout is that of sampleType. b is aligned to 8
-// bytes and as long as its header says.
+// decode reads one record, header included, whose layout is that of sampleType with the registers of
+// a mask. b is aligned to 8 bytes and as long as its header says.
 //
 //	SAMPLE   id u64 · pid, tid u32 · time u64 · cpu, 0 u32 · period u64 [· stack]
 //	stack    n u64 · chain [n]u64 · abi u64 [· registers, if abi is not 0] · size u64 [· top [size]byte · used u64, if size is not 0]
 //	others   body · pid, tid u32 · time u64 · cpu, 0 u32 · id u64
-func decode(b []byte, r *Record) error {
+func decode(b []byte, registers uint64, r *Record) error {
 	*r = Record{}
 	if len(b) < headerSize {
 		return fmt.Errorf("perf record of %d bytes: a header has %d", len(b), headerSize)
@@ -97,7 +103,7 @@ func decode(b []byte, r *Record) error {
 	}
 	body := b[headerSize:]
 	if r.Type == Sample {
-		return r.decodeSample(body)
+		return r.decodeSample(body, registers)
 	}
 	least, known := bodySize[r.Type]
 	if !known {
@@ -160,7 +166,7 @@ var bodySize = map[Type]int{
 	Unthrottle:  24,
 }
 
-func (r *Record) decodeSample(body []byte) error {
+func (r *Record) decodeSample(body []byte, registers uint64) error {
 	const fixed = 40
 	if len(body) < fixed {
 		return fmt.Errorf("perf sample of %d bytes, which is less than %d", headerSize+len(body), headerSize+fixed)
@@ -178,16 +184,13 @@ func (r *Record) decodeSample(body []byte) error {
 	if n > uint64(len(chain)/8) {
 		return fmt.Errorf("perf sample of %d bytes: no room for a chain of %d addresses", headerSize+len(body), n)
 	}
-	if n > 0 {
-		// Records begin at multiples of 8 in the ring and in the buffer for wrapped ones.
-		r.Chain = unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(chain))), n)
-	}
-	return r.decodeRegisters(chain[8*n:])
+	r.Chain = wordsOf(chain[:8*n])
+	return r.decodeRegisters(chain[8*n:], registers)
 }
 
 // decodeRegisters reads what PERF_SAMPLE_REGS_USER and PERF_SAMPLE_STACK_USER add to a sample
 // (perf_output_sample and perf_output_sample_ustack).
-func (r *Record) decodeRegisters(b []byte) error {
+func (r *Record) decodeRegisters(b []byte, registers uint64) error {
 	const abi64 = 2 // PERF_SAMPLE_REGS_ABI_64; 0 is none: a kernel thread
 	short := fmt.Errorf("perf sample ends in the middle of its registers")
 	if len(b) < 8 {
@@ -195,19 +198,35 @@ func (r *Record) decodeRegisters(b []byte) error {
 	}
 	abi := u64(b, 0)
 	if b = b[8:]; abi != 0 {
-		if len(b) < 8*registerCount {
+		size := 8 * bits.OnesCount64(registers)
+		if len(b) < size {
 			return short
 		}
 		if abi == abi64 {
-			r.FP, r.Link, r.SP = registersOf(b)
+			word := func(bit int) uint64 {
+				if registers>>bit&1 == 0 {
+					return 0
+				}
+				return u64(b, 8*bits.OnesCount64(registers&(1<<bit-1)))
+			}
+			r.SP, r.FP = word(bitSP), word(bitFP)
+			if bitLink >= 0 {
+				r.Link = word(max(bitLink, 0))
+			}
+			if registers != sampleRegisters {
+				r.Registers = wordsOf(b[:size])
+			}
 		}
-		b = b[8*registerCount:]
+		b = b[size:]
 	}
 	if len(b) < 8 {
 		return short
 	}
 	size := u64(b, 0)
 	b = b[8:]
+	if r.SP == 0 {
+		r.Registers = nil
+	}
 	if size == 0 || r.SP == 0 {
 		return nil
 	}
@@ -220,7 +239,19 @@ func (r *Record) decodeRegisters(b []byte) error {
 			r.Top[i] = u64(b, 8*i)
 		}
 	}
+	if r.Registers != nil && used > 0 {
+		r.Stack = b[:used:used]
+	}
 	return nil
+}
+
+// wordsOf takes bytes for words. Records begin at multiples of 8 in the ring and in the buffer for
+// wrapped ones.
+func wordsOf(b []byte) []uint64 {
+	if len(b) < 8 {
+		return nil
+	}
+	return unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/8)
 }
 
 func u32(b []byte, at int) uint32 { return binary.NativeEndian.Uint32(b[at:]) }

@@ -3,6 +3,7 @@ package perfevent
 import (
 	"bytes"
 	"encoding/binary"
+	"math/bits"
 	"strings"
 	"testing"
 	"unsafe"
@@ -46,7 +47,20 @@ var someRegisters = [4]uint64{31, 32, 33, 34}
 
 // withRegisters is r as it has someRegisters.
 func withRegisters(r Record) Record {
-	r.FP, r.Link, r.SP = registersOf(aligned(words(someRegisters[:])))
+	for i, n := 0, 0; i < 64; i++ {
+		if sampleRegisters>>i&1 == 0 {
+			continue
+		}
+		switch i {
+		case bitFP:
+			r.FP = someRegisters[n]
+		case bitSP:
+			r.SP = someRegisters[n]
+		case bitLink:
+			r.Link = someRegisters[n]
+		}
+		n++
+	}
 	return r
 }
 
@@ -68,11 +82,11 @@ func records() map[string]struct {
 			Record{Type: Sample, ID: 99, PID: 11, TID: 12, Time: 13, CPU: 1, Period: 1001001},
 		},
 		"sample with registers": {
-			raw(Sample, 0, []uint64{99, 11 | 12<<32, 13, 1, 1001001, 0, 2}, someRegisters[:registerCount], []uint64{32, 21, 22, 23, 24, 24}),
+			raw(Sample, 0, []uint64{99, 11 | 12<<32, 13, 1, 1001001, 0, 2}, someRegisters[:bits.OnesCount64(sampleRegisters)], []uint64{32, 21, 22, 23, 24, 24}),
 			withRegisters(Record{Type: Sample, ID: 99, PID: 11, TID: 12, Time: 13, CPU: 1, Period: 1001001, Top: [4]uint64{21, 22, 23, 0}}),
 		},
 		"sample of 32-bit code": {
-			raw(Sample, 0, []uint64{99, 11 | 12<<32, 13, 1, 1001001, 0, 1}, someRegisters[:registerCount], []uint64{0}),
+			raw(Sample, 0, []uint64{99, 11 | 12<<32, 13, 1, 1001001, 0, 1}, someRegisters[:bits.OnesCount64(sampleRegisters)], []uint64{0}),
 			Record{Type: Sample, ID: 99, PID: 11, TID: 12, Time: 13, CPU: 1, Period: 1001001},
 		},
 		"sample without chain": {
@@ -130,13 +144,52 @@ func TestDecode(t *testing.T) {
 	for name, x := range records() {
 		t.Run(name, func(t *testing.T) {
 			got := Record{Name: []byte("left over"), Count: 1, Chain: []uint64{1}}
-			if err := decode(x.bytes, &got); err != nil {
+			if err := decode(x.bytes, sampleRegisters, &got); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(x.want, got); diff != "" {
 				t.Errorf("decoded (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A sample with more registers, and a copy of the stack of which two words could be read.
+func TestDecodeStack(t *testing.T) {
+	const mask = 1<<bitFP | 1<<bitSP | 1<<2 | 1<<33
+	registers := []uint64{31, 32, 33, 34}
+	head := []uint64{99, 11 | 12<<32, 13, 1, 1001001, 1, 0x1000}
+	want := withRegisters(Record{Type: Sample, ID: 99, PID: 11, TID: 12, Time: 13, CPU: 1, Period: 1001001, Chain: []uint64{0x1000}})
+	want.FP, want.SP, want.Link = 32, 33, 0
+	if bitSP < bitFP {
+		want.FP, want.SP = want.SP, want.FP
+	}
+	want.Registers = registers
+	want.Stack = words([]uint64{21, 22})
+	want.Top = [4]uint64{21, 22}
+	var got Record
+	b := raw(Sample, 0, head, uint64(2), registers, []uint64{32, 21, 22, 23, 24, 16})
+	if err := decode(b, mask, &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("decoded (-want +got):\n%s", diff)
+	}
+	// Of 32-bit code, and of a kernel thread, there are none.
+	for _, b := range [][]byte{
+		raw(Sample, 0, head, uint64(1), registers, []uint64{16, 21, 22, 16}),
+		raw(Sample, 0, head, uint64(0), uint64(0)),
+	} {
+		if err := decode(b, mask, &got); err != nil || got.Registers != nil || got.Stack != nil || got.SP != 0 {
+			t.Errorf("decoded %+v, %v", got, err)
+		}
+	}
+	for n := len(b) - 8; n >= headerSize; n -= 8 {
+		short := aligned(b[:n])
+		binary.NativeEndian.PutUint16(short[6:], uint16(n))
+		if err := decode(short, mask, &got); err == nil && n != headerSize+40 {
+			t.Errorf("decoded %d of %d bytes", n, len(b))
+		}
 	}
 }
 
@@ -156,7 +209,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"sample too short":  {raw(Sample, 0, []uint64{1, 2}), "less than"},
 		"fork without body": {short, "less than"},
 	} {
-		if err := decode(x.b, new(Record)); err == nil || !strings.Contains(err.Error(), x.says) {
+		if err := decode(x.b, sampleRegisters, new(Record)); err == nil || !strings.Contains(err.Error(), x.says) {
 			t.Errorf("%s: error %v, want one that says %q", name, err, x.says)
 		}
 	}
@@ -164,21 +217,22 @@ func TestDecodeRefuses(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	for _, x := range records() {
-		f.Add(x.bytes)
+		f.Add(x.bytes, uint64(sampleRegisters))
 	}
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Add(raw(Sample, 0, []uint64{99, 0, 13, 1, 1001001, 0, 2}, []uint64{31, 32, 33, 34}, []uint64{32, 21, 22, 23, 24, 16}), uint64(sampleRegisters|3))
+	f.Fuzz(func(t *testing.T, b []byte, mask uint64) {
 		b = aligned(b)
 		var r, again Record
-		err := decode(b, &r)
+		err := decode(b, mask, &r)
 		if err != nil {
 			return
 		}
-		for _, part := range [][]byte{r.Name, r.BuildID, words(r.Chain)} {
+		for _, part := range [][]byte{r.Name, r.BuildID, words(r.Chain), words(r.Registers), r.Stack} {
 			if len(part) > 0 && !within(part, b) {
 				t.Errorf("record %+v has a part outside of its %d bytes", r, len(b))
 			}
 		}
-		if decode(b, &again); !cmp.Equal(r, again) {
+		if decode(b, mask, &again); !cmp.Equal(r, again) {
 			t.Errorf("decoded twice: %+v and %+v", r, again)
 		}
 	})

@@ -35,6 +35,8 @@ type Ring struct {
 	last       uint64 // position of the record that Next returned last
 	limit      uint64 // the head when it was last looked at
 	broken     uint64 // bytes skipped
+
+	registers uint64 // of samples
 }
 
 // A cursor is a position in a ring, in bytes since it was mapped, as head and tail are.
@@ -71,6 +73,7 @@ func OpenRing(cpu, size int) (*Ring, error) {
 	return &Ring{
 		fd: fd, cpu: cpu, mem: mem, data: mem[page:],
 		head: &control.Data_head, tail: &control.Data_tail,
+		registers: sampleRegisters,
 	}, nil
 }
 
@@ -110,6 +113,15 @@ func openRings(cpus []int, size int) ([]*Ring, error) {
 	return rings, nil
 }
 
+// Expect says which registers the samples will have: Clock.Registers of all events that write to
+// the ring. It is called before anything is read.
+func (r *Ring) Expect(registers uint64) {
+	if registers == 0 {
+		registers = sampleRegisters
+	}
+	r.registers = registers
+}
+
 // CPU is the CPU the ring is for.
 func (r *Ring) CPU() int { return r.cpu }
 
@@ -140,7 +152,7 @@ func (r *Ring) Next(rec *Record) bool {
 	r.last = r.next.pos
 	for r.next.pos != r.limit {
 		b, ok := r.next.take(r)
-		if ok && decode(b, rec) == nil {
+		if ok && decode(b, r.registers, rec) == nil {
 			return true
 		}
 		r.broken += r.next.pos - r.last
@@ -156,7 +168,7 @@ func (r *Ring) Scan(rec *Record) bool {
 		r.scan.pos = r.next.pos
 	}
 	for r.scan.pos != r.limit {
-		if b, ok := r.scan.take(r); ok && decode(b, rec) == nil {
+		if b, ok := r.scan.take(r); ok && decode(b, r.registers, rec) == nil {
 			return true
 		}
 	}

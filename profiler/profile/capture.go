@@ -149,8 +149,8 @@ func (c *Capture) Warn(kind WarningKind, count int64, text string) {
 var ErrNoSeries = errors.New("no such samples in the capture")
 
 // Profile turns one kind of a capture's samples into weighted stacks of frames: each location
-// becomes its frames, outermost first, and a stack without an entry function begins with the
-// pseudo-frame BrokenStack. What a walk found outside of an entry function is left out: nothing calls
+// becomes its frames, outermost first, and a stack without an entry function or Location.Root begins
+// with the pseudo-frame BrokenStack. What a walk found outside of an entry function is left out: nothing calls
 // that, so it is junk behind the stack's end (Go before 1.26 does not clear the frame pointer where
 // its threads begin). The cost is one pass over the unique stacks; samples
 // keep their order and their columns are shared but for Stack. The stacks of an Imported capture are
@@ -200,7 +200,7 @@ func (c *Capture) Profile(kind Kind) (*Profile, error) {
 		at := to[parents[id]]
 		whole[id] = whole[parents[id]] || c.Imported
 		kernel := c.kindOf(loc) == KernelCode
-		switch entry := p.Frames[frames[len(frames)-1]].Entry; {
+		switch entry := p.Frames[frames[len(frames)-1]].Entry || c.Locations[loc].Root; {
 		case whole[id]:
 		case entry && !kernel:
 			at, whole[id] = 0, true

@@ -325,6 +325,40 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// A stack whose walk ended for want of a caller is whole, whatever its outermost function is.
+func TestProfileTrustsRoots(t *testing.T) {
+	c := NewCapture(Target{Command: []string{"./prog"}}, time.Time{})
+	c.Mappings = append(c.Mappings, Mapping{Kind: FileCode, Path: "/bin/prog"})
+	c.Locations = append(c.Locations, Location{Mapping: 1, Addr: 0x10, Root: true}, Location{Mapping: 1, Addr: 0x10})
+	c.Series = []Series{{Kind: CPU, Unit: Nanoseconds}}
+	c.Symbols.Frames = []Frame{{}, {Func: "stripped"}}
+	c.Symbols.Of = [][]FrameID{nil, {1}, {1}}
+	for _, l := range []LocationID{1, 2} {
+		c.Series[0].Samples.Append(Sample{Stack: c.Stacks.Intern(0, l), Count: 1, Weight: 1})
+	}
+	p, err := c.Profile(CPU)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := p.Broken(); b != 0.5 {
+		t.Errorf("broken share %v, want a half", b)
+	}
+}
+
+func TestBrokenWarning(t *testing.T) {
+	for _, b := range []Broken{
+		{Module: "/lib/a: b.so", Reason: "no rows", Remedy: "build it anew; or not", Count: 3},
+		{Module: "//anon", Reason: "cut by copy", Count: 1},
+	} {
+		if got, ok := b.Warning().Broken(); !ok || got != b {
+			t.Errorf("%+v came back as %+v, %v", b, got, ok)
+		}
+	}
+	if _, ok := (Warning{Kind: WarnLost, Text: "x: callers are missing: y"}).Broken(); ok {
+		t.Error("a warning of another kind")
+	}
+}
+
 // Nothing calls an entry function: what a walk found outside of one is junk and left out, and the
 // stack is whole. A stack that ends within the junk is broken.
 func TestProfileDropsWhatIsOutsideAnEntry(t *testing.T) {

@@ -8,6 +8,7 @@ package profile
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -102,6 +103,9 @@ type Location struct {
 	// Return says that Addr is a return address: the call is before it. Lookup is the one place
 	// that knows.
 	Return bool
+	// Root says that the recorder's walk ended here because there is no caller: a stack that begins
+	// with such a location is whole, whatever its function is called.
+	Root bool
 }
 
 // Lookup is the address whose line is the location's line: Addr itself for a leaf, the last byte of
@@ -239,6 +243,7 @@ const (
 	WarnCut         WarningKind = "cut"         // stacks deeper than the kernel copies; Count of them
 	WarnInterrupted WarningKind = "interrupted" // the recorder died; what it had stored is here
 	WarnTarget      WarningKind = "target"      // the target's own failure: exit status, signal
+	WarnBroken      WarningKind = "broken"      // stacks that lost their callers in one module; see Broken
 	WarnEngine      WarningKind = "engine"      // another engine was used than would be best, and why
 )
 
@@ -247,6 +252,34 @@ type Warning struct {
 	Kind  WarningKind
 	Text  string // one sentence, with the remedy where there is one
 	Count int64  // how many were concerned; 0 where counting makes no sense
+}
+
+// Broken is why stacks lost their outermost callers: in one module, for one reason. A capture keeps it
+// as a warning of kind WarnBroken.
+type Broken struct {
+	Module string // path of the binary whose callers could not be found; as in Frame.Module
+	Reason string // in a few words: "no rows"
+	Remedy string // what would help; "" where nothing is known to
+	Count  int64  // how many stacks
+}
+
+// Warning is b in the form of a warning, for Warning.Broken.
+func (b Broken) Warning() Warning {
+	text := fmt.Sprintf("%s: callers are missing: %s", b.Module, b.Reason)
+	if b.Remedy != "" {
+		text += "; " + b.Remedy
+	}
+	return Warning{Kind: WarnBroken, Text: text, Count: b.Count}
+}
+
+// Broken is what a warning of kind WarnBroken tells; false for others.
+func (w Warning) Broken() (Broken, bool) {
+	module, rest, ok := strings.Cut(w.Text, ": callers are missing: ")
+	if w.Kind != WarnBroken || !ok {
+		return Broken{}, false
+	}
+	reason, remedy, _ := strings.Cut(rest, "; ")
+	return Broken{Module: module, Reason: reason, Remedy: remedy, Count: w.Count}, true
 }
 
 // A Profile is what people read: weighted stacks of frames, of one kind.

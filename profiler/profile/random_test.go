@@ -67,7 +67,7 @@ func randomCapture(seed uint64, words ...string) *Capture {
 	}
 	for range r.IntN(8) {
 		c.Locations = append(c.Locations, Location{
-			Mapping: MappingID(r.IntN(len(c.Mappings))), Addr: r.Uint64() >> r.IntN(64), Return: coin(),
+			Mapping: MappingID(r.IntN(len(c.Mappings))), Addr: r.Uint64() >> r.IntN(64), Return: coin(), Root: coin(),
 		})
 	}
 	if len(c.Symbols.Frames) > 1 {

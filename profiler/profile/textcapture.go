@@ -54,7 +54,7 @@ func (k MappingKind) String() string {
 //	task         pid= tid= parent= (ints) comm= (word)
 //	mapping      kind= (none, file, kernel, vdso, anonymous) path= buildid= (words) deleted offsets (flags)
 //	frame        one frame, as in [Profile.AppendText]
-//	location     mapping= (number) addr= (0x… or decimal) return (flag) frames= (numbers, innermost first, with commas)
+//	location     mapping= (number) addr= (0x… or decimal) return root (flags) frames= (numbers, innermost first, with commas)
 //	stack        parent= location= (numbers)
 //	series       kind= unit= source= (words) period= (int), followed by its samples
 //	sample       number of the stack, blank, weight [count=] [time=] [task=], as in a profile
@@ -162,6 +162,7 @@ func (c *Capture) appendLocation(b []byte, id LocationID) []byte {
 	b = appendIntIf(b, "mapping", int64(l.Mapping))
 	b = fmt.Appendf(b, " addr=%#x", l.Addr)
 	b = appendFlag(b, "return", l.Return)
+	b = appendFlag(b, "root", l.Root)
 	if int(id) < len(c.Symbols.Of) {
 		for i, f := range c.Symbols.Of[id] {
 			if i == 0 {
@@ -406,7 +407,7 @@ func (p *captureParser) parseLocation() error {
 	c := p.c
 	var l Location
 	var frames []FrameID
-	err := p.fields("mapping, addr, return and frames", func(key, value string) (bool, error) {
+	err := p.fields("mapping, addr, return, root and frames", func(key, value string) (bool, error) {
 		switch key {
 		case "mapping":
 			id, err := p.id(key, value, len(c.Mappings))
@@ -420,6 +421,8 @@ func (p *captureParser) parseLocation() error {
 			l.Addr = addr
 		case "return":
 			l.Return = true
+		case "root":
+			l.Root = true
 		case "frames":
 			for part := range strings.SplitSeq(value, ",") {
 				id, err := p.id("frame", part, len(c.Symbols.Frames))

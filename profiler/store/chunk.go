@@ -249,6 +249,9 @@ func (e *encoder) stacks(s *profile.Stacks[profile.LocationID], from, to, fromLo
 	return near
 }
 
+// rootBit marks Location.Root in the column of mappings.
+const rootBit = 1 << 33
+
 // locations: an address is told by its distance from the sibling's, or else from the one before in
 // the same mapping.
 func (e *encoder) locations(locations []profile.Location, from int, near siblings) {
@@ -260,6 +263,9 @@ func (e *encoder) locations(locations []profile.Location, from int, near sibling
 		mapping[i] = uint64(l.Mapping) << 1
 		if l.Return {
 			mapping[i] |= 1
+		}
+		if l.Root { // above the mapping, which has 32 bits: few locations have it
+			mapping[i] |= rootBit
 		}
 		guess := last[l.Mapping]
 		if addr, ok := near.guess(locations, from+i, l.Mapping); ok {
@@ -473,7 +479,7 @@ func (d *decoder) locations(locations []profile.Location, n int, near siblings, 
 	locations = slices.Grow(locations, n)
 	last := make(map[profile.MappingID]uint64)
 	for i := range n {
-		if mapping[i]>>1 > 1<<32-1 {
+		if mapping[i]&^rootBit>>1 > 1<<32-1 {
 			d.fail("location %d has mapping %d", i, mapping[i]>>1)
 			return locations
 		}
@@ -484,7 +490,7 @@ func (d *decoder) locations(locations []profile.Location, n int, near siblings, 
 		}
 		a := guess + uint64(unzigzag(addr[i]))
 		last[m] = a
-		locations = append(locations, profile.Location{Mapping: m, Addr: a, Return: mapping[i]&1 == 1})
+		locations = append(locations, profile.Location{Mapping: m, Addr: a, Return: mapping[i]&1 == 1, Root: mapping[i]&rootBit != 0})
 	}
 	return locations
 }

@@ -26,6 +26,7 @@ func odd() *profile.Capture {
 	c.Mappings = append(c.Mappings, profile.Mapping{Kind: profile.Anonymous, Path: "", BuildID: "x", Deleted: true, Offsets: true})
 	c.Locations = append(c.Locations,
 		profile.Location{Mapping: 1, Addr: math.MaxUint64, Return: true},
+		profile.Location{Mapping: 1, Addr: 5, Return: true, Root: true},
 		profile.Location{Addr: 0},
 		profile.Location{Mapping: 1, Addr: 1 << 63},
 	)

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/sightline-dev/sightline/profiler/profile"
+)
+
+// WhyBroken is what `sightline stacks --why-broken --json` prints.
+type whyBroken struct {
+	Broken float64        `json:"broken"` // share of the weight on stacks that lost their outermost callers
+	Count  int64          `json:"count"`  // samples on them
+	Rows   []brokenReason `json:"rows"`
+}
+
+// A brokenReason is one module, and why stacks end in it.
+type brokenReason struct {
+	Module string `json:"module"`
+	Reason string `json:"reason"`
+	Count  int64  `json:"count"` // stacks
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// WhyBrokenOf are the reasons that the recorder gave, the most frequent first, and then the broken
+// stacks that it gave none for: those that were walked by frame pointers, by the module that they end
+// in.
+func whyBrokenOf(p *profile.Profile) whyBroken {
+	why := whyBroken{Broken: p.Broken(), Rows: []brokenReason{}}
+	unexplained := map[string]int64{}
+	parents, frames := p.Stacks.Columns()
+	outermost := make([]profile.FrameID, len(parents)) // below [broken stack]; 0: not broken
+	for id := 1; id < len(parents); id++ {
+		up := parents[id]
+		switch {
+		case outermost[up] != 0:
+			outermost[id] = outermost[up]
+		case up != 0 && parents[up] == 0 && p.Frames[frames[up]].Func == profile.BrokenStack:
+			outermost[id] = frames[id]
+		}
+	}
+	for i, id := range p.Samples.Stack {
+		if f := outermost[id]; f != 0 {
+			x := p.Samples.At(i)
+			why.Count += x.Count
+			unexplained[cmp.Or(p.Frames[f].Module, profile.Unknown)] += x.Count
+		}
+	}
+	for _, w := range p.Warnings {
+		if b, ok := w.Broken(); ok {
+			why.Rows = append(why.Rows, brokenReason{Module: b.Module, Reason: b.Reason, Count: b.Count, Remedy: b.Remedy})
+			unexplained[b.Module] -= b.Count
+		}
+	}
+	for module, n := range unexplained {
+		if n > 0 {
+			why.Rows = append(why.Rows, brokenReason{
+				Module: module, Reason: "no caller by frame pointers", Count: n,
+				Remedy: "record with --stack-bytes, or build it with -fno-omit-frame-pointer",
+			})
+		}
+	}
+	slices.SortFunc(why.Rows, func(a, b brokenReason) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Module, b.Module), strings.Compare(a.Reason, b.Reason))
+	})
+	return why
+}
+
+func showWhyBroken(io streams, p *profile.Profile, asJSON bool) error {
+	why := whyBrokenOf(p)
+	if asJSON {
+		return writeJSON(io.out, why)
+	}
+	if len(why.Rows) == 0 {
+		_, err := fmt.Fprintln(io.out, "Every stack is whole.")
+		return err
+	}
+	fmt.Fprintf(io.out, "%.1f%% of the weight is on stacks that lost their outermost callers.\n\n", 100*why.Broken)
+	w := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "stacks\tmodule\treason\tremedy")
+	for _, r := range why.Rows {
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", r.Count, printable(r.Module), r.Reason, r.Remedy)
+	}
+	return w.Flush()
+}
+
+// BrokenNote is one line for all warnings about broken stacks; "" where there are none.
+func brokenNote(warnings []profile.Warning, ref string) string {
+	for _, w := range warnings {
+		if w.Kind == profile.WarnBroken {
+			return fmt.Sprintf("some stacks have lost their callers; `sightline stacks %s --why-broken` tells where and why", ref)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,165 @@
+package profiler
+
+import (
+	"debug/elf"
+	"fmt"
+	"path/filepath"
+
+	"github.com/sightline-dev/sightline/profiler/bpf"
+	"github.com/sightline-dev/sightline/profiler/perfevent"
+	"github.com/sightline-dev/sightline/profiler/profile"
+)
+
+// Bytes of a stack that are copied with a sample.
+const (
+	defaultStackBytes = 16 << 10
+	// maxStackBytes is what both engines can copy: a record of perf has less than 64 KiB.
+	maxStackBytes = perfevent.MaxStackBytes
+)
+
+// Copying decides how much of whose stacks is copied with samples: nothing of processes whose code
+// keeps frame pointers, and more of those whose stacks turned out to be deeper.
+//
+// The perf engine decides once for a recording, by its target; of it a copying only says whether. The
+// BPF engine is told of each process. Only the reading goroutine uses it, and open before that.
+type copying struct {
+	bytes  int  // to begin with
+	always bool // processes that nothing is known of are copied
+	set    func(pid uint32, rule bpf.CopyRule) error
+	pids   map[int]copied
+}
+
+// copied is what a process's rule is made of.
+type copied struct {
+	rule  bpf.CopyRule
+	bytes int  // if anything
+	needs bool // it has code that may keep no frame pointers
+	tries int  // whole stacks that were seen while bytes was more than is copied to begin with
+	deep  bool // one of them, or one that was cut, has more
+}
+
+// Of a new process as much is copied as can be until it is known how deep its stacks are: the copy ends
+// with the stack, and that of most is not deep. Else the first stacks of deep ones would be cut, all
+// that are taken until the first of them was walked.
+const triesDeep = 100
+
+// newCopying says how stacks of a target are to be copied; nil: not at all.
+func newCopying(t Target, o Options) *copying {
+	if o.StackBytes < 0 || hostMachine() == elf.EM_NONE {
+		return nil
+	}
+	return &copying{bytes: o.StackBytes, always: !framedTarget(t), pids: make(map[int]copied)}
+}
+
+// framedTarget says that all code of a target's program keeps frame pointers, though not what programs
+// that it starts have. What cannot be read is taken for code that does not.
+func framedTarget(t Target) bool {
+	path := ""
+	switch {
+	case t.Command != nil:
+		path = t.Command.Path
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(t.Command.Dir, path)
+		}
+	case t.PID != 0:
+		path = fmt.Sprintf("/proc/%d/exe", t.PID)
+	default:
+		return false
+	}
+	f, _, err := openRegular(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	im, err := readImage(f)
+	return err == nil && im.framed()
+}
+
+// seen is told each record that tells of processes and mappings, long before its turn; file is what was
+// mapped.
+func (c *copying) seen(r *perfevent.Record, file *codeFile) {
+	if c == nil || c.set == nil {
+		return
+	}
+	pid := int(int32(r.PID))
+	switch r.Type {
+	case perfevent.Fork:
+		if parent, ok := c.pids[int(int32(r.PPID))]; ok && r.PID != r.PPID {
+			c.put(pid, parent)
+		}
+	case perfevent.Exit:
+		if r.PID == r.TID {
+			delete(c.pids, pid)
+		}
+	case perfevent.Comm:
+		if r.Exec() {
+			c.put(pid, copied{bytes: maxStackBytes, needs: true}) // until it is known what was mapped
+			delete(c.pids, pid)
+		}
+	case perfevent.Mmap2:
+		c.mapped(pid, r.Addr, r.Addr+r.Len, file)
+	}
+}
+
+// mapped: a process has executable code of a file from start to end; nil: of no file.
+func (c *copying) mapped(pid int, start, end uint64, file *codeFile) {
+	if c == nil || c.set == nil || file == nil || file.kind != profile.FileCode {
+		return
+	}
+	x, known := c.pids[pid]
+	if !known {
+		x.bytes = maxStackBytes
+	}
+	if file.image.framed() {
+		x.rule.Start, x.rule.End = start, end
+	} else {
+		x.needs = true
+	}
+	if !known || x != c.pids[pid] {
+		c.put(pid, x)
+	}
+}
+
+// known is told what a process has mapped at the start.
+func (c *copying) known(p *process) {
+	if c == nil {
+		return
+	}
+	for _, r := range p.regions {
+		c.mapped(p.pid, r.start, r.end, r.file)
+	}
+}
+
+// walked is told how many bytes of a process's stack a walk went through to the root, or would at least
+// have needed.
+func (c *copying) walked(pid int, bytes uint64) {
+	if c == nil || c.set == nil {
+		return
+	}
+	x, known := c.pids[pid]
+	if !known || !x.needs || x.deep && x.bytes == maxStackBytes {
+		return
+	}
+	before := x.bytes
+	if bytes > uint64(c.bytes) {
+		x.deep, x.bytes = true, maxStackBytes
+	} else if x.bytes > c.bytes {
+		if x.tries++; x.tries == triesDeep {
+			x.bytes = c.bytes
+		}
+	}
+	c.pids[pid] = x
+	if x.bytes != before {
+		c.put(pid, x)
+	}
+}
+
+func (c *copying) put(pid int, x copied) {
+	c.pids[pid] = x
+	x.rule.Bytes = 0
+	if x.needs {
+		x.rule.Bytes = x.bytes
+	}
+	// A process without a rule is as one that nothing is known of.
+	c.set(uint32(pid), x.rule)
+}

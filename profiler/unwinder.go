@@ -1,0 +1,269 @@
+package profiler
+
+import (
+	"debug/elf"
+	"io"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sightline-dev/sightline/profiler/profile"
+	"github.com/sightline-dev/sightline/profiler/unwind"
+)
+
+// hostMachine is the processor whose registers are sampled; EM_NONE where stacks of its code cannot be
+// walked.
+func hostMachine() elf.Machine {
+	switch runtime.GOARCH {
+	case "amd64":
+		return elf.EM_X86_64
+	case "arm64":
+		return elf.EM_AARCH64
+	}
+	return elf.EM_NONE
+}
+
+// An unwinder walks the stacks of samples beside the recording, by call-frame information.
+//
+// Goroutines: workers take walks from jobs, from startUnwinder to stop. A walk belongs to its worker
+// from dispatch until it is done; otherwise to the recording's lock, as do batch, free, walks and held.
+type unwinder struct {
+	files *codeFiles
+	open  func(io.ReaderAt) (FrameTable, error) // nil: Go's tables are not asked
+	rows  *unwind.Cache                         // nil: rows are made anew by each recording
+
+	jobs    chan []*walk
+	workers sync.WaitGroup
+	waiting sync.WaitGroup // walks that are not done
+	batch   []*walk        // that no worker was given yet
+	free    []*walk
+	walks   int // that are not free
+	held    int // bytes of stacks in them
+
+	mu   sync.Mutex // guards code
+	code map[*codeFile]*fileCode
+}
+
+const (
+	// maxHeld bounds the bytes of stacks that wait for their walk, or for their turn. What comes
+	// beyond is not walked by rows.
+	maxHeld  = 64 << 20
+	maxWalks = 1 << 14
+	// A worker is given so many at once: to wake it for each would cost more than the walk.
+	walksAtOnce = 64
+)
+
+// A walk is the stack of one sample on its way through an unwinder.
+type walk struct {
+	space  *space
+	sample unwind.Sample
+	data   []byte   // of sample.Stack
+	chain  []uint64 // what the kernel found by frame pointers, leaf first
+	regs   registers
+
+	// The outcome, when done is set.
+	frames []unwind.Frame
+	end    unwind.End
+	framed bool // the chain is right: the innermost function is one of Go's
+	joined bool // frames go on with the chain behind end
+	done   atomic.Bool
+}
+
+// A fileCode is what is known of a file's code.
+type fileCode struct {
+	once   sync.Once
+	table  *unwind.Table   // nil: none
+	frames unwind.GoFrames // nil: not Go, or not known
+	flags  unwind.CodeFlags
+}
+
+func startUnwinder(files *codeFiles, open func(io.ReaderAt) (FrameTable, error), rows *unwind.Cache) *unwinder {
+	u := &unwinder{
+		files: files, open: open, rows: rows,
+		jobs: make(chan []*walk, maxWalks), code: make(map[*codeFile]*fileCode),
+	}
+	for range max(1, min(4, runtime.NumCPU()/2)) {
+		w, err := unwind.NewWalker(hostMachine())
+		if err != nil {
+			break // newCopying asks before
+		}
+		u.workers.Go(func() { u.work(w) })
+	}
+	return u
+}
+
+// submit takes a walk, which begins with the next dispatch at the latest, or says that there are too
+// many under way. Nothing of its arguments but space is kept.
+func (u *unwinder) submit(s *space, chain []uint64, r *registers) (*walk, bool) {
+	if u.held+len(r.stack) > maxHeld || u.walks == maxWalks {
+		return nil, false
+	}
+	w := &walk{}
+	if n := len(u.free); n > 0 {
+		w, u.free = u.free[n-1], u.free[:n-1]
+	}
+	u.held += len(r.stack)
+	u.walks++
+	w.space = s
+	w.data = append(w.data[:0], r.stack...)
+	w.chain = append(w.chain[:0], chain...)
+	w.regs = *r
+	w.regs.all, w.regs.stack = nil, nil
+	w.sample.Registers.SetPerf(hostMachine(), unwind.PerfRegisters(hostMachine()), r.all)
+	w.sample.Stack = unwind.Stack{Addr: r.sp, Data: w.data}
+	w.framed, w.joined = false, false
+	w.done.Store(false)
+	u.waiting.Add(1)
+	if u.batch = append(u.batch, w); len(u.batch) == walksAtOnce {
+		u.dispatch()
+	}
+	return w, true
+}
+
+// dispatch gives the workers what was submitted. It does not wait: there is room for as many batches as
+// there are walks.
+func (u *unwinder) dispatch() {
+	if len(u.batch) > 0 {
+		u.jobs <- u.batch
+		u.batch = nil
+	}
+}
+
+// release takes a walk back whose outcome was used.
+func (u *unwinder) release(w *walk) {
+	u.held -= len(w.data)
+	u.walks--
+	w.space = nil
+	const keep = 256 // walks; more were in flight for a moment only
+	if len(u.free) < keep {
+		u.free = append(u.free, w)
+	}
+}
+
+// wait waits for all walks.
+func (u *unwinder) wait() { u.waiting.Wait() }
+
+// stop ends the workers. No walk may be under way.
+func (u *unwinder) stop() {
+	close(u.jobs)
+	u.workers.Wait()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, c := range u.code {
+		if c.table != nil {
+			c.table.Close()
+		}
+	}
+}
+
+// A worker's view of a space.
+type walkSpace struct {
+	*space
+	of func(*codeFile) *fileCode
+}
+
+func (s *walkSpace) Code(pc uint64) (unwind.Code, bool) { return s.space.code(pc, s.of) }
+
+func (u *unwinder) work(walker *unwind.Walker) {
+	known := make(map[*codeFile]*fileCode) // without a lock
+	s := &walkSpace{of: func(f *codeFile) *fileCode {
+		c := known[f]
+		if c == nil {
+			c = u.file(f)
+			known[f] = c
+		}
+		return c
+	}}
+	for batch := range u.jobs {
+		for _, w := range batch {
+			s.space = w.space
+			u.walk(walker, s, w)
+			s.space = nil
+			w.done.Store(true)
+			u.waiting.Done()
+		}
+	}
+}
+
+func (u *unwinder) walk(walker *unwind.Walker, s *walkSpace, w *walk) {
+	if len(w.chain) > 0 {
+		if c, ok := s.Code(w.chain[0]); ok && c.Go != nil && c.Go.GoFrame(w.chain[0]-c.Bias).Kind != unwind.GoUnknown {
+			w.framed = true
+			return
+		}
+	}
+	w.frames, w.end = walker.Walk(&w.sample, s, w.frames[:0])
+	switch w.end.Reason {
+	case unwind.GoSwitch, unwind.CgoSwitch:
+		// On the goroutine's stack the kernel has begun with the same frame, if the frame pointer
+		// was not touched since.
+		if w.end.FP != 0 && w.end.FP == w.regs.fp && len(w.chain) > 1 {
+			w.joined = true
+			for _, pc := range w.chain[1:] {
+				w.frames = append(w.frames, unwind.Frame{PC: pc, Return: true})
+			}
+		}
+	case unwind.NoStack:
+		w.framed = len(w.chain) > 0
+	}
+}
+
+// file is what is known of a file, which is read when it is first asked for.
+func (u *unwinder) file(f *codeFile) *fileCode {
+	u.mu.Lock()
+	c := u.code[f]
+	if c == nil {
+		c = &fileCode{}
+		u.code[f] = c
+	}
+	u.mu.Unlock()
+	c.once.Do(func() { u.read(f, c) })
+	return c
+}
+
+// read reads the tables of a file. Where there are none, walks end with a reason.
+func (u *unwinder) read(f *codeFile, c *fileCode) {
+	file, err := u.files.reader(f)
+	if err != nil {
+		return
+	}
+	if f.image.golang && u.open != nil {
+		if t, err := u.open(file); err == nil {
+			if frames, ok := t.(unwind.GoFrames); ok {
+				c.frames = &oneAtATime{frames: frames}
+			}
+		}
+	}
+	if f.image.framed() {
+		c.flags |= unwind.CodeGo
+		return
+	}
+	key := f.image.buildID
+	if f.kind != profile.FileCode {
+		key = "" // the vdso is small
+	}
+	if u.rows != nil && key != "" {
+		if c.table, err = u.rows.Open(key); err == nil {
+			return
+		}
+	}
+	if c.table, err = unwind.ReadELF(file); err != nil {
+		c.table = nil
+		return
+	}
+	if u.rows != nil && key != "" {
+		u.rows.Put(key, c.table) // without, it is made again next time
+	}
+}
+
+// oneAtATime has several workers ask one table.
+type oneAtATime struct {
+	mu     sync.Mutex
+	frames unwind.GoFrames
+}
+
+func (o *oneAtATime) GoFrame(addr uint64) unwind.GoFrame {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.frames.GoFrame(addr)
+}
