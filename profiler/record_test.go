@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -48,6 +49,11 @@ func TestRecordSplit(t *testing.T) {
 		if !strings.HasPrefix(c.Machine, "Linux ") || !strings.Contains(c.Machine, " CPU") {
 			t.Errorf("machine %q", c.Machine)
 		}
+		// Timer ticks that the kernel skips because other tests keep the machine busy are told, and are not
+		// the recorder's doing.
+		c.Warnings = slices.DeleteFunc(c.Warnings, func(w profile.Warning) bool {
+			return strings.Contains(w.Text, "the kernel skipped timer ticks")
+		})
 		for _, w := range c.Warnings {
 			if root() && strings.Contains(w.Text, "is in no sample") {
 				t.Errorf("warning %+v", w)
