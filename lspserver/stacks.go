@@ -334,6 +334,7 @@ func (s *server) stackRows(ctx context.Context, method string, src *stackSource,
 	}
 	switch p.View {
 	case rpc.ViewByName, "":
+		res.About = "functions"
 		rows := v.selection.ByName(view.AllColumns).Rows
 		if p.Find != "" {
 			if rows, err = v.selection.Find(p.Find, view.AllColumns); err != nil {
@@ -345,6 +346,14 @@ func (s *server) stackRows(ctx context.Context, method string, src *stackSource,
 		b, err := v.branch(p.View, p.Focus, p.Node)
 		if err != nil {
 			return nil, filterError(err)
+		}
+		res.About = "call tree"
+		if p.View != rpc.ViewCallTree {
+			root, err := v.branch(p.View, p.Focus, "")
+			if err != nil {
+				return nil, filterError(err)
+			}
+			res.About = p.View + " of " + rowLabel(root.Row.Name, root.Row.Frame)
 		}
 		if p.Node == "" { // the root itself, so that its numbers can be shown
 			somePage(res, p, 1, func(int) rpc.StackRow { return w.branch(b, nil) })
@@ -363,6 +372,7 @@ func (s *server) stackRows(ctx context.Context, method string, src *stackSource,
 		if err != nil {
 			return nil, filterError(err)
 		}
+		res.About = "callers and callees of " + rowLabel(calls.Focus.Name, calls.Focus.Frame)
 		rows := slices.Concat(calls.Callers, []view.StackRow{calls.Focus}, calls.Callees)
 		somePage(res, p, len(rows), func(i int) rpc.StackRow {
 			row := w.row(&rows[i])
@@ -377,12 +387,17 @@ func (s *server) stackRows(ctx context.Context, method string, src *stackSource,
 			return row
 		})
 	case rpc.ViewFunctions:
+		res.About = "functions of " + filepath.Base(p.Focus)
 		rows, err := v.selection.FunctionsOf(p.Focus, view.AllColumns)
 		if err != nil {
 			return nil, errState("%v", err)
 		}
 		somePage(res, p, len(rows), func(i int) rpc.StackRow { return w.row(&rows[i]) })
 	case rpc.ViewLines:
+		res.About = "lines"
+		if p.Focus != "" {
+			res.About += " of " + w.labelOf(p.Focus)
+		}
 		lines, err := v.selection.Lines(p.Focus)
 		if err != nil {
 			return nil, filterError(err)
@@ -411,6 +426,11 @@ func (w *stackWriter) overTime(res *rpc.StacksResult, p *rpc.StacksParams) error
 	}
 	if p.View == rpc.ViewHistogram {
 		focus := cmp.Or(p.Focus, view.Root)
+		label := w.labelOf(focus)
+		res.About = "over time"
+		if p.Focus != "" {
+			res.About = label + " over time"
+		}
 		h, err := w.v.selection.Histogram(focus, p.Buckets)
 		if err != nil {
 			return filterError(err)
@@ -421,10 +441,11 @@ func (w *stackWriter) overTime(res *rpc.StacksResult, p *rpc.StacksParams) error
 		}
 		res.Start, res.Width = h.Start, h.Width
 		somePage(res, p, 1, func(int) rpc.StackRow {
-			return rpc.StackRow{Name: focus, Label: labelOf(focus), Total: total, Text: w.words(total), When: h.Text, Weights: h.Sums, Tooltip: focus}
+			return rpc.StackRow{Name: focus, Label: label, Total: total, Text: w.words(total), When: h.Text, Weights: h.Sums, Tooltip: focus}
 		})
 		return nil
 	}
+	res.About = "threads over time"
 	lanes, err := w.v.selection.Timeline(p.Buckets)
 	if err != nil {
 		return filterError(err)
@@ -576,7 +597,7 @@ func (w *stackWriter) words(weight float64) string {
 
 func (w *stackWriter) row(r *view.StackRow) rpc.StackRow {
 	row := rpc.StackRow{
-		Name: r.Name, Label: labelOf(r.Name),
+		Name: r.Name, Label: rowLabel(r.Name, r.Frame),
 		Total: r.Total, Self: r.Self, TotalCount: r.TotalCount, SelfCount: r.SelfCount,
 		Text: w.words(r.Total), When: r.When, Which: r.Which, FoldWeight: r.FoldWeight, FoldCount: r.FoldCount,
 	}
@@ -610,14 +631,6 @@ func (w *stackWriter) row(r *view.StackRow) rpc.StackRow {
 	return row
 }
 
-// labelOf is a row's name for narrow places: a function without its binary.
-func labelOf(name string) string {
-	if i := strings.IndexByte(name, '!'); i >= 0 && i+1 < len(name) && !strings.Contains(name[:i], " ") {
-		return name[i+1:]
-	}
-	return name
-}
-
 // overweight answers the overweight report.
 func (s *server) overweight(ctx context.Context, before, after *stackSource, p *rpc.StacksParams) (*rpc.StacksResult, error) {
 	f, fields, err := s.filterOf(p.Filter, p.Root)
@@ -638,6 +651,7 @@ func (s *server) overweight(ctx context.Context, before, after *stackSource, p *
 	}
 	res := s.stackResult(after, sides[1], f, fields)
 	res.Title = "from " + before.title + " to " + after.title
+	res.About = "what grew more than the whole"
 	growth := sides[1].root.Total - sides[0].root.Total
 	res.Text = SignedWeight(after.canonical(growth), after.profile.Unit)
 	frames := framesOf(sides[1].selection)
@@ -645,7 +659,7 @@ func (s *server) overweight(ctx context.Context, before, after *stackSource, p *
 	somePage(res, p, len(rows), func(i int) rpc.StackRow {
 		r := &rows[i]
 		row := rpc.StackRow{
-			Name: r.Name, Label: labelOf(r.Name), Total: r.After - r.Before,
+			Name: r.Name, Label: rowLabel(r.Name, frames[r.Name]), Total: r.After - r.Before,
 			Text: SignedWeight(after.canonical(r.After-r.Before), after.profile.Unit),
 		}
 		if growth != 0 {
@@ -660,6 +674,11 @@ func (s *server) overweight(ctx context.Context, before, after *stackSource, p *
 		return row
 	})
 	return res, ctx.Err()
+}
+
+// labelOf is the label of a row that only its name is known of.
+func (w *stackWriter) labelOf(name string) string {
+	return rowLabel(name, framesOf(w.v.selection)[name])
 }
 
 // framesOf are the frames behind the names of a selection.

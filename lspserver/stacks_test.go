@@ -91,7 +91,7 @@ func TestStacks(t *testing.T) {
 		"99.0% · 9.9 s | 79.0% · 7.9 s | fib.Fib | fib/fib.go 2", "20.0% · 2.0 s | 20.0% · 2.0 s | fib.sum | fib/fib.go 9")
 	lines := s.wantRows(rpc.StacksParams{View: rpc.ViewLines, Limit: 2},
 		"49.0% · 4.9 s | 49.0% · 4.9 s | fib/fib.go:4 | fib/fib.go 3", "50.0% · 5.0 s | 30.0% · 3.0 s | fib/fib.go:7 | fib/fib.go 6")
-	if lines.More != 4 || lines.Rows[0].Label != "fib.go:4" {
+	if lines.About != "lines" || lines.More != 4 || lines.Rows[0].Label != "fib.go:4" {
 		t.Errorf("%d more lines after %+v", lines.More, lines.Rows)
 	}
 
@@ -104,7 +104,10 @@ func TestStacks(t *testing.T) {
 	}
 	s.wantRows(rpc.StacksParams{View: rpc.ViewCallTree, Node: level.Rows[0].Node}, "99.0% · 9.9 s |  | fib.TestFib | fib/fib_test.go 4")
 	root = s.wantRows(rpc.StacksParams{View: rpc.ViewCallers, Focus: "fib.sum"}, "20.0% · 2.0 s | 20.0% · 2.0 s | fib.sum | fib/fib.go 9").Rows[0]
-	s.wantRows(rpc.StacksParams{View: rpc.ViewCallers, Focus: "fib.sum", Node: root.Node}, "20.0% · 2.0 s |  | fib.Fib | fib/fib.go 2")
+	callers := s.wantRows(rpc.StacksParams{View: rpc.ViewCallers, Focus: "fib.sum", Node: root.Node}, "20.0% · 2.0 s |  | fib.Fib | fib/fib.go 2")
+	if callers.About != "callers of fib.sum" {
+		t.Errorf("callers are about %q", callers.About)
+	}
 
 	// Places follow edits.
 	path := s.path("fib/fib.go")
