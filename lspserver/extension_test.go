@@ -285,7 +285,7 @@ func TestCaptureCommands(t *testing.T) {
 			t.Errorf("with %s, captures are %+v", params, got)
 		}
 	}
-	if got := s.infos(); len(got) != 2 || got[0].Kind != "cpu" || got[0].Text != "12 min ago · 10.5 s · 5 samples" {
+	if got := s.infos(); len(got) != 2 || got[0].Kind != "cpu" || got[0].Text != "12 min ago · 10.5 s · 1.0k samples" {
 		t.Fatalf("captures are %+v", got)
 	}
 	var info rpc.CaptureInfo

@@ -63,7 +63,6 @@ type stackSource struct {
 	l       *loaded // for places; of a difference, the one after
 	profile *profile.Profile
 	source  *view.Source
-	title   string
 	before  *stackSource // of a difference
 }
 
@@ -132,7 +131,7 @@ func (s *server) stackSource(ctx context.Context, method string, ref rpc.SourceR
 	s.views.mu.Lock()
 	defer s.views.mu.Unlock()
 	k := kept(&s.views.sources, func(k *keptSource) bool { return k.of == [2]*profile.Profile{nil, p} }, func() keptSource {
-		return keptSource{[2]*profile.Profile{nil, p}, &stackSource{l: l, profile: p, source: view.NewSource(p), title: s.stackTitle(l, p)}}
+		return keptSource{[2]*profile.Profile{nil, p}, &stackSource{l: l, profile: p, source: view.NewSource(p)}}
 	})
 	return k.src, nil
 }
@@ -147,10 +146,7 @@ func (s *server) difference(before, after *stackSource) (*stackSource, error) {
 	s.views.mu.Lock()
 	defer s.views.mu.Unlock()
 	k := kept(&s.views.sources, func(k *keptSource) bool { return k.of == of }, func() keptSource {
-		return keptSource{of, &stackSource{
-			l: after.l, profile: after.profile, source: source, before: before,
-			title: "from " + before.title + " to " + after.title,
-		}}
+		return keptSource{of, &stackSource{l: after.l, profile: after.profile, source: source, before: before}}
 	})
 	return k.src, nil
 }
@@ -209,12 +205,29 @@ func (s *server) foreignFile(ctx context.Context, method, path string) (*loaded,
 	})
 }
 
-func (s *server) stackTitle(l *loaded, p *profile.Profile) string {
-	parts := []string{cmp.Or(l.name, l.target.String())}
-	if !l.start.IsZero() {
-		parts = append(parts, Age(s.cfg.Now().Sub(l.start)))
+// stackTitle is what is shown and how old it is now: of one target twice, only how old.
+func (s *server) stackTitle(x *stackSource) string {
+	age := func(l *loaded) string {
+		if l.start.IsZero() {
+			return ""
+		}
+		return Age(s.cfg.Now().Sub(l.start))
 	}
-	return strings.Join(append(parts, Weight(p.Total().Weight, p.Unit)), " · ")
+	name := func(l *loaded) string { return cmp.Or(l.name, l.target.String()) }
+	title := func(l *loaded) string {
+		if at := age(l); at != "" {
+			return name(l) + " · " + at
+		}
+		return name(l)
+	}
+	if x.before == nil {
+		return title(x.l)
+	}
+	before := x.before.l
+	if from, to := age(before), age(x.l); name(before) == name(x.l) && from != "" && to != "" {
+		return name(x.l) + " · from " + from + " to " + to
+	}
+	return "from " + title(before) + " to " + title(x.l)
 }
 
 // viewOf filters a source, once for each filter.
@@ -492,11 +505,13 @@ func (s *server) stackResult(src *stackSource, v *stackView, f view.Filter, fiel
 	text := src.weight(v.root.Total)
 	if src.before != nil {
 		text = SignedWeight(src.canonical(v.root.Total), src.profile.Unit)
+	} else if count := Samples(int64(math.Round(v.root.TotalCount))); src.profile.Unit == profile.Number && v.root.Total == v.root.TotalCount {
+		text = count // which is all there is
 	} else {
-		text += ", " + Samples(int64(math.Round(v.root.TotalCount)))
+		text += ", " + count
 	}
 	return &rpc.StacksResult{
-		Capture: string(src.l.key.id), Title: src.title, Filter: f.Active(), Unit: string(unit),
+		Capture: string(src.l.key.id), Title: s.stackTitle(src), Filter: f.Active(), Unit: string(unit),
 		Total: v.root.Total, Text: text, Rows: []rpc.StackRow{}, Fields: fields,
 	}
 }
@@ -650,7 +665,7 @@ func (s *server) overweight(ctx context.Context, before, after *stackSource, p *
 		return nil, err
 	}
 	res := s.stackResult(after, sides[1], f, fields)
-	res.Title = "from " + before.title + " to " + after.title
+	res.Title = s.stackTitle(&stackSource{l: after.l, before: before})
 	res.About = "what grew more than the whole"
 	growth := sides[1].root.Total - sides[0].root.Total
 	res.Text = SignedWeight(after.canonical(growth), after.profile.Unit)

@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.lsp.dev/uri"
@@ -64,7 +66,7 @@ func TestStacks(t *testing.T) {
 	if res.Capture == "" || res.Unit != "ns" || res.Total != 1e10 || res.Text != "10.0 s, 1.0k samples" || res.More != 0 || res.Filter != "" {
 		t.Errorf("the result says %+v", res)
 	}
-	if !strings.Contains(res.Title, "12 min ago") || !strings.Contains(res.Title, "10.0 s") {
+	if !strings.HasSuffix(res.Title, " · 12 min ago") {
 		t.Errorf("the title is %q", res.Title)
 	}
 	res = s.wantRows(rpc.StacksParams{View: rpc.ViewByName, Offset: 1, Limit: 2}, byName[1:3]...)
@@ -289,5 +291,32 @@ func TestPresets(t *testing.T) {
 	s.Must(rpc.MethodPresets, rpc.PresetsParams{}, &all)
 	if len(all) != stock {
 		t.Errorf("after removing it there are %d presets, want %d", len(all), stock)
+	}
+}
+
+// What is shown ages, however often it was asked for before.
+func TestTitlesAge(t *testing.T) {
+	now := recordedAt.Add(12 * time.Minute)
+	var mu sync.Mutex
+	s := start(t, fib, setup{captures: []string{fibCPU, fibCPU}, config: func(_ *session, cfg *lspserver.Config) {
+		cfg.Now = func() time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			return now
+		}
+	}})
+	for _, want := range []string{"12 min ago", "3 h ago"} {
+		var res rpc.StacksResult
+		s.Must(rpc.MethodStacks, rpc.StacksParams{View: rpc.ViewByName}, &res)
+		if title := "go test ./fib -run TestFib · " + want; res.Title != title {
+			t.Errorf("the title is %q, want %q", res.Title, title)
+		}
+		s.Must(rpc.MethodDiff, rpc.DiffParams{StacksParams: rpc.StacksParams{View: rpc.ViewByName}, Before: rpc.SourceRef{Capture: "@2"}}, &res)
+		if title := "go test ./fib -run TestFib · from " + want + " to " + want; res.Title != title {
+			t.Errorf("the title of a difference is %q, want %q", res.Title, title)
+		}
+		mu.Lock()
+		now = now.Add(3 * time.Hour)
+		mu.Unlock()
 	}
 }

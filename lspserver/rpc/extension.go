@@ -167,7 +167,7 @@ type DiffParams struct {
 // StacksResult is some rows of a view.
 type StacksResult struct {
 	Capture string      `json:"capture"` // id; "" for a file
-	Title   string      `json:"title"`   // "go test ./fib · 3 min ago · 1.2 s"
+	Title   string      `json:"title"`   // "go test ./fib · 3 min ago"
 	About   string      `json:"about"`   // what Rows are: "call tree", "callers of fib.Fib"
 	Filter  string      `json:"filter"`  // what is filtered, in words; "" for nothing
 	Unit    string      `json:"unit"`    // of weights
@@ -324,6 +324,7 @@ type EngineInfo struct {
 	Engine string `json:"engine"`
 	What   string `json:"what"`
 	Works  bool   `json:"works"`
+	Detail string `json:"detail"` // what was tried, and how it went
 	Why    string `json:"why"`    // why not; ""
 	Remedy string `json:"remedy"` // the command to run; ""
 }

@@ -220,7 +220,7 @@ export interface DiffParams extends StacksParams {
 export interface StacksResult {
   /** id; "" for a file */
   capture: string;
-  /** "go test ./fib · 3 min ago · 1.2 s" */
+  /** "go test ./fib · 3 min ago" */
   title: string;
   /** what Rows are: "call tree", "callers of fib.Fib" */
   about: string;
@@ -435,6 +435,8 @@ export interface EngineInfo {
   engine: string;
   what: string;
   works: boolean;
+  /** what was tried, and how it went */
+  detail: string;
   /** why not; "" */
   why: string;
   /** the command to run; "" */

@@ -153,7 +153,7 @@ M.views = {
 --- StacksResult is some rows of a view.
 ---@class sightline.StacksResult
 ---@field capture string id; "" for a file
----@field title string "go test ./fib · 3 min ago · 1.2 s"
+---@field title string "go test ./fib · 3 min ago"
 ---@field about string what Rows are: "call tree", "callers of fib.Fib"
 ---@field filter string what is filtered, in words; "" for nothing
 ---@field unit string of weights
@@ -291,6 +291,7 @@ M.views = {
 ---@field engine string
 ---@field what string
 ---@field works boolean
+---@field detail string what was tried, and how it went
 ---@field why string why not; ""
 ---@field remedy string the command to run; ""
 
