@@ -154,6 +154,7 @@ func (r *Recording) open() (err error) {
 	r.b.c.Engine = string(r.opener.engine())
 	r.b.c.Machine = describeMachine()
 	r.b.tracker.owners = owners
+	r.b.describe = r.files.roots.describe
 	r.b.frames = newLeafFrames(r.options.FrameTable, r.files.reader)
 	r.warn()
 	r.merger = newMerger(rings, r.opener.source)
