@@ -97,7 +97,7 @@ func compareWith(t *testing.T, name, bin string) {
 	names := map[uint64][]string{} // of functions that the linker found to be the same
 	for i := range table.symtab.syms {
 		s := &table.symtab.syms[i]
-		names[s.addr] = append(names[s.addr], demangle(s.spelling()))
+		names[s.addr] = append(names[s.addr], Demangle(s.spelling()))
 	}
 	bad, checked, deepest := 0, 0, 0
 	for i, addr := range addrs {
@@ -229,7 +229,7 @@ func addr2line(t testing.TB, bin string, addrs []uint64) [][]place {
 		colon := strings.LastIndexByte(at, ':')
 		line, _ := strconv.Atoi(at[colon+1:])
 		n := len(all) - 1
-		all[n] = append(all[n], place{Func: demangle(lines[i]), File: filePath(at[:colon]), Line: line})
+		all[n] = append(all[n], place{Func: Demangle(lines[i]), File: filePath(at[:colon]), Line: line})
 		i += 2
 	}
 	if len(all) != len(addrs) {
@@ -248,7 +248,7 @@ func symbolizer(t testing.TB, bin string, addrs []uint64) [][]place {
 		startFile := ""
 		for line := range strings.SplitSeq(answer, "\n") {
 			if !strings.HasPrefix(line, "  ") {
-				frames = append(frames, place{Func: demangle(line)})
+				frames = append(frames, place{Func: Demangle(line)})
 				startFile = ""
 				continue
 			}

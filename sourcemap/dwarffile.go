@@ -182,7 +182,7 @@ func (t *dwarfFile) functionAt(u *unit, off uint64) function {
 		at = next.v
 	}
 	if linkage != "" {
-		f.name, f.entry = demangle(linkage), isEntry(linkage)
+		f.name, f.entry = Demangle(linkage), isEntry(linkage)
 	} else if name != "" {
 		f.name, f.entry = named.qualified(namedAt, name), isEntry(name)
 	}

@@ -98,7 +98,7 @@ func (t *symtabTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame,
 	if !ok {
 		s := &t.syms[id]
 		name := s.spelling()
-		frame = profile.Frame{Func: demangle(name), Entry: isEntry(name)}
+		frame = profile.Frame{Func: Demangle(name), Entry: isEntry(name)}
 		if s.plt {
 			frame.Func += "@plt"
 			frame.Entry = false
