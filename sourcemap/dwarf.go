@@ -5,6 +5,8 @@ import (
 	"debug/elf"
 	"fmt"
 	"path"
+	"strings"
+	"sync"
 
 	"github.com/sightline-dev/sightline/profiler/profile"
 )
@@ -27,9 +29,9 @@ type dwarfTable struct {
 	spans   []piece  // id is into read
 	scanned bool
 
-	symbols   func() *symtabTable // of the binary; nil where there is none
-	symtab    *symtabTable        // nil where there is none; after symbolAt
-	hasSymtab bool
+	symbols    func() *symtabTable // of the binary; nil where there is none
+	symtab     *symtabTable        // nil where there is none; after openedSymtab
+	symtabOnce sync.Once
 }
 
 // A function is what an entry and those it refers to say of it.
@@ -67,6 +69,7 @@ func newDWARFTable(f *elf.File, symbols func() *symtabTable, sup func() *dwarfFi
 	file.code = merge(codeEnds(f))
 	file.openSup, file.openSplit = sup, split
 	t := &dwarfTable{dwarfFile: file, symbols: symbols}
+	file.linkerName = t.mangledAt
 	t.readIndex()
 	return t, nil
 }
@@ -93,7 +96,7 @@ func (t *dwarfTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, 
 	u.load()
 	at, hasLine := u.lines.at(addr)
 	full := u.full()
-	inner, hasScope := find(full.pieces, addr)
+	inlined, inner, hasScope := full.bodyAt(addr)
 	if !hasLine && !hasScope {
 		return buf, false
 	}
@@ -114,8 +117,7 @@ func (t *dwarfTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, 
 	}
 	var f function
 	if hasScope {
-		id := inner.id
-		scopes := full.scopes
+		id, scopes := inner, inlined.scopes
 		for f = full.t.functionAt(full, scopes[id].die); scopes[id].parent >= 0; f = full.t.functionAt(full, scopes[id].die) {
 			s := &scopes[id]
 			// The name may be in a file that is missing (dwz). The line is then the caller's, at the call.
@@ -232,11 +234,7 @@ func (t *dwarfTable) scan() {
 
 // symbolAt is the name that the symbol table has for an address.
 func (t *dwarfTable) symbolAt(addr uint64) (name string, entry bool) {
-	if !t.hasSymtab {
-		t.hasSymtab = true
-		t.symtab = t.symbols()
-	}
-	if t.symtab == nil {
+	if t.openedSymtab() == nil {
 		return "", false
 	}
 	var buf [1]profile.Frame
@@ -245,4 +243,25 @@ func (t *dwarfTable) symbolAt(addr uint64) (name string, entry bool) {
 		return "", false
 	}
 	return frames[0].Func, frames[0].Entry
+}
+
+func (t *dwarfTable) openedSymtab() *symtabTable {
+	t.symtabOnce.Do(func() { t.symtab = t.symbols() })
+	return t.symtab
+}
+
+// mangledAt is the mangled C++ name that the linker knows the function by which begins at an address,
+// without what marks it as a part or a copy of one; "" where it has none. A name that is not mangled
+// tells no more than DWARF does.
+func (t *dwarfTable) mangledAt(addr uint64) string {
+	symtab := t.openedSymtab()
+	if symtab == nil {
+		return ""
+	}
+	name := symtab.beginsAt(addr)
+	if !strings.HasPrefix(name, "_Z") {
+		return ""
+	}
+	name, _, _ = strings.Cut(name, ".") // .cold, .part.0, .isra.0, .constprop.0
+	return name
 }

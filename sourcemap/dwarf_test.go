@@ -164,7 +164,7 @@ func same(got []profile.Frame, want []place, symbols []string, version uint16, g
 	for i, g := range places(got, gnu) {
 		w := want[i]
 		switch {
-		case strings.HasSuffix(g.Func, "::"+w.Func):
+		case strings.HasSuffix(g.Func, "::"+w.Func), withoutParameters(g.Func, w.Func):
 			g.Func = w.Func
 		case slices.Contains(symbols, w.Func) && (i == len(want)-1 || gnu && i == 0):
 			g.Func = w.Func
@@ -180,6 +180,13 @@ func same(got []profile.Frame, want []place, symbols []string, version uint16, g
 		}
 	}
 	return true
+}
+
+// withoutParameters says whether name, of a function that has no linkage name, is short with the
+// parameters and the namespaces that a symbol's name has.
+func withoutParameters(name, short string) bool {
+	name, _, ok := strings.Cut(name, short+"(")
+	return ok && (name == "" || strings.HasSuffix(name, "::"))
 }
 
 // checkChain checks what a table promises of the frames at an address.

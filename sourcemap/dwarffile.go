@@ -27,7 +27,11 @@ type dwarfFile struct {
 	// all files of one binary share them.
 	sums map[string][]sum
 
-	loaded *loadedUnits // of all files of one binary; see unit.load
+	loaded  *loadedUnits // of all files of one binary; see unit.load
+	scratch []byte       // what read has read last
+
+	// linkerName is the mangled name of the function that begins at an address, "" where it has none.
+	linkerName func(addr uint64) string
 
 	openSup   func() *dwarfFile // opens sup; nil where there is none
 	sup       *dwarfFile        // nil where there is none or it cannot be read; after supplement
@@ -72,6 +76,24 @@ func (t *dwarfFile) clear() {
 }
 
 func (t *dwarfFile) cursor(b []byte) cursor { return cursor{b: b, big: t.big} }
+
+// read is n bytes of .debug_info from off on, or up to its end: valid until the next call.
+func (t *dwarfFile) read(off, n uint64) []byte {
+	if t.info.r == nil {
+		return t.info.bytes(off, n)
+	}
+	if off >= t.info.size {
+		return nil
+	}
+	n = min(n, t.info.size-off)
+	if n > uint64(cap(t.scratch)) {
+		t.scratch = t.info.bytes(off, n) // which notices a size that lies
+		return t.scratch
+	}
+	t.scratch = t.scratch[:n]
+	got, _ := t.info.r.ReadAt(t.scratch, int64(off))
+	return t.scratch[:got]
+}
 
 // supplement is the supplementary file, nil for none.
 func (t *dwarfFile) supplement() *dwarfFile {
@@ -144,10 +166,16 @@ func (t *dwarfFile) functionAt(u *unit, off uint64) function {
 	var namedAt uint64
 	var d die
 	at := off
+	type place struct {
+		u  *unit
+		at uint64
+	}
+	var passed []place
 	for range maxReferences {
 		if u == nil || !u.die(at, &d) {
 			break
 		}
+		passed = append(passed, place{u, at})
 		if name == "" {
 			if name = u.str(d.name); name != "" {
 				named, namedAt = u, at
@@ -180,6 +208,15 @@ func (t *dwarfFile) functionAt(u *unit, off uint64) function {
 			u = nil
 		}
 		at = next.v
+	}
+	if linkage == "" && name != "" && t.linkerName != nil {
+		// Compilers leave the linkage name away of functions that only one unit has.
+		for _, p := range passed {
+			if low, ok := p.u.entryLow(p.at); ok {
+				linkage = t.linkerName(low)
+				break
+			}
+		}
 	}
 	if linkage != "" {
 		f.name, f.entry = Demangle(linkage), isEntry(linkage)

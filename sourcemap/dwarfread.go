@@ -200,6 +200,14 @@ func (c *cursor) offset() uint64 {
 
 // uleb is an unsigned LEB128 number (DWARF 5, 7.6); bits beyond 64 are dropped.
 func (c *cursor) uleb() uint64 {
+	if c.pos < len(c.b) && c.b[c.pos] < 0x80 { // nearly all
+		c.pos++
+		return uint64(c.b[c.pos-1])
+	}
+	return c.longULEB()
+}
+
+func (c *cursor) longULEB() uint64 {
 	var v uint64
 	for shift := uint(0); ; shift += 7 {
 		x := c.u8()

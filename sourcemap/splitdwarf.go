@@ -103,7 +103,7 @@ func (s *splitFinder) candidates(dir, name string) []string {
 
 // unitIn is the unit of d with an id, opened as the one that skeleton stands for.
 func (s *splitFinder) unitIn(d *dwarfFile, skeleton *unit, id uint64) *unit {
-	d.code, d.sums, d.loaded = s.main.code, s.main.sums, s.main.loaded
+	d.code, d.sums, d.loaded, d.linkerName = s.main.code, s.main.sums, s.main.loaded, s.main.linkerName
 	d.openSup = s.main.supplement
 	d.walk()
 	for _, h := range d.headers {
