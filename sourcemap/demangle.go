@@ -31,14 +31,17 @@ func Demangle(name string) string {
 		return name
 	}
 	demangled.Lock()
-	defer demangled.Unlock()
-	if s, ok := demangled.names[name]; ok {
+	s, ok := demangled.names[name]
+	demangled.Unlock()
+	if ok {
 		return s
 	}
-	s := mangled.Filter(separated(name), mangled.MaxLength(16))
+	s = mangled.Filter(separated(name), mangled.MaxLength(16))
 	if strings.HasPrefix(name, "_R") && strings.Contains(s, "::") {
 		s = constructors.Replace(s)
 	}
+	demangled.Lock()
+	defer demangled.Unlock()
 	if demangled.names == nil || len(demangled.names) >= maxDemangled {
 		demangled.names = make(map[string]string)
 	}

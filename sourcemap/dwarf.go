@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"fmt"
 	"path"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -22,6 +23,11 @@ import (
 // input: it may call for any amount of memory, and not come to an end.
 type dwarfTable struct {
 	*dwarfFile // of the binary, or of its debug file
+
+	parts []*dwarfFile   // each names the addresses in some of the units, and may do so while others do
+	mu    sync.Mutex     // guards what finds an address's unit: all below but symtab, and the dwarfFile
+	owner map[uint64]int // a unit's offset → the part that names the addresses in it
+	load  []uint64       // bytes of units that each part has
 
 	listed  []uint64 // offsets of the units in .debug_aranges
 	index   []piece  // their addresses; id is into listed
@@ -71,8 +77,16 @@ func newDWARFTable(f *elf.File, symbols func() *symtabTable, sup func() *dwarfFi
 	t := &dwarfTable{dwarfFile: file, symbols: symbols}
 	file.linkerName = t.mangledAt
 	t.readIndex()
+	t.parts = []*dwarfFile{file.fork()}
+	for range min(runtime.GOMAXPROCS(0), maxParts) - 1 {
+		t.parts = append(t.parts, file.fork())
+	}
+	t.owner, t.load = map[uint64]int{}, make([]uint64, len(t.parts))
 	return t, nil
 }
+
+// maxParts bounds the memory that parts take for what all of them read.
+const maxParts = 4
 
 // merge joins ranges that overlap or touch.
 func merge(r ranges) ranges {
@@ -89,10 +103,13 @@ func merge(r ranges) ranges {
 
 // frames implements table.
 func (t *dwarfTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, bool) {
-	u := t.unitOf(addr)
-	if u == nil {
+	t.mu.Lock()
+	part, off, ok := t.place(addr)
+	t.mu.Unlock()
+	if !ok {
 		return buf, false
 	}
+	u := t.parts[part].unitAt(off)
 	u.load()
 	at, hasLine := u.lines.at(addr)
 	full := u.full()
@@ -139,6 +156,35 @@ func (t *dwarfTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, 
 	}
 	x.Entry = f.entry
 	return append(buf, x), true
+}
+
+// part is the number of the part that names an address: those of different ones may be asked for at
+// once.
+func (t *dwarfTable) part(addr uint64) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	part, _, _ := t.place(addr)
+	return part
+}
+
+// place is the part that names an address and the offset of its unit. A unit that nobody has asked
+// for is given to the part with the least to read.
+func (t *dwarfTable) place(addr uint64) (part int, off uint64, ok bool) {
+	u := t.unitOf(addr)
+	if u == nil {
+		return 0, 0, false
+	}
+	part, ok = t.owner[u.off]
+	if !ok {
+		for i, n := range t.load {
+			if n < t.load[part] {
+				part = i
+			}
+		}
+		t.owner[u.off] = part
+		t.load[part] += u.end - u.off
+	}
+	return part, u.off, true
 }
 
 // unitOf is the unit an address lies in, nil for none.

@@ -28,7 +28,7 @@ type dwarfFile struct {
 	sums map[string][]sum
 
 	loaded  *loadedUnits // of all files of one binary; see unit.load
-	scratch []byte       // what read has read last
+	scratch []byte       // what entries has read last
 
 	// linkerName is the mangled name of the function that begins at an address, "" where it has none.
 	linkerName func(addr uint64) string
@@ -69,6 +69,16 @@ func openDWARFFile(f *elf.File, suffix string) (*dwarfFile, error) {
 	return t, nil
 }
 
+// fork is the same file for another goroutine: it shares no more with t than what was read of the
+// sections, and has read nothing of its own.
+func (t *dwarfFile) fork() *dwarfFile {
+	f := *t
+	f.sums, f.loaded = map[string][]sum{}, &loadedUnits{}
+	f.scratch, f.sup = nil, nil
+	f.clear()
+	return &f
+}
+
 // clear forgets all that was read.
 func (t *dwarfFile) clear() {
 	t.abbrevTables, t.functions, t.units = map[abbrevKey]*abbrevs{}, map[uint64]function{}, map[uint64]*unit{}
@@ -77,8 +87,8 @@ func (t *dwarfFile) clear() {
 
 func (t *dwarfFile) cursor(b []byte) cursor { return cursor{b: b, big: t.big} }
 
-// read is n bytes of .debug_info from off on, or up to its end: valid until the next call.
-func (t *dwarfFile) read(off, n uint64) []byte {
+// entries is n bytes of .debug_info from off on, or up to its end: valid until the next call.
+func (t *dwarfFile) entries(off, n uint64) []byte {
 	if t.info.r == nil {
 		return t.info.bytes(off, n)
 	}

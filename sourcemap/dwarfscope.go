@@ -168,7 +168,7 @@ func (u *unit) walk(skip bool) *routineList {
 	if !u.table() {
 		return l
 	}
-	data := u.t.read(u.off, u.end-u.off)
+	data := u.t.entries(u.off, u.end-u.off)
 	c := u.cursor(data)
 	c.pos = min(int(u.first-u.off), len(c.b))
 	budget := maxRanges
@@ -282,7 +282,7 @@ func (u *unit) bodyAt(addr uint64) (*body, int32, bool) {
 
 // readBody reads the entries in a routine's.
 func (u *unit) readBody(r *routine) *body {
-	data := u.t.read(r.die, r.end-r.die)
+	data := u.t.entries(r.die, r.end-r.die)
 	// Entries of a damaged unit may all refer to one long list of ranges. Real ones take more bytes than
 	// they have ranges.
 	budget := 4096 + 8*len(data)
@@ -371,7 +371,7 @@ type loadedUnits struct {
 	size  int
 }
 
-const maxLoadedUnits = 128 << 20 // bytes
+const maxLoadedUnits = 128 << 20 / maxParts // bytes of each part
 
 func (l *loadedUnits) add(u *unit) {
 	l.units = append(l.units, u)
@@ -466,7 +466,7 @@ func (u *unit) containersAt(off uint64) []uint64 {
 	if m.die == off {
 		return path
 	}
-	data := u.t.read(m.die, off-m.die)
+	data := u.t.entries(m.die, off-m.die)
 	c := u.cursor(data)
 	var isName []bool // of the entries around the cursor, from the mark on: is it in path
 	for !c.bad && c.pos < len(c.b) {

@@ -11,6 +11,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/sightline-dev/sightline/profiler/profile"
 )
@@ -21,6 +22,7 @@ import (
 // cut from the string tables only when asked for.
 type symtabTable struct {
 	spans []span
+	mu    sync.Mutex              // guards known: any goroutine may ask
 	known map[int32]profile.Frame // by symbol
 	syms  []symbol
 }
@@ -88,6 +90,8 @@ func (t *symtabTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame,
 	if !ok {
 		return buf, false
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	frame, ok := t.known[id]
 	if !ok {
 		s := &t.syms[id]
