@@ -104,12 +104,12 @@ func merge(r ranges) ranges {
 // frames implements table.
 func (t *dwarfTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, bool) {
 	t.mu.Lock()
-	part, off, ok := t.place(addr)
+	part, u := t.place(addr)
 	t.mu.Unlock()
-	if !ok {
+	if u == nil {
 		return buf, false
 	}
-	u := t.parts[part].unitAt(off)
+	u = t.parts[part].adopt(u)
 	u.load()
 	at, hasLine := u.lines.at(addr)
 	full := u.full()
@@ -118,7 +118,7 @@ func (t *dwarfTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, 
 		return buf, false
 	}
 	// Where the present frame is: at first the address's row, then the call that was inlined.
-	file, line, column := u.lines.file(uint64(at.file)), at.line, at.column
+	file, line, column := u.lines.file(uint64(at.file)), at.line, uint32(at.column)
 	frame := func(f function) profile.Frame {
 		x := profile.Frame{Func: f.name, File: file}
 		switch {
@@ -163,18 +163,17 @@ func (t *dwarfTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, 
 func (t *dwarfTable) part(addr uint64) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	part, _, _ := t.place(addr)
+	part, _ := t.place(addr)
 	return part
 }
 
-// place is the part that names an address and the offset of its unit. A unit that nobody has asked
-// for is given to the part with the least to read.
-func (t *dwarfTable) place(addr uint64) (part int, off uint64, ok bool) {
-	u := t.unitOf(addr)
-	if u == nil {
-		return 0, 0, false
+// place is the part that names an address, and its unit as the index has it. A unit that nobody has
+// asked for is given to the part with the least to read.
+func (t *dwarfTable) place(addr uint64) (part int, u *unit) {
+	if u = t.unitOf(addr); u == nil {
+		return 0, nil
 	}
-	part, ok = t.owner[u.off]
+	part, ok := t.owner[u.off]
 	if !ok {
 		for i, n := range t.load {
 			if n < t.load[part] {
@@ -184,7 +183,7 @@ func (t *dwarfTable) place(addr uint64) (part int, off uint64, ok bool) {
 		t.owner[u.off] = part
 		t.load[part] += u.end - u.off
 	}
-	return part, u.off, true
+	return part, u
 }
 
 // unitOf is the unit an address lies in, nil for none.

@@ -30,6 +30,9 @@ type dwarfFile struct {
 	loaded  *loadedUnits // of all files of one binary; see unit.load
 	scratch []byte       // what entries has read last
 
+	pieces        []piece // memory for unit.walk and readBody, empty between them
+	depth, around []int32
+
 	// linkerName is the mangled name of the function that begins at an address, "" where it has none.
 	linkerName func(addr uint64) string
 
@@ -74,7 +77,7 @@ func openDWARFFile(f *elf.File, suffix string) (*dwarfFile, error) {
 func (t *dwarfFile) fork() *dwarfFile {
 	f := *t
 	f.sums, f.loaded = map[string][]sum{}, &loadedUnits{}
-	f.scratch, f.sup = nil, nil
+	f.scratch, f.sup, f.pieces, f.depth, f.around = nil, nil, nil, nil, nil
 	f.clear()
 	return &f
 }
@@ -141,6 +144,19 @@ func (t *dwarfFile) unitAt(off uint64) *unit {
 			u = nil
 		}
 		t.units[off] = u
+	}
+	return u
+}
+
+// adopt is t's own of a unit that another part of the same file has opened.
+func (t *dwarfFile) adopt(of *unit) *unit {
+	u := t.units[of.off]
+	if u == nil {
+		u = &unit{
+			t: t, off: of.off, end: of.end, first: of.first, version: of.version, kind: of.kind, id: of.id, addrSize: of.addrSize,
+			wide: of.wide, abbrevOff: of.abbrevOff, root: of.root, low: of.low, code: of.code,
+		}
+		t.units[of.off] = u
 	}
 	return u
 }

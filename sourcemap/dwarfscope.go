@@ -2,7 +2,6 @@ package sourcemap
 
 import (
 	"cmp"
-	"container/heap"
 	"debug/dwarf"
 	"slices"
 )
@@ -29,10 +28,16 @@ func find(pieces []piece, addr uint64) (piece, bool) {
 
 // flatten makes pieces that do not overlap, in ascending order. Where several hold an address, the
 // one of the greatest depth gets it, of equals the one with the lowest id. depth is by id; nil says
-// that all are equal.
+// that all are equal. It sorts what it is given.
 func flatten(pieces []piece, depth []int32) []piece {
 	slices.SortFunc(pieces, func(a, b piece) int {
-		return cmp.Or(cmp.Compare(a.low, b.low), cmp.Compare(a.high, b.high), cmp.Compare(a.id, b.id))
+		switch {
+		case a.low != b.low:
+			return cmp.Compare(a.low, b.low)
+		case a.high != b.high:
+			return cmp.Compare(a.high, b.high)
+		}
+		return cmp.Compare(a.id, b.id)
 	})
 	open := openPieces{depth: depth}
 	flat := make([]piece, 0, len(pieces))
@@ -41,7 +46,7 @@ func flatten(pieces []piece, depth []int32) []piece {
 		for len(open.pieces) > 0 && at < end {
 			top := open.pieces[0]
 			if top.high <= at {
-				heap.Pop(&open)
+				open.pop()
 				continue
 			}
 			to := min(top.high, end)
@@ -56,23 +61,20 @@ func flatten(pieces []piece, depth []int32) []piece {
 	}
 	for _, p := range pieces {
 		upTo(p.low)
-		heap.Push(&open, p)
+		open.push(p)
 	}
 	upTo(^uint64(0))
 	return flat
 }
 
-// openPieces is a heap with the piece on top that flatten prefers.
+// openPieces is a heap with the piece on top that flatten prefers. (container/heap would make an
+// object of each piece.)
 type openPieces struct {
 	pieces []piece
 	depth  []int32
 }
 
-func (o *openPieces) Len() int      { return len(o.pieces) }
-func (o *openPieces) Swap(i, j int) { o.pieces[i], o.pieces[j] = o.pieces[j], o.pieces[i] }
-func (o *openPieces) Push(x any)    { o.pieces = append(o.pieces, x.(piece)) }
-
-func (o *openPieces) Less(i, j int) bool {
+func (o *openPieces) less(i, j int) bool {
 	a, b := o.pieces[i].id, o.pieces[j].id
 	if o.depth != nil && o.depth[a] != o.depth[b] {
 		return o.depth[a] > o.depth[b]
@@ -80,11 +82,35 @@ func (o *openPieces) Less(i, j int) bool {
 	return a < b
 }
 
-func (o *openPieces) Pop() any {
+func (o *openPieces) push(p piece) {
+	o.pieces = append(o.pieces, p)
+	for i := len(o.pieces) - 1; i > 0; {
+		up := (i - 1) / 2
+		if !o.less(i, up) {
+			break
+		}
+		o.pieces[i], o.pieces[up] = o.pieces[up], o.pieces[i]
+		i = up
+	}
+}
+
+func (o *openPieces) pop() {
 	n := len(o.pieces) - 1
-	p := o.pieces[n]
+	o.pieces[0] = o.pieces[n]
 	o.pieces = o.pieces[:n]
-	return p
+	for i := 0; ; {
+		best := i
+		for child := 2*i + 1; child <= 2*i+2 && child < n; child++ {
+			if o.less(child, best) {
+				best = child
+			}
+		}
+		if best == i {
+			return
+		}
+		o.pieces[i], o.pieces[best] = o.pieces[best], o.pieces[i]
+		i = best
+	}
 }
 
 // A routine is a function that has code. What was inlined into it is read when one of its addresses is
@@ -103,7 +129,7 @@ type body struct {
 
 // A scope is a routine, or a call that was inlined.
 type scope struct {
-	die        uint64 // offset in .debug_info
+	die        uint64 // offset in .debug_info of an entry that tells its name
 	parent     int32  // scope that an inlined call is in; -1 for a function
 	callFile   uint32 // into the unit's file table
 	callLine   uint32
@@ -172,7 +198,7 @@ func (u *unit) walk(skip bool) *routineList {
 	c := u.cursor(data)
 	c.pos = min(int(u.first-u.off), len(c.b))
 	budget := maxRanges
-	var pieces []piece
+	pieces := u.t.pieces[:0]
 	// What the entries at the cursor are in: container, -1 for none; and routine, -1 where they are
 	// right below the root or a container, or in anything else. And the same of the entries around them.
 	type level struct {
@@ -206,7 +232,7 @@ func (u *unit) walk(skip bool) *routineList {
 		}
 		here := level{inside.container, -1, false}
 		var next uint64 // the next sibling, 0 where it is not told
-		if a.tag == dwarf.TagSubprogram {
+		if a.tag == dwarf.TagSubprogram && a.code {
 			u.attributes(&c, u.off, a, &d)
 			next = d.sibling.v
 			id := int32(len(l.routines))
@@ -253,6 +279,7 @@ func (u *unit) walk(skip bool) *routineList {
 		u.t.scratch = nil
 	}
 	slices.SortFunc(l.outOfLine, func(a, b [2]uint64) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
+	u.t.pieces = pieces[:0]
 	l.pieces = slices.Clip(flatten(pieces, nil))
 	l.routines, l.containers, l.outOfLine, l.marks = slices.Clip(l.routines), slices.Clip(l.containers), slices.Clip(l.outOfLine), slices.Clip(l.marks)
 	return l
@@ -288,10 +315,10 @@ func (u *unit) readBody(r *routine) *body {
 	budget := 4096 + 8*len(data)
 	c := u.cursor(data)
 	b := &body{}
-	var depth []int32 // by scope: how many inlined calls it is in
-	var pieces []piece
+	depth := u.t.depth[:0] // by scope: how many inlined calls it is in
+	pieces := u.t.pieces[:0]
 	inside := int32(-1)
-	var around []int32
+	around := u.t.around[:0]
 	var d die
 	for !c.bad && c.pos < len(c.b) {
 		at := c.pos
@@ -311,12 +338,15 @@ func (u *unit) readBody(r *routine) *body {
 			break
 		}
 		here := inside
-		if a.scope {
+		if a.scope && (a.code || a.tag == dwarf.TagSubprogram) {
 			u.attributes(&c, r.die, a, &d)
 			id := int32(len(b.scopes))
 			before := len(pieces)
 			if pieces = u.ranges(pieces, &d, id, &budget); len(pieces) > before || id == 0 {
 				s := scope{die: r.die + uint64(at), parent: -1}
+				if d.onlyRefers() {
+					s.die = d.origin.v // so that all calls of a function share its name
+				}
 				deep := int32(0)
 				if a.tag == dwarf.TagInlinedSubroutine && inside >= 0 {
 					s.parent = inside
@@ -342,9 +372,20 @@ func (u *unit) readBody(r *routine) *body {
 	if len(b.scopes) == 0 { // the entry cannot be read twice
 		b.scopes = []scope{{die: r.die, parent: -1}}
 	}
+	u.t.pieces, u.t.depth, u.t.around = pieces[:0], depth[:0], around[:0]
 	b.pieces = slices.Clip(flatten(pieces, depth))
 	b.scopes = slices.Clip(b.scopes)
 	return b
+}
+
+// onlyRefers says whether an entry tells nothing of its function but in which other entry of the unit
+// that is told.
+func (d *die) onlyRefers() bool {
+	switch d.origin.form {
+	case formRef1, formRef2, formRef4, formRef8, formRefUdata:
+		return d.name.form == 0 && d.linkage.form == 0 && d.declFile.form == 0 && d.declLine.form == 0
+	}
+	return false
 }
 
 func (b *body) size() int { return 24*(len(b.scopes)+len(b.pieces)) + 64 }

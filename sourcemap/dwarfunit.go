@@ -96,6 +96,7 @@ type abbrev struct {
 	tag      dwarf.Tag
 	children bool
 	scope    bool // a function or an inlined call: worth reading
+	code     bool // it says where its code is
 	attrs    []attrForm
 	skips    []skip // how to get past all attributes
 }
@@ -268,6 +269,7 @@ func (u *unit) readAbbrevs(last uint64) *abbrevs {
 // parseAbbrevs says with short that the data ended before the list did.
 func (u *unit) parseAbbrevs(c cursor, last uint64) (list *abbrevs, short bool) {
 	list = &abbrevs{}
+	var attrs []attrForm // of all abbreviations
 	for {
 		code := c.uleb()
 		if c.bad {
@@ -278,6 +280,7 @@ func (u *unit) parseAbbrevs(c cursor, last uint64) (list *abbrevs, short bool) {
 		}
 		a := abbrev{tag: dwarf.Tag(c.uleb()), children: c.u8() != 0}
 		a.scope = a.tag == dwarf.TagSubprogram || a.tag == dwarf.TagInlinedSubroutine
+		first := len(attrs)
 		for !c.bad {
 			f := attrForm{attr: clip16(c.uleb()), form: clip16(c.uleb())}
 			if f.form == formImplicit {
@@ -286,12 +289,18 @@ func (u *unit) parseAbbrevs(c cursor, last uint64) (list *abbrevs, short bool) {
 			if f.attr == 0 && f.form == 0 {
 				break
 			}
-			a.attrs = append(a.attrs, f)
+			attrs = append(attrs, f)
+			a.code = a.code || dwarf.Attr(f.attr) == dwarf.AttrLowpc || dwarf.Attr(f.attr) == dwarf.AttrRanges
 		}
-		u.planSkips(&a)
 		if c.bad {
 			return nil, true
 		}
+		if last != 0 && code != last {
+			attrs = attrs[:first]
+			continue
+		}
+		a.attrs = attrs[first:len(attrs):len(attrs)]
+		u.planSkips(&a)
 		if code == uint64(len(list.list))+1 {
 			list.list = append(list.list, a)
 		} else {

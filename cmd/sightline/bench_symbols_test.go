@@ -118,7 +118,8 @@ func benchSymbols(b *testing.B, path string) {
 	if llvmSymbolizerPeer.there(b) {
 		out, took := runPeer(b, addrs, "llvm-symbolizer", "--obj="+path, "--inlines", "--no-demangle")
 		different := differences(c, out)
-		figures = append(figures, figure{took, "llvm-symbolizer-ms"}, figure{100 * (1 - float64(len(different))/float64(len(addrs))), "%-same"})
+		same, identical := agreement(len(addrs), different)
+		figures = append(figures, figure{took, "llvm-symbolizer-ms"}, figure{100 * same, "%-same"}, figure{100 * identical, "%-to-the-letter"})
 		tellDifferences(filepath.Base(path), "llvm-symbolizer", different)
 	}
 	if addr2linePeer.there(b) {
@@ -179,141 +180,6 @@ func runPeer(b *testing.B, addrs []uint64, name string, args ...string) (string,
 		b.Fatalf("%v: %v", cmd, err)
 	}
 	return out.String(), float64(time.Since(start).Microseconds()) / 1e3
-}
-
-// tellDifferences prints the classes of differences, each with its number and an example.
-func tellDifferences(binary, peer string, all []difference) {
-	byClass := map[string][]difference{}
-	for _, d := range all {
-		byClass[d.class] = append(byClass[d.class], d)
-	}
-	for _, class := range slices.Sorted(maps.Keys(byClass)) {
-		of := byClass[class]
-		note("%s: %s differs at %d addresses in: %s", binary, peer, len(of), class)
-		for _, d := range of[:min(len(of), *benchDifferences)] {
-			note("  %#x there %.300s\n  here %.300s", d.addr, d.theirs, d.ours)
-		}
-	}
-}
-
-// A difference is an address that a peer names otherwise, and in what way.
-type difference struct {
-	addr         uint64
-	class        string
-	theirs, ours string // of the frame that differs, or the whole chain
-}
-
-// differences compares the frames of all locations with what llvm-symbolizer printed for them, with
-// names as the linker has them.
-func differences(c *profile.Capture, out string) []difference {
-	var all []difference
-	for i, answer := range strings.Split(strings.TrimRight(out, "\n"), "\n\n") {
-		if i+1 >= len(c.Locations) {
-			break
-		}
-		var theirs []namedPlace
-		lines := strings.Split(answer, "\n")
-		for j := 0; j+1 < len(lines); j += 2 {
-			theirs = append(theirs, peerPlace(lines[j], lines[j+1]))
-		}
-		var ours []namedPlace
-		for _, id := range c.Symbols.Of[i+1] {
-			f := c.Symbols.Frames[id]
-			p := namedPlace{name: f.Func, file: f.File, line: f.Line}
-			if p.name == profile.Unknown {
-				p.name = ""
-			}
-			ours = append(ours, p.clean())
-		}
-		if class, at := compareChains(theirs, ours); class != "" {
-			d := difference{addr: c.Locations[i+1].Addr, class: class}
-			if at >= 0 {
-				d.theirs, d.ours = fmt.Sprint(theirs[at]), fmt.Sprint(ours[at])
-			} else {
-				d.theirs, d.ours = fmt.Sprint(theirs), fmt.Sprint(ours)
-			}
-			all = append(all, d)
-		}
-	}
-	return all
-}
-
-// A namedPlace is a frame as far as it is compared: unknown names and files are "", lines 0.
-type namedPlace struct {
-	name, file string
-	line       int
-}
-
-func (p namedPlace) clean() namedPlace {
-	if p.file != "" {
-		p.file = path.Clean(p.file)
-	}
-	if p.file == "" {
-		p.line = 0
-	}
-	return p
-}
-
-func peerPlace(name, at string) namedPlace {
-	at = at[:max(strings.LastIndexByte(at, ':'), 0)] // the column
-	colon := max(strings.LastIndexByte(at, ':'), 0)
-	p := namedPlace{name: name, file: at[:colon]}
-	p.line, _ = strconv.Atoi(at[colon+1:])
-	if p.name == "??" {
-		p.name = ""
-	}
-	if p.file == "??" {
-		p.file = ""
-	}
-	return p.clean()
-}
-
-// compareChains is the class of the first difference between two chains and the frame it is at, -1
-// for the chain as a whole; "" where they are equal.
-func compareChains(theirs, ours []namedPlace) (string, int) {
-	known := func(chain []namedPlace) bool { return len(chain) > 1 || len(chain) == 1 && chain[0] != namedPlace{} }
-	switch {
-	case known(theirs) && !known(ours):
-		return "unknown here", -1
-	case !known(theirs) && known(ours):
-		return "unknown there", -1
-	case len(theirs) > len(ours):
-		return "fewer inlined calls here", -1
-	case len(theirs) < len(ours):
-		return "more inlined calls here", -1
-	}
-	for i, t := range theirs {
-		switch o := ours[i]; {
-		case !sameFunction(t.name, o.name):
-			return "function", i
-		case t.file != o.file:
-			return "file", i
-		case t.line != o.line:
-			return "line", i
-		}
-	}
-	return "", -1
-}
-
-// clone is what compilers append to the name of a function's copy or part: LLVM takes the symbol's
-// name, which has it, for the outermost function, where frames have the function's own.
-var clone = regexp.MustCompile(`(\.(cold|part|isra|constprop|lto_priv|llvm|clone)(\.\d+)*)+$`)
-
-// sameFunction compares a linker's name with a name as frames have it.
-func sameFunction(theirs, ours string) bool {
-	if theirs == ours || clone.ReplaceAllString(theirs, "") == ours {
-		return true
-	}
-	named := sourcemap.Demangle(clone.ReplaceAllString(theirs, ""))
-	if named == ours {
-		return true
-	}
-	// Functions without a linkage name, as those that are seen in one unit only: LLVM leaves out their
-	// namespaces, or has the symbol's name with the types of parameters.
-	if i := strings.LastIndexByte(named, '('); i > 0 && !strings.Contains(ours, "(") {
-		named = named[:i]
-	}
-	return named == ours || strings.HasSuffix(ours, "::"+named)
 }
 
 // goCompiler is Go's own compiler with its DWARF in plain form.
