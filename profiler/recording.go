@@ -166,6 +166,7 @@ func (r *Recording) open() (err error) {
 	if r.opener.copying != nil {
 		r.b.copying = r.opener.copying
 		r.b.unwinder = startUnwinder(r.files, r.options.FrameTable, r.rows())
+		r.b.frames.rows = func(f *codeFile) *unwind.Table { return r.b.unwinder.file(f).table }
 	}
 
 	if r.target.Command != nil {
