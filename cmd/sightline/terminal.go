@@ -97,9 +97,11 @@ func showProgress(io streams, req lspserver.Request, quiet bool, updates <-chan 
 	target := -1
 	if req.Test != nil {
 		target = req.Test.Samples
+	} else if req.Native != nil {
+		target = req.Native.Samples
 	}
 	// A command that talks to the terminal itself would be written over.
-	if isTerminal(io.err) && (req.Test != nil || len(req.Command) == 0) {
+	if isTerminal(io.err) && len(req.Command) == 0 {
 		bar = progressbar.NewOptions(target,
 			progressbar.OptionSetWriter(io.err),
 			progressbar.OptionSetWidth(24),
