@@ -648,15 +648,24 @@ func (t *tail) last() string {
 // A goError is a line of t.Error and its like.
 var goError = regexp.MustCompile(`^\s*\S+\.go:\d+: \S`)
 
+// A nativeFailure is how a failure begins that GoogleTest, Catch2 or a Rust test tells: its place, and on
+// the next line what was wrong.
+var nativeFailure = regexp.MustCompile(`^\S+:\d+: (Failure|FAILED:?)\s*$|^thread '.*' .*panicked at .*:$`)
+
 // why is what says best why a target failed, in at most two lines: a panic, or the first test that
 // failed and its first message, or else the last lines.
 func (t *tail) why() string {
 	lines := strings.Split(t.String(), "\n")
 	var fail, message string
 	var rest []string
-	for _, l := range lines {
+	for i, l := range lines {
 		text := strings.TrimSpace(l)
 		switch {
+		case nativeFailure.MatchString(l):
+			if i+1 < len(lines) {
+				text += "\n" + shortened(strings.TrimSpace(lines[i+1]))
+			}
+			return shortened(text)
 		case strings.HasPrefix(l, "panic: "), strings.HasPrefix(l, "fatal error: "):
 			return shortened(text)
 		case strings.HasPrefix(text, "--- FAIL: "):
