@@ -3,6 +3,8 @@ package profiler
 import (
 	"debug/elf"
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
 
 	"github.com/sightline-dev/sightline/profiler/bpf"
@@ -23,10 +25,22 @@ const (
 // The perf engine decides once for a recording, by its target; of it a copying only says whether. The
 // BPF engine is told of each process. Only the reading goroutine uses it, and open before that.
 type copying struct {
-	bytes  int  // to begin with
-	always bool // processes that nothing is known of are copied
+	bytes  int          // to begin with
+	always bool         // processes that nothing is known of are copied
+	target bpf.GoStacks // of the program that is recorded
 	set    func(pid uint32, rule bpf.CopyRule) error
 	pids   map[int]copied
+
+	open   func(io.ReaderAt) (FrameTable, error) // nil: nothing is known of Go's stacks
+	reader func(*codeFile) (io.ReaderAt, error)  // likewise
+	stacks map[*codeFile]bpf.GoStacks            // of those that were asked for
+}
+
+// A GoStacker is a FrameTable that knows where Go's runtime keeps the stacks of a thread. With it the BPF
+// engine copies both stacks of a thread that C and Go run on by turns.
+type GoStacker interface {
+	// GoStacks is false where that is not known.
+	GoStacks() (bpf.GoStacks, bool)
 }
 
 // copied is what a process's rule is made of.
@@ -48,12 +62,25 @@ func newCopying(t Target, o Options) *copying {
 	if o.StackBytes < 0 || hostMachine() == elf.EM_NONE {
 		return nil
 	}
-	return &copying{bytes: o.StackBytes, always: !framedTarget(t), pids: make(map[int]copied)}
+	c := &copying{
+		bytes: o.StackBytes, always: true, open: o.FrameTable,
+		pids: make(map[int]copied), stacks: make(map[*codeFile]bpf.GoStacks),
+	}
+	f := openTarget(t)
+	if f == nil {
+		return c
+	}
+	defer f.Close()
+	im, err := readImage(f)
+	c.always = err != nil || !im.framed()
+	if c.always && im.golang {
+		c.target = c.goStacks(f)
+	}
+	return c
 }
 
-// framedTarget says that all code of a target's program keeps frame pointers, though not what programs
-// that it starts have. What cannot be read is taken for code that does not.
-func framedTarget(t Target) bool {
+// openTarget opens a target's program, not those that it starts; nil where it cannot be read, or has none.
+func openTarget(t Target) *os.File {
 	path := ""
 	switch {
 	case t.Command != nil:
@@ -64,15 +91,47 @@ func framedTarget(t Target) bool {
 	case t.PID != 0:
 		path = fmt.Sprintf("/proc/%d/exe", t.PID)
 	default:
-		return false
+		return nil
 	}
 	f, _, err := openRegular(path)
 	if err != nil {
-		return false
+		return nil
 	}
-	defer f.Close()
-	im, err := readImage(f)
-	return err == nil && im.framed()
+	return f
+}
+
+// goStacks is where a binary's runtime keeps the stacks of a thread, as far as that is known.
+func (c *copying) goStacks(r io.ReaderAt) bpf.GoStacks {
+	if c.open == nil {
+		return bpf.GoStacks{}
+	}
+	t, err := c.open(r)
+	if err != nil {
+		return bpf.GoStacks{}
+	}
+	if g, ok := t.(GoStacker); ok {
+		if s, ok := g.GoStacks(); ok {
+			return s
+		}
+	}
+	return bpf.GoStacks{}
+}
+
+// stacksOf is the same for a file that was mapped.
+func (c *copying) stacksOf(f *codeFile) bpf.GoStacks {
+	s, known := c.stacks[f]
+	if !known {
+		if r, err := c.reader(f); err == nil {
+			s = c.goStacks(r)
+		}
+		c.stacks[f] = s
+	}
+	return s
+}
+
+// unknown is the rule of processes that nothing is known of yet.
+func (c *copying) unknown() bpf.CopyRule {
+	return bpf.CopyRule{Bytes: maxStackBytes, Go: c.target}
 }
 
 // seen is told each record that tells of processes and mappings, long before its turn; file is what was
@@ -93,7 +152,7 @@ func (c *copying) seen(r *perfevent.Record, file *codeFile) {
 		}
 	case perfevent.Comm:
 		if r.Exec() {
-			c.put(pid, copied{bytes: maxStackBytes, needs: true}) // until it is known what was mapped
+			c.put(pid, copied{rule: c.unknown(), bytes: maxStackBytes, needs: true}) // until it is known what was mapped
 			delete(c.pids, pid)
 		}
 	case perfevent.Mmap2:
@@ -114,6 +173,9 @@ func (c *copying) mapped(pid int, start, end uint64, file *codeFile) {
 		x.rule.Start, x.rule.End = start, end
 	} else {
 		x.needs = true
+		if file.image.golang && c.reader != nil {
+			x.rule.Go = c.stacksOf(file)
+		}
 	}
 	if !known || x != c.pids[pid] {
 		c.put(pid, x)

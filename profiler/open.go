@@ -55,7 +55,7 @@ func newOpener(t Target, o Options) (*opener, error) {
 		if c := op.copying; c != nil {
 			options.Copies = true
 			if c.always {
-				options.CopyBytes = maxStackBytes
+				options.Copy = c.unknown()
 				// Deep stacks, and at first all, are copied beyond c.bytes.
 				options.RingBytes = copiesBytes(o.Freq, len(cpus), max(c.bytes, 2*defaultStackBytes))
 			}

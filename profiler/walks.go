@@ -85,11 +85,8 @@ func (b *builder) walked(x *waiting) (stack profile.StackID) {
 	if w.framed {
 		return b.framed(x.process, x.thread, w.chain, &w.regs)
 	}
-	switch w.end.Reason {
-	case unwind.Root:
-		b.copying.walked(x.process.pid, w.end.SP-w.sample.Stack.Addr)
-	case unwind.CutByCopy:
-		b.copying.walked(x.process.pid, uint64(len(w.data))+w.end.Missing)
+	if n := w.depth(); n > 0 {
+		b.copying.walked(x.process.pid, n)
 	}
 	if w.end.Reason != unwind.Root && !w.joined {
 		f, _ := w.space.locate(w.end.PC)
@@ -165,7 +162,11 @@ func (b *builder) remedy(at brokenAt) string {
 	case unwind.BadCFA, unwind.BadRegister, unwind.BadExpression, unwind.BadReturn, unwind.Cycle:
 		return "its call-frame information does not fit there, as in hand-written assembly; build that with -fno-omit-frame-pointer"
 	case unwind.GoSwitch, unwind.CgoSwitch:
-		return "build the C code with -fno-omit-frame-pointer (CGO_CFLAGS)"
+		const frames = "build the C code with -fno-omit-frame-pointer (CGO_CFLAGS)"
+		if b.c.Engine == string(BPFEngine) {
+			return frames
+		}
+		return "record with the bpf engine (root, or CAP_BPF and CAP_PERFMON), which copies both stacks of a thread, or " + frames
 	}
 	return ""
 }

@@ -12,8 +12,9 @@ import (
 // may have no frame at all (memmove, and every small leaf function), or not have set it up yet. Go
 // code is answered from Go's own tables, other code from .eh_frame. One goroutine asks at a time.
 type FrameTable struct {
-	goes   *goTable    // nil where there is no Go code
-	frames *callFrames // nil where there is no .eh_frame_hdr
+	goes    *goTable    // nil where there is no Go code
+	frames  *callFrames // nil where there is no .eh_frame_hdr
+	machine elf.Machine
 }
 
 // OpenFrameTable reads the tables of a binary, lazily: r is read as long as the table is used. It
@@ -24,7 +25,7 @@ func OpenFrameTable(r io.ReaderAt) (*FrameTable, error) {
 		return nil, err
 	}
 	im := newImage(r, f)
-	t := &FrameTable{}
+	t := &FrameTable{machine: f.Machine}
 	t.goes, err = openGoTable(im, f)
 	var err2 error
 	t.frames, err2 = openCallFrames(im, f)
