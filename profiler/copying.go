@@ -1,11 +1,13 @@
 package profiler
 
 import (
+	"cmp"
 	"debug/elf"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/sightline-dev/sightline/profiler/bpf"
 	"github.com/sightline-dev/sightline/profiler/perfevent"
@@ -15,6 +17,10 @@ import (
 // Bytes of a stack that are copied with a sample.
 const (
 	defaultStackBytes = 16 << 10
+	// perfStackBytes is the perf engine's default, where its rings have room: it cannot copy more when it
+	// has seen that stacks are deep.
+	perfStackBytes  = 32 << 10
+	leastStackBytes = 4 << 10
 	// maxStackBytes is what both engines can copy: a record of perf has less than 64 KiB.
 	maxStackBytes = perfevent.MaxStackBytes
 )
@@ -22,10 +28,14 @@ const (
 // Copying decides how much of whose stacks is copied with samples: nothing of processes whose code
 // keeps frame pointers, and more of those whose stacks turned out to be deeper.
 //
-// The perf engine decides once for a recording, by its target; of it a copying only says whether. The
-// BPF engine is told of each process. Only the reading goroutine uses it, and open before that.
+// The perf engine decides for each command that is started, or once for a process or the machine: the
+// kernel takes no other size for an event that there is. The BPF engine is told of each process. Only the
+// reading goroutine uses it, and open before that.
 type copying struct {
 	bytes  int          // to begin with
+	chosen bool         // bytes was asked for
+	held   bool         // perf's rings had no room for as much as would have been copied
+	cut    atomic.Bool  // the perf engine has cut stacks
 	always bool         // processes that nothing is known of are copied
 	target bpf.GoStacks // of the program that is recorded
 	set    func(pid uint32, rule bpf.CopyRule) error
@@ -63,7 +73,7 @@ func newCopying(t Target, o Options) *copying {
 		return nil
 	}
 	c := &copying{
-		bytes: o.StackBytes, always: true, open: o.FrameTable,
+		bytes: cmp.Or(o.StackBytes, defaultStackBytes), chosen: o.StackBytes != 0, always: true, open: o.FrameTable,
 		pids: make(map[int]copied), stacks: make(map[*codeFile]bpf.GoStacks),
 	}
 	f := openTarget(t)
@@ -192,10 +202,30 @@ func (c *copying) known(p *process) {
 	}
 }
 
+// fit says how much the perf engine is to copy with a ring of so many bytes for each CPU: as much as is
+// wanted, if nobody has said, and less where the ring would hold less than a tenth of a second, for which
+// a busy machine may keep the reader waiting.
+func (c *copying) fit(ring, freq, want int) int {
+	if c.chosen {
+		return c.bytes
+	}
+	n := want
+	for n > leastStackBytes && 10*ring < freq*(n+sampleBytes) {
+		n /= 2
+	}
+	return n
+}
+
 // walked is told how many bytes of a process's stack a walk went through to the root, or would at least
 // have needed.
 func (c *copying) walked(pid int, bytes uint64) {
-	if c == nil || c.set == nil {
+	if c == nil {
+		return
+	}
+	if c.set == nil {
+		if bytes > uint64(c.bytes) {
+			c.cut.Store(true)
+		}
 		return
 	}
 	x, known := c.pids[pid]

@@ -164,3 +164,38 @@ func TestSpaceCode(t *testing.T) {
 		t.Errorf("the space of now has %+v", now.regions)
 	}
 }
+
+// What the perf engine copies fits its rings, unless somebody has said how much.
+func TestCopyingFits(t *testing.T) {
+	for _, x := range []struct{ chosen, ring, freq, want, bytes int }{
+		{0, 16 << 20, 999, perfStackBytes, 32 << 10},
+		{0, 4 << 20, 999, perfStackBytes, 32 << 10},
+		{0, 2 << 20, 999, perfStackBytes, 16 << 10},
+		{0, 512 << 10, 999, perfStackBytes, 4 << 10},
+		{0, 64 << 10, 999, perfStackBytes, 4 << 10},
+		{0, 4 << 20, 5000, perfStackBytes, 4 << 10},
+		{0, 16 << 20, 999, maxStackBytes, maxStackBytes},
+		{40 << 10, 64 << 10, 999, perfStackBytes, 40 << 10},
+	} {
+		c := newCopying(Target{Machine: true}, Options{StackBytes: x.chosen})
+		if c == nil {
+			t.Skip("stacks of this processor are not walked")
+		}
+		if got := c.fit(x.ring, x.freq, x.want); got != x.bytes {
+			t.Errorf("%+v: %d bytes", x, got)
+		}
+	}
+	// Cut stacks are a reason to copy more for the next command.
+	c := newCopying(Target{Machine: true}, Options{})
+	o := &opener{copying: c, freq: 999, rings: []*perfevent.Ring{}}
+	c.bytes = 32 << 10
+	c.walked(7, 20<<10)
+	o.deepen()
+	if o.clock.StackBytes != 0 {
+		t.Errorf("%d bytes, though no stack was cut", o.clock.StackBytes)
+	}
+	c.walked(7, 40<<10)
+	if !c.cut.Load() {
+		t.Error("a stack was cut, and nobody knows")
+	}
+}

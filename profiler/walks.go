@@ -150,8 +150,11 @@ func (b *builder) walkWarnings() {
 func (b *builder) remedy(at brokenAt) string {
 	switch at.reason {
 	case unwind.CutByCopy:
-		if at.module == anonymousName || b.copying == nil || b.copying.bytes >= maxStackBytes {
+		switch {
+		case at.module == anonymousName || b.copying == nil || b.copying.bytes >= maxStackBytes:
 			return ""
+		case b.copying.held:
+			return fmt.Sprintf("let this user lock more memory, for copies of more than %d KiB (ulimit -l, or sudo sysctl kernel.perf_event_mlock_kb=16384)", b.copying.bytes>>10)
 		}
 		return fmt.Sprintf("raise --stack-bytes (up to %d)", maxStackBytes)
 	case unwind.NoRows:

@@ -73,7 +73,7 @@ func (o *recordFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.IntVar(&o.freq, "freq", 999, "samples per second of each thread")
 	f.StringVar(&o.engine, "engine", "", "how to record: bpf or perf (default: the best that works here)")
-	f.IntVar(&o.stack, "stack-bytes", 16<<10, "copy so many `bytes` of the stacks of code without frame pointers; 0 is none")
+	f.IntVar(&o.stack, "stack-bytes", 0, "copy so many `bytes` of the stacks of code without frame pointers; 0 is none (default: 16384, and more where that is not enough)")
 	f.IntVar(&o.top, "top", 10, "show this many hot lines")
 	f.BoolVar(&o.json, "json", false, "print the outcome as JSON")
 }
@@ -99,7 +99,7 @@ func (o *recordFlags) record(cmd *cobra.Command, io streams, req lspserver.Reque
 	}
 	req.Dir, req.Freq, req.Engine = dir, o.freq, o.engine
 	rec := &recorder{open: func(string) (*store.Store, error) { return st, nil }, stackBytes: o.stack}
-	if o.stack == 0 {
+	if o.stack == 0 && cmd.Flags().Changed("stack-bytes") {
 		rec.stackBytes = -1
 	}
 	if req.Test == nil {
