@@ -27,7 +27,8 @@ func hostMachine() elf.Machine {
 // An unwinder walks the stacks of samples beside the recording, by call-frame information.
 //
 // Goroutines: workers take walks from jobs, from startUnwinder to stop. A walk belongs to its worker
-// from dispatch until it is done; otherwise to the recording's lock, as do batch, free, walks and held.
+// from dispatch until it is done; otherwise to the recording's lock, as do batch, free, late, walks and
+// held. Its chain and registers do not change from submit to release.
 type unwinder struct {
 	files *codeFiles
 	open  func(io.ReaderAt) (FrameTable, error) // nil: Go's tables are not asked
@@ -38,8 +39,9 @@ type unwinder struct {
 	waiting sync.WaitGroup // walks that are not done
 	batch   []*walk        // that no worker was given yet
 	free    []*walk
-	walks   int // that are not free
-	held    int // bytes of stacks in them
+	late    []*walk // whose outcome nobody waits for
+	walks   int     // that are not free
+	held    int     // bytes of stacks in them
 
 	mu   sync.Mutex // guards code
 	code map[*codeFile]*fileCode
@@ -129,6 +131,13 @@ func (u *unwinder) submit(s *space, chain []uint64, r *registers) (*walk, bool) 
 // dispatch gives the workers what was submitted. It does not wait: there is room for as many batches as
 // there are walks.
 func (u *unwinder) dispatch() {
+	u.late = slices.DeleteFunc(u.late, func(w *walk) bool {
+		if !w.done.Load() {
+			return false
+		}
+		u.release(w)
+		return true
+	})
 	if len(u.batch) > 0 {
 		u.jobs <- u.batch
 		u.batch = nil
@@ -145,6 +154,9 @@ func (u *unwinder) release(w *walk) {
 		u.free = append(u.free, w)
 	}
 }
+
+// abandon is release for a walk that is not done.
+func (u *unwinder) abandon(w *walk) { u.late = append(u.late, w) }
 
 // wait waits for all walks.
 func (u *unwinder) wait() { u.waiting.Wait() }
@@ -300,6 +312,11 @@ func (u *unwinder) read(f *codeFile, c *fileCode) {
 	if err != nil {
 		return
 	}
+	defer func() {
+		if c.frames == nil { // which are read as they are asked for
+			u.files.done(f)
+		}
+	}()
 	if f.image.golang && u.open != nil {
 		if t, err := u.open(file); err == nil {
 			if frames, ok := t.(unwind.GoFrames); ok {

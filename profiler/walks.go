@@ -19,6 +19,10 @@ type walks struct {
 	refused  int64 // samples that came while there were too many walks
 }
 
+// maxWaiting bounds the samples that wait. Where one walk takes so long that more come, as the first in a
+// huge binary, whose rows have to be made, what the kernel has walked is taken for it.
+const maxWaiting = 1 << 17
+
 // A waiting is a sample that waits for its walk, or for the samples before it.
 type waiting struct {
 	sample  profile.Sample // its stack is that of the user, where there is no walk
@@ -32,6 +36,7 @@ type waiting struct {
 type brokenAt struct {
 	module string
 	reason unwind.Reason
+	unread bool // its binary could not be read
 }
 
 // submit has a sample's stack walked, if it was copied and may need it: nil where the kernel's walk is
@@ -59,14 +64,21 @@ func (b *builder) settle() {
 		b.unwinder.dispatch()
 	}
 	n, k := 0, 0
+samples:
 	for i := range b.waiting {
 		x := &b.waiting[i]
 		if x.walk != nil {
-			if !x.walk.done.Load() {
-				break
+			switch {
+			case x.walk.done.Load():
+				x.sample.Stack = b.walked(x)
+				b.unwinder.release(x.walk)
+			case len(b.waiting)-n > maxWaiting:
+				b.refused++
+				x.sample.Stack = b.framed(x.process, x.thread, x.walk.chain, &x.walk.regs) // which the worker only reads
+				b.unwinder.abandon(x.walk)
+			default:
+				break samples
 			}
-			x.sample.Stack = b.walked(x)
-			b.unwinder.release(x.walk)
 		}
 		x.sample.Stack = b.inKernel(x.sample.Stack, b.kernels[k:k+x.kernel])
 		b.samples.Append(x.sample)
@@ -92,7 +104,7 @@ func (b *builder) walked(x *waiting) (stack profile.StackID) {
 		f, _ := w.space.locate(w.end.PC)
 		at := brokenAt{module: profile.Unknown, reason: w.end.Reason}
 		if f != nil {
-			at.module = f.path
+			at.module, at.unread = f.path, f.problem != ""
 		}
 		if b.broken == nil {
 			b.broken = make(map[brokenAt]int64)
@@ -148,6 +160,9 @@ func (b *builder) walkWarnings() {
 
 // remedy is what helps against a reason.
 func (b *builder) remedy(at brokenAt) string {
+	if at.unread {
+		return "its binary could not be read, as another warning tells"
+	}
 	switch at.reason {
 	case unwind.CutByCopy:
 		switch {
