@@ -58,14 +58,20 @@ type copied struct {
 	rule  bpf.CopyRule
 	bytes int  // if anything
 	needs bool // it has code that may keep no frame pointers
-	tries int  // whole stacks that were seen while bytes was more than is copied to begin with
-	deep  bool // one of them, or one that was cut, has more
+	tries int  // whole stacks that were seen
+	most  int  // bytes of the deepest of them
+	deep  bool // one of them, or one that was cut, has more than is copied to begin with
+	cut   bool // one was cut that has not
 }
 
 // Of a new process as much is copied as can be until it is known how deep its stacks are: the copy ends
 // with the stack, and that of most is not deep. Else the first stacks of deep ones would be cut, all
-// that are taken until the first of them was walked.
-const triesDeep = 100
+// that are taken until the first of them was walked. Later less is copied where stacks have proved to be
+// shallow, unless somebody has said how much.
+const (
+	triesDeep    = 100
+	triesShallow = 1000
+)
 
 // newCopying says how stacks of a target are to be copied; nil: not at all.
 func newCopying(t Target, o Options) *copying {
@@ -232,13 +238,18 @@ func (c *copying) walked(pid int, bytes uint64) {
 	if !known || !x.needs || x.deep && x.bytes == maxStackBytes {
 		return
 	}
-	before := x.bytes
-	if bytes > uint64(c.bytes) {
+	before, n := x.bytes, int(min(bytes, 1<<30))
+	x.most = max(x.most, n)
+	x.tries++
+	switch {
+	case n > c.bytes:
 		x.deep, x.bytes = true, maxStackBytes
-	} else if x.bytes > c.bytes {
-		if x.tries++; x.tries == triesDeep {
-			x.bytes = c.bytes
-		}
+	case n > x.bytes:
+		x.cut, x.bytes = true, c.bytes
+	case x.tries == triesDeep && !x.deep:
+		x.bytes = c.bytes
+	case x.tries == triesShallow && !x.deep && !x.cut && !c.chosen:
+		x.bytes = min(max(4*x.most, leastStackBytes), c.bytes)
 	}
 	c.pids[pid] = x
 	if x.bytes != before {

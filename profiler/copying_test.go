@@ -58,7 +58,7 @@ func TestCopyingRules(t *testing.T) {
 		rule bpf.CopyRule
 	}
 	var puts []put
-	c := newCopying(Target{Machine: true}, Options{StackBytes: 16 << 10})
+	c := newCopying(Target{Machine: true}, Options{})
 	if c == nil {
 		t.Skip("stacks of this processor are not walked")
 	}
@@ -87,9 +87,19 @@ func TestCopyingRules(t *testing.T) {
 	mapped(7, 0x6000, libc)
 	expect("and C", put{7, bpf.CopyRule{Start: 0x1000, End: 0x2000, Bytes: maxStackBytes}})
 	for range triesDeep {
-		c.walked(7, 1000)
+		c.walked(7, 1500)
 	}
 	expect("shallow stacks", put{7, bpf.CopyRule{Start: 0x1000, End: 0x2000, Bytes: 16 << 10}})
+	for range triesShallow {
+		c.walked(7, 1500)
+	}
+	expect("always", put{7, bpf.CopyRule{Start: 0x1000, End: 0x2000, Bytes: 6000}})
+	c.walked(7, 6008)
+	expect("but once", put{7, bpf.CopyRule{Start: 0x1000, End: 0x2000, Bytes: 16 << 10}})
+	for range triesShallow {
+		c.walked(7, 1500)
+	}
+	expect("and never less again")
 	c.walked(7, 20<<10)
 	c.walked(7, 1<<20)
 	expect("a deep one", put{7, bpf.CopyRule{Start: 0x1000, End: 0x2000, Bytes: maxStackBytes}})

@@ -179,7 +179,7 @@ func TestObjects(t *testing.T) {
 		if program.Type != ebpf.PerfEvent || program.License != "Dual MIT/GPL" || program.ByteOrder != binary.LittleEndian {
 			t.Errorf("%s: program of type %v, licence %q, %v", file, program.Type, program.License, program.ByteOrder)
 		}
-		if got := spec.Maps[samplerMapScratch].ValueSize; got != headerSize+2*8*MaxDepth+registers+2*MaxCopyBytes+4096 {
+		if got := spec.Maps[samplerMapScratch].ValueSize; got != headerSize+2*8*MaxDepth+registers+2*MaxCopyBytes+4096+8 {
 			t.Errorf("%s: scratch of %d bytes does not hold two stacks of %d addresses, the registers and the copy of a stack", file, got, MaxDepth)
 		}
 		var header *btf.Struct

@@ -87,6 +87,8 @@ struct scratch {
 	__u64 addresses[2 * MAX_DEPTH]; // what is copied begins behind those that there are
 	__u64 registers[REGISTERS];
 	__u8 stack[2 * MAX_COPY + PAGE]; // a page more than is ever written, which the verifier wants
+	__u32 copied; // of copy_user
+	__u32 reserved;
 };
 
 // Where a thread of a program of Go and C has its stacks: the goroutine's, on which Go runs, and that of
@@ -217,11 +219,20 @@ static __always_inline void rule_of(__u32 pid, __u64 ip, __u64 *bytes, struct go
 		*bytes = MAX_COPY;
 }
 
-// copy_bytes copies from a user's address on, page by page, as much as can be read of bytes. The number of
-// them, 0 before, is kept in memory: the verifier takes what it reads there for any number, so that all
-// turns of the loop look alike to it, and all ways out. With a variable it took two seconds.
-static __always_inline void copy_bytes(__u8 *to, __u64 from, __u64 bytes, volatile __u32 *copied)
+// copy_user copies from a user's address on to so many bytes behind the first address of a CPU's scratch,
+// page by page, as much as can be read of bytes, and says how much that was.
+//
+// It is a function of its own, which is verified once, whatever calls it. How far it came is kept in memory:
+// the verifier takes what it reads there for any number, so that all turns of the loop look alike to it, and
+// all ways out. Without the one and the other, loading took seconds.
+__attribute__((noinline)) __u32 copy_user(__u32 cpu, __u64 at, __u64 from, __u64 bytes)
 {
+	struct scratch *s = bpf_map_lookup_elem(&scratch, &cpu);
+	if (!s || at > sizeof(s->addresses) + sizeof(s->registers) + MAX_COPY)
+		return 0;
+	__u8 *to = (__u8 *)s->addresses + at;
+	volatile __u32 *copied = &s->copied;
+	*copied = 0;
 	for (int i = 0; i <= MAX_COPY / PAGE; i++) {
 		__u64 done = *copied;
 		if (done >= bytes || done > MAX_COPY)
@@ -235,6 +246,7 @@ static __always_inline void copy_bytes(__u8 *to, __u64 from, __u64 bytes, volati
 			break;
 		*copied = done + piece;
 	}
+	return *copied;
 }
 
 #if defined(__TARGET_ARCH_x86)
@@ -314,14 +326,13 @@ static __always_inline void copy_stacks(struct event_context *ctx, struct scratc
 #if defined(__TARGET_ARCH_x86)
 	s->head.other = task_registers ? other_stack(&go, s->head.sp, &bytes, &room) : 0;
 #endif
-	__u8 *to = (__u8 *)(registers + REGISTERS);
-	copy_bytes(to, s->head.sp, bytes, &s->head.stack_bytes);
-	if (!s->head.other)
+	__u64 at = (depth + REGISTERS) * sizeof(__u64);
+	__u32 copied = copy_user(s->head.cpu, at, s->head.sp, bytes);
+	if (copied > MAX_COPY)
 		return;
-	__u64 behind = *(volatile __u32 *)&s->head.stack_bytes;
-	if (!behind || behind > MAX_COPY)
-		return;
-	copy_bytes(to + behind, s->head.other, room, &s->head.other_bytes);
+	s->head.stack_bytes = copied;
+	if (copied && s->head.other)
+		s->head.other_bytes = copy_user(s->head.cpu, at + copied, s->head.other, room);
 }
 
 SEC("perf_event")
