@@ -17,6 +17,7 @@ import (
 
 	"github.com/sightline-dev/sightline/lspserver"
 	"github.com/sightline-dev/sightline/profiler"
+	"github.com/sightline-dev/sightline/profiler/bpf"
 	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/profiler/store"
 	"github.com/sightline-dev/sightline/profiler/unwind"
@@ -326,6 +327,12 @@ var goKinds = [...]unwind.GoKind{
 func (g goFrames) GoFrame(addr uint64) unwind.GoFrame {
 	kind, size := g.FrameTable.GoFrame(addr)
 	return unwind.GoFrame{Kind: goKinds[kind], Size: size}
+}
+
+// GoStacks tells the recorder where Go's runtime keeps the stacks of a thread.
+func (g goFrames) GoStacks() (bpf.GoStacks, bool) {
+	s, ok := g.FrameTable.GoStacks()
+	return bpf.GoStacks{TLS: s.TLS, M: s.M, SP: s.SP, CurrentG: s.CurrentG}, ok
 }
 
 // An outcome is how a recording's target fared.
