@@ -36,7 +36,7 @@ var mayImport = map[string][]string{
 	"editors/vscode":    {},
 	"editors/nvim":      {},
 	"cmd/sightline": {
-		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler/unwind", "profiler", "sourcemap",
+		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler/unwind", "profiler/bpf", "profiler", "sourcemap",
 		"lspserver", "lspserver/rpc", "lspserver/nativetest", "lspserver/launch",
 	},
 }
