@@ -100,10 +100,10 @@ func fdText(f *process.File) string {
 
 func deviceText(f *process.File) string {
 	switch {
-	case f.Kind == process.KindUnknown || f.Device == 0 && f.Kind != process.KindRegular:
-		return ""
 	case f.Socket != nil && f.Kind != process.KindUnix:
 		return strconv.FormatUint(f.Inode, 10)
+	case f.Kind == process.KindUnknown || f.Device == 0 && f.Kind != process.KindRegular:
+		return ""
 	}
 	return fmt.Sprintf("%d,%d", unix.Major(f.Device), unix.Minor(f.Device))
 }
