@@ -13,6 +13,7 @@ import (
 	"github.com/sightline-dev/sightline/profiler/bpf"
 	"github.com/sightline-dev/sightline/profiler/perfevent"
 	"github.com/sightline-dev/sightline/profiler/profile"
+	"github.com/sightline-dev/sightline/profiler/unwind"
 )
 
 // Descriptors is the kind of the series that a DescriptorWatch gives: a sample for each descriptor that is
@@ -33,6 +34,7 @@ type DescriptorWatch struct {
 	b    *builder
 	open map[descriptorKey]openDescriptor
 	err  error // that ended the goroutine
+	stop sync.Once
 }
 
 type descriptorKey struct{ pid, fd int }
@@ -68,15 +70,33 @@ func WatchDescriptors(pids []int, frameTable func(io.ReaderAt) (FrameTable, erro
 	w.b.frames = newLeafFrames(frameTable, w.files.reader)
 	for _, pid := range pids {
 		// What it has mapped is read while it is there.
-		w.b.tracker.process(pid)
-		if err := source.Watch(uint32(pid)); err != nil {
+		bytes := descriptorStack
+		if p := w.b.tracker.process(pid); framedProgram(p) {
+			bytes = 0
+		}
+		if err := source.Watch(uint32(pid), bytes); err != nil {
 			source.Close()
 			w.files.close()
 			return nil, err
 		}
 	}
+	w.b.unwinder = startUnwinder(w.files, frameTable, nil)
 	go w.read()
 	return w, nil
+}
+
+// descriptorStack is how much of a stack is copied where code may keep no frame pointers.
+const descriptorStack = 16 << 10
+
+// framedProgram says that all code that a process has mapped keeps frame pointers, but for the vdso, which
+// opens nothing.
+func framedProgram(p *process) bool {
+	for _, r := range p.regions {
+		if r.file == nil || r.file.kind == profile.FileCode && !r.file.image.framed() {
+			return false
+		}
+	}
+	return len(p.regions) > 0
 }
 
 // silent is an error that tells callers something and readers nothing: another in the chain has said it.
@@ -129,8 +149,9 @@ func (w *DescriptorWatch) event(e *bpf.DescriptorEvent, order uint64) {
 		user = user[:len(user)-1]
 	}
 	x := openDescriptor{order: order, task: w.b.task(p, th, tid)}
-	x.stack = w.b.framed(p, th, user, &registers{
+	x.stack = w.stack(p, th, user, &registers{
 		sp: e.Sample.SP, fp: e.Sample.FP, link: e.Sample.Link, top: e.Sample.Top, cut: len(user) >= w.b.depth,
+		all: e.Sample.Registers, stack: e.Sample.Stack,
 	})
 	if x.stack == 0 {
 		x.stack = w.b.inKernel(0, nil) // unknown, but counted
@@ -143,6 +164,28 @@ func (w *DescriptorWatch) event(e *bpf.DescriptorEvent, order uint64) {
 			w.open[descriptorKey{pid, int(fd)}] = x
 		}
 	}
+}
+
+// stack is the stack of an event: by call-frame information where it was copied and the code may keep no
+// frame pointers. Events are far fewer than samples, so each walk is waited for.
+func (w *DescriptorWatch) stack(p *process, th *thread, user []uint64, regs *registers) profile.StackID {
+	b := w.b
+	walk := b.submit(p, user, regs)
+	if walk == nil {
+		return b.framed(p, th, user, regs)
+	}
+	b.unwinder.dispatch()
+	b.unwinder.wait()
+	defer b.unwinder.release(walk)
+	if walk.framed || len(walk.frames) == 0 {
+		return b.framed(p, th, user, regs)
+	}
+	var stack profile.StackID
+	outermost := len(walk.frames) - 1
+	for i, f := range slices.Backward(walk.frames) {
+		stack = b.c.Stacks.Intern(stack, b.inSpace(walk.space, f, i == outermost && walk.end.Reason == unwind.Root))
+	}
+	return stack
 }
 
 // Capture is the descriptors that were opened since the watch began and are open still: one sample each,
@@ -188,6 +231,7 @@ func (w *DescriptorWatch) Binary(id profile.MappingID) (io.ReaderAt, error) {
 func (w *DescriptorWatch) Close() error {
 	err := w.source.Close()
 	<-w.done
+	w.stop.Do(func() { w.b.unwinder.stop() })
 	w.files.close()
 	return err
 }

@@ -17,10 +17,9 @@
 #define ARG3   7  // r10
 #define NUMBER 15 // orig_ax
 #define MODE   17 // cs
-#define IP     16
 #define FP     4
 #define SP     19
-#define WORDS  21
+#define REGISTERS 21
 #define IS_64(mode) (mode == 0x33)
 #elif defined(__TARGET_ARCH_arm64)
 #define ARG0   34 // orig_x0: x0 has what the call returns
@@ -28,11 +27,10 @@
 #define ARG3   3
 #define NUMBER 35 // syscallno, 32 bits
 #define MODE   33 // pstate
-#define IP     32
 #define FP     29
 #define LINK   30
 #define SP     31
-#define WORDS  36
+#define REGISTERS 34 // of user_pt_regs, with which it begins
 #define IS_64(mode) ((mode & 0x10) == 0)
 #else
 #error "give the words of this architecture's struct pt_regs"
@@ -41,6 +39,11 @@
 #define MAX_DEPTH 127
 #define TOP       4
 #define MAX_CALLS 512
+
+// MAX_COPY bounds the bytes of the user's stack that an event has. They are read by pages, because the
+// stack may end in the next one.
+#define MAX_COPY (16 * 1024)
+#define PAGE     4096
 
 // What a system call does with descriptors, as the reader fills it in.
 #define CALL_NONE   0
@@ -83,14 +86,17 @@ struct sample_header {
 struct record {
 	struct descriptor_event event;
 	struct sample_header head;
-	__u64 addresses[MAX_DEPTH];
+	__u64 addresses[MAX_DEPTH]; // what is copied begins behind those that there are
+	__u64 registers[REGISTERS];
+	__u8 stack[MAX_COPY + PAGE]; // a page more than is ever written, which the verifier wants
 };
 
 // Set before loading.
 volatile const __u64 pid_ns_dev = 0; // as in sampler.bpf.c
 volatile const __u64 pid_ns_ino = 0;
 
-// Processes that are watched, by their number in the reader's PID namespace.
+// Processes that are watched, by their number in the reader's PID namespace, and how many bytes of their
+// stacks are copied: 0 where all code keeps frame pointers.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
@@ -135,6 +141,35 @@ static __always_inline __u64 word(const __u64 *regs, int i)
 	return value;
 }
 
+// copy_stack puts the user's registers and the top of the stack behind depth addresses, as that of
+// sampler.bpf.c does, and sets stack_bytes, which is 0 before.
+static __always_inline void copy_stack(struct record *r, const __u64 *regs, __u64 depth, __u64 bytes)
+{
+	if (depth > MAX_DEPTH)
+		return;
+	if (bytes > MAX_COPY)
+		bytes = MAX_COPY;
+	__u64 *registers = &r->addresses[depth];
+	if (bpf_probe_read_kernel(registers, REGISTERS * sizeof(__u64), regs))
+		return;
+	__u64 sp = r->head.sp;
+	__u8 *to = (__u8 *)(registers + REGISTERS);
+	volatile __u32 *copied = &r->head.stack_bytes; // in memory for the verifier's sake
+	for (int i = 0; i <= MAX_COPY / PAGE; i++) {
+		__u64 done = *copied;
+		if (done >= bytes || done > MAX_COPY)
+			break;
+		__u64 piece = PAGE - ((sp + done) & (PAGE - 1));
+		if (piece > bytes - done)
+			piece = bytes - done;
+		if (piece > PAGE)
+			break;
+		if (bpf_probe_read_user(to + done, piece, (const void *)(sp + done)))
+			break;
+		*copied = done + piece;
+	}
+}
+
 SEC("raw_tracepoint/sys_exit")
 int on_call(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -158,7 +193,8 @@ int on_call(struct bpf_raw_tracepoint_args *ctx)
 		pid = task.tgid;
 		tid = task.pid;
 	}
-	if (!bpf_map_lookup_elem(&watched, &pid) || !IS_64(word(regs, MODE)))
+	const __u32 *copy = bpf_map_lookup_elem(&watched, &pid);
+	if (!copy || !IS_64(word(regs, MODE)))
 		return 0;
 
 	struct record *r = bpf_map_lookup_elem(&room, &zero);
@@ -211,16 +247,27 @@ int on_call(struct bpf_raw_tracepoint_args *ctx)
 	__u64 size = sizeof(r->event) + sizeof(r->head);
 	if (r->event.event == OPENED) {
 		long bytes = bpf_get_stack(ctx, r->addresses, sizeof(r->addresses), BPF_F_USER_STACK);
-		if (bytes > 0 && bytes <= (long)sizeof(r->addresses)) {
-			r->head.user_depth = (__u64)bytes / sizeof(__u64);
-			size += bytes;
-		}
+		__u64 depth = bytes > 0 ? (__u64)bytes / sizeof(__u64) : 0;
+		if (depth > MAX_DEPTH)
+			depth = MAX_DEPTH;
+		r->head.user_depth = depth;
+		size += depth * sizeof(__u64);
 		r->head.sp = word(regs, SP);
 		r->head.fp = word(regs, FP);
 #ifdef LINK
 		r->head.link = word(regs, LINK);
 #endif
 		bpf_probe_read_user(r->head.top, sizeof(r->head.top), (const void *)r->head.sp);
+		if (*copy) {
+			copy_stack(r, regs, depth, *copy);
+			__u64 copied = *(volatile __u32 *)&r->head.stack_bytes;
+			if (copied > MAX_COPY)
+				copied = MAX_COPY;
+			// Else the compiler makes one comparison of the two, which the verifier does not follow.
+			asm volatile("" : "+r"(copied));
+			if (copied)
+				size += REGISTERS * sizeof(__u64) + copied;
+		}
 	} else {
 		__builtin_memset(r->head.top, 0, sizeof(r->head.top));
 	}

@@ -91,6 +91,7 @@ func NewDescriptors() (*Descriptors, error) {
 			return nil, fmt.Errorf("set %s in the BPF program for descriptors: %w", name, err)
 		}
 	}
+	spec.Maps[descriptorsMapEvents].MaxEntries = 8 << 20 // 500 events with the most of a stack
 	d := &Descriptors{}
 	err = spec.LoadAndAssign(&d.objects, nil)
 	if errors.Is(err, unix.EPERM) && liftMemlock() {
@@ -121,14 +122,19 @@ func NewDescriptors() (*Descriptors, error) {
 	return d, nil
 }
 
-// Watch has a process told of from now on: all its threads, but none of the processes that it starts.
-func (d *Descriptors) Watch(pid uint32) error {
+// maxDescriptorCopy is MAX_COPY of descriptors.bpf.c.
+const maxDescriptorCopy = 16 << 10
+
+// Watch has a process told of from now on: all its threads, but none of the processes that it starts. Of
+// the user's stack so many bytes are copied (Sample.Stack), at most 16 KiB: none are needed where all code
+// keeps frame pointers.
+func (d *Descriptors) Watch(pid uint32, stackBytes int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
 		return fmt.Errorf("watch the descriptors of process %d: %w", pid, os.ErrClosed)
 	}
-	if err := d.objects.Watched.Put(pid, uint32(1)); err != nil {
+	if err := d.objects.Watched.Put(pid, uint32(min(max(stackBytes, 0), maxDescriptorCopy))); err != nil {
 		return fmt.Errorf("watch the descriptors of process %d: %w", pid, err)
 	}
 	return nil
