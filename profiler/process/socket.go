@@ -27,7 +27,7 @@ type Socket struct {
 	PeerInode     uint64         // of a unix socket; 0: none or not known
 
 	// RecvQueue is bytes that the process has not read, SendQueue bytes that the other side has not
-	// acknowledged. Of a socket that listens, RecvQueue is connections not accepted, and Backlog how many
+	// acknowledged, and of a unix socket the memory that holds what it has not read. Of a socket that listens, RecvQueue is connections not accepted, and Backlog how many
 	// there may be.
 	RecvQueue, SendQueue, Backlog int64
 }
@@ -78,7 +78,7 @@ func (s *Socket) Words() string {
 	case s.State != "LISTEN" && s.RecvQueue > 0:
 		words = append(words, fmt.Sprintf("%d B unread", s.RecvQueue))
 	}
-	if s.SendQueue > 0 {
+	if s.SendQueue > 0 && s.Kind != KindUnix { // whose is memory, and what the other side has not read
 		words = append(words, fmt.Sprintf("%d B unsent", s.SendQueue))
 	}
 	if len(words) == 0 {
