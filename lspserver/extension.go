@@ -24,6 +24,7 @@ var extensions = map[string]extension{
 	rpc.MethodHottest:   asked((*server).hottestSpots),
 	rpc.MethodNeighbors: asked((*server).neighbors),
 	rpc.MethodProcesses: asked((*server).processes),
+	rpc.MethodProcess:   asked((*server).process),
 	rpc.MethodStatus:    asked((*server).statusNow),
 	rpc.MethodDoctor:    asked((*server).doctor),
 	rpc.MethodStacks:    asked((*server).stacks),
