@@ -24,6 +24,7 @@ var mayImport = map[string][]string{
 	"profiler/perfevent":   {},
 	"profiler/bpf":         {},
 	"profiler/unwind":      {},
+	"profiler/process":     {},
 	"profiler":             {"profiler/profile", "profiler/perfevent", "profiler/bpf", "profiler/unwind"},
 	"sourcemap":            {"profiler/profile"},
 	"lspserver/rpc":        {},
@@ -36,7 +37,7 @@ var mayImport = map[string][]string{
 	"editors/vscode":    {},
 	"editors/nvim":      {},
 	"cmd/sightline": {
-		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler/unwind", "profiler/bpf", "profiler", "sourcemap",
+		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler/unwind", "profiler/bpf", "profiler/process", "profiler", "sourcemap",
 		"lspserver", "lspserver/rpc", "lspserver/nativetest", "lspserver/launch",
 	},
 }

@@ -6,6 +6,7 @@ import { showDoctor, tellPermissions } from './doctor';
 import { FlameView, type FlamePanel, type Subject } from './flame/view';
 import { showHottest, showNeighbors } from './hottest';
 import type { HotPathNode, HotPaths } from './hotpaths';
+import type { ProcessPages } from './process/page';
 import { chooseProcess } from './processes';
 import * as rpc from './protocol';
 import { reveal, type RevealOptions } from './reveal';
@@ -26,6 +27,7 @@ export interface Parts {
   hotPaths: HotPaths;
   flame: FlamePanel;
   profiles: Profiles;
+  processes: ProcessPages;
 }
 
 /** A RecordingResult is what the server answers to the commands that record. */
@@ -270,6 +272,7 @@ export function registerCommands(p: Parts): void {
         { label: '$(flame) Profile the test at the cursor', command: 'sightline.profileTest' },
         { label: '$(record) Record a command…', command: 'sightline.record' },
         { label: '$(plug) Attach to a process…', command: 'sightline.attach' },
+        { label: '$(search) Inspect a process…', command: 'sightline.inspectProcess' },
       ];
     items.push(separator,
       { label: '$(list-ordered) Hottest lines…', command: 'sightline.hottestLines' },
