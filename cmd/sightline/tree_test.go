@@ -26,6 +26,8 @@ var mayImport = map[string][]string{
 	"profiler/unwind":    {},
 	"profiler":           {"profiler/profile", "profiler/perfevent", "profiler/bpf", "profiler/unwind"},
 	"sourcemap":          {"profiler/profile"},
+	"heap/goruntime":     {},
+	"memmap":             {"profiler/profile", "heap/goruntime"},
 	"lspserver/rpc":      {},
 	"lspserver":          {"profiler/profile", "profiler/view", "profiler/store", "sourcemap", "lspserver/rpc"},
 	"lspserver/lsptest":  {"profiler/profile", "lspserver", "lspserver/rpc"},
@@ -33,7 +35,7 @@ var mayImport = map[string][]string{
 	"editors/nvim":       {},
 	"cmd/sightline": {
 		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler/unwind", "profiler", "sourcemap",
-		"lspserver", "lspserver/rpc",
+		"lspserver", "lspserver/rpc", "memmap",
 	},
 }
 
