@@ -25,16 +25,22 @@ type Cell struct {
 const clusterGap = 1 << 30
 
 // Clusters are the parts of the address space that are in use, in order of address, each cut into
-// cells, of which there is at least one.
+// cells, of which there is at least one. What is only reserved, in large, counts as free.
 func (s *Snapshot) Clusters(cells int) []Cluster {
 	cells = max(cells, 1)
+	var regions []Region
+	for _, r := range s.Regions {
+		if r.Committed > 0 || r.Size < clusterGap {
+			regions = append(regions, r)
+		}
+	}
 	var all []Cluster
-	for i := 0; i < len(s.Regions); {
+	for i := 0; i < len(regions); {
 		j := i + 1
-		for j < len(s.Regions) && s.Regions[j].Start-s.Regions[j-1].End < clusterGap {
+		for j < len(regions) && regions[j].Start-regions[j-1].End < clusterGap {
 			j++
 		}
-		all = append(all, clusterOf(s.Regions[i:j], cells))
+		all = append(all, clusterOf(regions[i:j], cells))
 		i = j
 	}
 	return all

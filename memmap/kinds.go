@@ -217,7 +217,7 @@ func (a *analysis) claimStacks() {
 	slices.SortFunc(a.threads, func(x, y thread) int { return cmp.Compare(x.id, y.id) })
 	known := map[int]*thread{}
 	for i := range a.threads {
-		known[a.threads[i].id] = &a.threads[i]
+		known[a.threads[i].own] = &a.threads[i]
 	}
 	taken := map[int]bool{} // mappings that have an owner
 	seen := map[int]bool{}  // threads that have a stack
@@ -490,7 +490,7 @@ func kindOfName(name string) (Kind, string) {
 func (a *analysis) join() {
 	for i := 0; i < len(a.pieces); {
 		j := i + 1
-		for j < len(a.pieces) && a.pieces[j].start == a.pieces[j-1].end && a.together(i, j) {
+		for j < len(a.pieces) && a.pieces[j].start == a.pieces[j-1].end && a.together(j) {
 			j++
 		}
 		a.snapshot.Regions = append(a.snapshot.Regions, a.region(a.pieces[i:j]))
@@ -498,7 +498,8 @@ func (a *analysis) join() {
 	}
 }
 
-func (a *analysis) together(i, j int) bool {
+// together says whether piece j belongs to the region of the piece before it.
+func (a *analysis) together(j int) bool {
 	x, y := &a.pieces[j-1], &a.pieces[j]
 	if x.kind != y.kind {
 		return false
@@ -509,8 +510,15 @@ func (a *analysis) together(i, j int) bool {
 	plain := func(p *piece) bool {
 		return p.kind == PrivateData && p.mapping.path == "" && p.mapping.anonymousMemory()
 	}
-	// Reserved memory is without access; what is taken of it gets access piece by piece.
-	return plain(x) && plain(y) && (x.mapping.inaccessible() || y.mapping.inaccessible() || slices.ContainsFunc(a.pieces[i:j], func(p piece) bool { return p.mapping.inaccessible() }))
+	// Reserved memory is without access; what is taken of it gets access from its beginning on, or in its
+	// middle. What has access and comes last may as well be a neighbour that has nothing to do with it.
+	if !plain(x) || !plain(y) {
+		return false
+	}
+	if y.mapping.inaccessible() {
+		return true
+	}
+	return x.mapping.inaccessible() && j+1 < len(a.pieces) && a.pieces[j+1].start == y.end && plain(&a.pieces[j+1]) && a.pieces[j+1].mapping.inaccessible()
 }
 
 func (a *analysis) region(pieces []piece) Region {

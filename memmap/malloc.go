@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // A MallocHeap is a heap of glibc's malloc, walked chunk by chunk.
@@ -38,8 +39,10 @@ func (a *analysis) claimMalloc() {
 	if !a.readable {
 		return
 	}
-	arenas := 1
-	var head [32]byte
+	if a.runtime != nil && !a.hasLibc() {
+		return
+	}
+	arenas, probes := 1, maxProbes
 	for i := range a.mappings {
 		m := &a.mappings[i]
 		if m.path == "[heap]" {
@@ -69,30 +72,71 @@ func (a *analysis) claimMalloc() {
 		if found {
 			continue
 		}
-		// A large chunk: [0, size|2]; further ones may have become one mapping with it.
-		at, chunks := m.start, 0
-		for at+16 <= m.end {
-			if n, _ := a.memory.ReadAt(head[:16], int64(at)); n < 16 {
-				break
-			}
-			before, size := binary.LittleEndian.Uint64(head[:]), binary.LittleEndian.Uint64(head[8:])
-			if before != 0 || size&chunkFlags != mmappedChunk || size&^chunkFlags < pageSize || size&^chunkFlags%pageSize != 0 || at+size&^chunkFlags > m.end {
-				break
-			}
-			at += size &^ chunkFlags
-			chunks++
-		}
-		switch {
-		case chunks == 1:
-			a.claims = append(a.claims, claim{start: m.start, end: at, kind: Heap, detail: "malloc, one large block", key: fmt.Sprintf("chunk %x", m.start)})
-		case chunks > 1:
-			a.claims = append(a.claims, claim{start: m.start, end: at, kind: Heap, detail: fmt.Sprintf("malloc, %d large blocks", chunks), key: fmt.Sprintf("chunk %x", m.start)})
-		case a.allocate != "" && m.start%(2<<20) == 0 && m.size() >= 2<<20:
+		if n := a.claimLarge(m, &probes); n == 0 && a.allocate != "" && m.start%(2<<20) == 0 && m.size() >= 2<<20 {
 			// These allocators take memory in units of 2 MiB that they align; nothing in it says whose it is.
 			a.claims = append(a.claims, claim{start: m.start, end: m.end, kind: Heap, detail: a.allocate + ", by its alignment", key: fmt.Sprintf("chunk %x", m.start)})
 		}
 	}
 	slices.SortFunc(a.snapshot.Mallocs, func(x, y MallocHeap) int { return cmp.Compare(x.Start, y.Start) })
+}
+
+// Bounds on how many pages are looked at for the head of a large block: of one mapping, of all.
+const (
+	maxProbesEach = 2048
+	maxProbes     = 64 << 10
+	// mmapThreshold is the size from which malloc maps a block of its own, unless it was told otherwise
+	// (M_MMAP_THRESHOLD).
+	mmapThreshold = 128 << 10
+)
+
+// claimLarge finds chunks that malloc has mapped one by one: each begins a page with [0, size|2]. The
+// kernel makes one mapping of such neighbours, and of them and other memory. The result is their number.
+func (a *analysis) claimLarge(m *mapping, probes *int) (found int) {
+	var head [16]byte
+	first, chunks, each := m.start, 0, 0
+	flush := func(end uint64) {
+		if chunks > 0 {
+			detail := "malloc, one large block"
+			if chunks > 1 {
+				detail = fmt.Sprintf("malloc, %d large blocks", chunks)
+			}
+			a.claims = append(a.claims, claim{start: first, end: end, kind: Heap, detail: detail, key: fmt.Sprintf("chunk %x", first)})
+		}
+		found, chunks = found+chunks, 0
+	}
+	at := m.start
+	for at < m.end && each < maxProbesEach && *probes > 0 {
+		n, _ := a.memory.ReadAt(head[:], int64(at))
+		before, size := binary.LittleEndian.Uint64(head[:]), binary.LittleEndian.Uint64(head[8:])
+		least := uint64(mmapThreshold)
+		if at == m.start || chunks > 0 {
+			least = pageSize
+		}
+		*probes--
+		if n < len(head) || before != 0 || size&chunkFlags != mmappedChunk || size&^chunkFlags < least || size&^chunkFlags%pageSize != 0 || size&^chunkFlags > m.end-at {
+			flush(at)
+			at += pageSize
+			each++
+			continue
+		}
+		if chunks == 0 {
+			first = at
+		}
+		chunks++
+		at += size &^ chunkFlags
+	}
+	flush(min(at, m.end))
+	return found
+}
+
+// hasLibc says whether a C library is mapped, whose malloc there may be.
+func (a *analysis) hasLibc() bool {
+	for i := range a.mappings {
+		if m := &a.mappings[i]; m.may('x') && m.file() && strings.Contains(m.path[strings.LastIndexByte(m.path, '/')+1:], "libc") {
+			return true
+		}
+	}
+	return false
 }
 
 // mallocHeap reads heap_info (malloc/arena.c) at an address: arena, previous heap, size, size that has

@@ -14,6 +14,7 @@ type thread struct {
 	id   int
 	name string
 	sp   uint64 // its stack pointer; 0 while it runs, or where that may not be read
+	own  int    // its id in its own PID namespace, which is what it knows itself by
 }
 
 // maxThreads bounds what is asked; a machine has at most 4 M.
@@ -37,7 +38,7 @@ func (p *Process) threads() []thread {
 		if err != nil {
 			continue
 		}
-		t := thread{id: id, name: strings.TrimSuffix(string(comm), "\n")}
+		t := thread{id: id, own: id, name: strings.TrimSuffix(string(comm), "\n")}
 		// It says "running" of a thread that runs; a thread mostly waits.
 		for range 3 {
 			text, err := p.read(path.Join("task", name, "syscall"))
@@ -46,6 +47,11 @@ func (p *Process) threads() []thread {
 			}
 			if t.sp = parseStackPointer(text); t.sp != 0 {
 				break
+			}
+		}
+		if t.sp == 0 {
+			if status, err := p.read(path.Join("task", name, "status")); err == nil {
+				t.own = parseOwnID(status, id)
 			}
 		}
 		all = append(all, t)
@@ -65,6 +71,20 @@ func parseStackPointer(text []byte) uint64 {
 		return 0
 	}
 	return sp
+}
+
+// parseOwnID is the last number of NSpid in /proc/PID/status: the id in the innermost namespace.
+func parseOwnID(status []byte, id int) int {
+	for l := range bytes.Lines(status) {
+		if rest, ok := bytes.CutPrefix(l, []byte("NSpid:")); ok {
+			if f := bytes.Fields(rest); len(f) > 0 {
+				if own, err := strconv.Atoi(string(f[len(f)-1])); err == nil {
+					return own
+				}
+			}
+		}
+	}
+	return id
 }
 
 // controlBlock looks for glibc's description of a thread (struct pthread, nptl/descr.h) above a stack

@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"sourcemap":          {"profiler/profile"},
 	"heap/goruntime":     {},
 	"memmap":             {"profiler/profile", "heap/goruntime"},
+	"memmap/imagesize":   {},
 	"lspserver/rpc":      {},
 	"lspserver":          {"profiler/profile", "profiler/view", "profiler/store", "sourcemap", "lspserver/rpc"},
 	"lspserver/lsptest":  {"profiler/profile", "lspserver", "lspserver/rpc"},
@@ -35,7 +36,7 @@ var mayImport = map[string][]string{
 	"editors/nvim":       {},
 	"cmd/sightline": {
 		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler/unwind", "profiler", "sourcemap",
-		"lspserver", "lspserver/rpc", "memmap",
+		"lspserver", "lspserver/rpc", "memmap", "memmap/imagesize",
 	},
 }
 

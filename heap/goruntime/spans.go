@@ -188,8 +188,7 @@ func (r *Runtime) marks(at uint64, s *Span, count uint64) []byte {
 	return b
 }
 
-// inlineMarks says whether the mark bits of a span's objects are in the span: pointerful objects of 16
-// to 512 bytes.
+// inlineMarks says whether the mark bits of a span's objects are in the span: those of 16 to 512 bytes.
 func (r *Runtime) inlineMarks(s *Span) bool {
 	return s.SlotSize >= 16 && s.SlotSize <= 512
 }
