@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sightline-dev/sightline/lspserver"
+	"github.com/sightline-dev/sightline/profiler/process"
 	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/sourcemap"
 )
@@ -59,7 +60,7 @@ func fetchWords(c *profile.Capture, x sourcemap.Download) string {
 	if u, err := url.Parse(server); err == nil && u.Host != "" {
 		server = u.Host
 	}
-	text := fmt.Sprintf("fetching symbols of %s from %s", printable(name), printable(server))
+	text := fmt.Sprintf("fetching symbols of %s from %s", process.Printable(name), process.Printable(server))
 	switch size := lspserver.Weight(x.Size, profile.Bytes); {
 	case x.Done == 0:
 		return text

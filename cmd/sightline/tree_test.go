@@ -27,6 +27,9 @@ var mayImport = map[string][]string{
 	"profiler/process":     {},
 	"profiler":             {"profiler/profile", "profiler/perfevent", "profiler/bpf", "profiler/unwind"},
 	"sourcemap":            {"profiler/profile"},
+	"heap/goruntime":       {},
+	"memmap":               {"profiler/profile", "heap/goruntime"},
+	"memmap/imagesize":     {},
 	"lspserver/rpc":        {},
 	"lspserver/nativetest": {},
 	"lspserver/launch":     {},
@@ -38,7 +41,7 @@ var mayImport = map[string][]string{
 	"editors/nvim":      {},
 	"cmd/sightline": {
 		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler/unwind", "profiler/bpf", "profiler/process", "profiler", "sourcemap",
-		"lspserver", "lspserver/rpc", "lspserver/nativetest", "lspserver/launch",
+		"lspserver", "lspserver/rpc", "lspserver/nativetest", "lspserver/launch", "memmap", "memmap/imagesize",
 	},
 }
 
