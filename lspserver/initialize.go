@@ -98,6 +98,9 @@ func (s *server) Initialize(_ context.Context, p *protocol.InitializeParams) (*p
 // Initialized implements protocol.Server. What needs the client's answer happens in a goroutine that
 // ends with the session.
 func (s *server) Initialized(context.Context, *protocol.InitializedParams) error {
+	if s.cfg.Notice != "" {
+		s.say(protocol.MessageTypeWarning, s.cfg.Notice)
+	}
 	go func() {
 		s.fetchConfiguration()
 		if s.can.registerConfiguration {

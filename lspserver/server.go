@@ -49,6 +49,7 @@ type Config struct {
 	// for OpenStore, and answers the capture that it became. Its error is one sentence with the
 	// remedy. nil: asking for it is an error.
 	Import  func(ctx context.Context, path string, workspace string) (store.ID, error)
+	Notice  string // a warning that the person is to see once, such as what this server has to do without; ""
 	LogFile string // where Log goes, to be told; "" for standard error
 	// ReadFile reads a file of another tool without storing it, with names. Its error is one sentence
 	// with the remedy. nil: asking for it is an error.

@@ -35,7 +35,10 @@ type recorder struct {
 	live bool
 	// Bound has commands end with this process, however it ends. A test always does.
 	bound   bool
-	running sync.WaitGroup // recordings that are not stored yet
+	running sync.WaitGroup  // recordings that are not stored yet
+	all     *sync.WaitGroup // counts them too, unless it is nil
+	// Around is where programs are found and started.
+	around *surroundings
 	// StackBytes is profiler.Options.StackBytes.
 	stackBytes int
 	// Streams are given to a recorded command as they are; where out is nil its output comes as
@@ -65,8 +68,16 @@ func (r *recorder) Start(ctx context.Context, req lspserver.Request) (lspserver.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stopWatch := context.AfterFunc(ctx, s.Stop)
 	r.running.Add(1)
+	if r.all != nil {
+		r.all.Add(1)
+	}
 	go func() {
 		defer r.running.Done()
+		defer func() {
+			if r.all != nil {
+				r.all.Done()
+			}
+		}()
 		defer close(s.done)
 		defer close(s.updates)
 		defer cancel()
@@ -175,7 +186,7 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 			case <-build.Done():
 			}
 		}()
-		test, err = buildTest(build, s.req.Dir, t.Package, t.Run, t.Bench, t.Args)
+		test, err = buildTest(build, s.recorder.around, s.req.Dir, t.Package, t.Run, t.Bench, t.Args)
 		cancel()
 		if err != nil && s.stopped() {
 			return lspserver.Result{Message: "stopped before it ran"}, nil
@@ -227,8 +238,7 @@ func (s *session) target(test *goTest) (profiler.Target, profiler.Options, error
 		options.Describe = test.target()
 		return profiler.Target{Command: test.command(1, s)}, options, nil
 	case len(s.req.Command) > 0:
-		cmd := exec.Command(s.req.Command[0], s.req.Command[1:]...)
-		cmd.Dir = s.req.Dir
+		cmd := s.recorder.around.command(context.Background(), s.req.Dir, s.req.Command[0], s.req.Command[1:]...)
 		cmd.Stdout, cmd.Stderr = s, s
 		if s.recorder.bound {
 			cmd.SysProcAttr = endsWithUs()
@@ -461,7 +471,7 @@ func (s *session) follow(ctx context.Context, k *keeper, over <-chan struct{}) {
 func (s *session) symbolize(ctx context.Context, k *keeper, c *profile.Capture) error {
 	if k.symbols == nil {
 		// An error is a tool that did not answer; the paths found without it are good.
-		paths, _ := sourcemap.FindPaths(ctx, []string{workspaceOf(s.folder())})
+		paths, _ := s.recorder.around.findPaths(ctx, []string{workspaceOf(s.folder())})
 		paths.Prefixes = append(paths.Prefixes, s.req.Prefixes...)
 		k.symbols = sourcemap.NewSymbolizer(sourcemap.Config{Paths: paths})
 	}

@@ -33,8 +33,9 @@ var mayImport = map[string][]string{
 	"editors/nvim":       {},
 	"cmd/sightline": {
 		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler/unwind", "profiler", "sourcemap",
-		"lspserver", "lspserver/rpc",
+		"lspserver", "lspserver/rpc", "cmd/sightline/daemon",
 	},
+	"cmd/sightline/daemon": {},
 }
 
 type listed struct {
