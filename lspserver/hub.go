@@ -120,6 +120,15 @@ func (h *Hub) read(st *store.Store) (*index, error) {
 	return x, nil
 }
 
+// Forget lets captures that are kept ready go, for a process that nobody asks anything. They are read
+// again when somebody does.
+func (h *Hub) Forget() {
+	h.mu.Lock()
+	h.indexes = map[string]*index{}
+	h.mu.Unlock()
+	h.captures.forget()
+}
+
 func (h *Hub) add(s *server) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -36,7 +37,12 @@ type host struct {
 	clients map[*daemon.Conn]time.Time
 	number  int         // of the newest session
 	expiry  *time.Timer // runs while there is nothing to do
+	tidy    *time.Timer // runs after a recording or a session has ended
 }
+
+// TidyAfter is when memory is given back that nobody asks for any more: a recording needs much, and the
+// next one may begin at once.
+const tidyAfter = 3 * time.Second
 
 // RunDaemon is the daemon, until it is told to stop or has had nothing to do for idle.
 func runDaemon(ctx context.Context, idle time.Duration) (err error) {
@@ -79,6 +85,17 @@ func runDaemon(ctx context.Context, idle time.Duration) (err error) {
 	h.expiry = time.AfterFunc(idle, func() {
 		h.log.Info("nobody has needed the daemon for a while", "idle", idle)
 		h.quit()
+	})
+	h.tidy = time.AfterFunc(tidyAfter, func() {
+		h.mu.Lock()
+		idle := len(h.clients) == 0
+		h.mu.Unlock()
+		for _, hub := range h.everyHub() {
+			if idle {
+				hub.Forget()
+			}
+		}
+		debug.FreeOSMemory()
 	})
 	h.log.Info("the daemon listens", "version", about.Version, "pid", os.Getpid(), "socket", p.Socket())
 	starting.Ready()
@@ -153,6 +170,9 @@ func (h *host) review() {
 		h.expiry.Stop()
 	} else {
 		h.expiry.Reset(h.idle)
+	}
+	if recordings == 0 {
+		h.tidy.Reset(tidyAfter)
 	}
 }
 
