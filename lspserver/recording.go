@@ -124,7 +124,7 @@ func (r *recording) update(u Update) {
 	}
 	// An update may carry only output.
 	u.Elapsed, u.Samples = max(u.Elapsed, r.last.Elapsed), max(u.Samples, r.last.Samples)
-	r.last = Update{Elapsed: u.Elapsed, Samples: u.Samples, Phase: u.Phase}
+	r.last = Update{Elapsed: u.Elapsed, Samples: u.Samples, Phase: u.Phase, Note: u.Note}
 	r.output.write(u.Output)
 }
 
@@ -140,6 +140,13 @@ func (r *recording) state() (elapsed time.Duration, samples int, phase string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.last.Elapsed, r.last.Samples, r.last.Phase
+}
+
+// note is what is being waited for; "" where there is nothing to say of it.
+func (r *recording) note() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last.Note
 }
 
 // status is the recording in words, for a lens.
@@ -158,6 +165,9 @@ func (r *recording) progress() string {
 	case PhaseRecording:
 		return fmt.Sprintf("recording %s · %s", Duration(elapsed), Samples(int64(samples)))
 	case PhaseSymbolizing:
+		if note := r.note(); note != "" {
+			return note
+		}
 		return "reading symbols of " + Samples(int64(samples))
 	case PhaseStoring:
 		return "storing " + Samples(int64(samples))
@@ -339,6 +349,7 @@ func (s *server) runRecording(c call, r *recording) (any, error) {
 	}
 	req := &r.req
 	req.Workspace, req.Freq, req.Engine, req.Prefixes = w.root, s.settings.frequency, s.settings.engine, s.settings.prefixes
+	req.DebugFolders = s.settings.debugFolders
 	if req.For == 0 {
 		req.For = time.Duration(s.settings.recordingLimit * float64(time.Second))
 	}
