@@ -273,11 +273,14 @@ func (h *Hub) Stop(giveUp <-chan struct{}) {
 // sameTarget says whether two recordings record the same thing.
 func (r *recording) sameTarget(o *recording) bool {
 	a, b := r.req, o.req
+	if a.Native != nil || b.Native != nil {
+		return a.Native != nil && b.Native != nil && a.Native.File == b.Native.File && a.Native.Name == b.Native.Name && slices.Equal(a.Native.Args, b.Native.Args)
+	}
 	if a.Test != nil && b.Test != nil {
 		return a.Test.Package == b.Test.Package && a.Test.Run == b.Test.Run && a.Test.Bench == b.Test.Bench && slices.Equal(a.Test.Args, b.Test.Args)
 	}
 	return a.Test == nil && b.Test == nil && reflect.DeepEqual(a.Command, b.Command) && a.PID == b.PID && a.Machine == b.Machine &&
-		(len(a.Command) == 0 || a.Dir == b.Dir)
+		(len(a.Command) == 0 || a.Dir == b.Dir && slices.Equal(a.Env, b.Env))
 }
 
 // take is an update, in the goroutine that follows the recording. Live numbers are made ready here,

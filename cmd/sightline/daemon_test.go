@@ -379,7 +379,7 @@ func TestFollowLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, at, err := lastLines(f, 1, keep)
+	text, at, err := lastLogLines(f, 1, keep)
 	f.Close()
 	if err != nil || text != "goroutine 1\n" {
 		t.Errorf("last lines are %q, %v", text, err)

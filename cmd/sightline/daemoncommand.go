@@ -201,7 +201,7 @@ func newDaemonLog(io streams) *cobra.Command {
 			}
 			at := int64(0)
 			if f != nil {
-				last, end, err := lastLines(f, lines, keep)
+				last, end, err := lastLogLines(f, lines, keep)
 				f.Close()
 				if err != nil {
 					return fmt.Errorf("read the log: %w", err)
@@ -245,8 +245,8 @@ func levelFilter(least string) (func(line string) bool, error) {
 	}, nil
 }
 
-// LastLines is the last n lines of a file that are to be kept, and where the file ends.
-func lastLines(f *os.File, n int, keep func(string) bool) (text string, end int64, err error) {
+// LastLogLines is the last n lines of a file that are to be kept, and where the file ends.
+func lastLogLines(f *os.File, n int, keep func(string) bool) (text string, end int64, err error) {
 	var last []string
 	r := bufio.NewReader(f)
 	for {

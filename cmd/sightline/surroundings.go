@@ -88,6 +88,18 @@ func (s *surroundings) command(ctx context.Context, dir, program string, args ..
 	return cmd
 }
 
+// With is the same with further variables, as "NAME=value".
+func (s *surroundings) with(env []string) *surroundings {
+	if len(env) == 0 {
+		return s
+	}
+	more := &surroundings{env: slices.Concat(s.environ(), env)}
+	if s != nil {
+		more.dir = s.dir
+	}
+	return more
+}
+
 // OpenStore opens the store of the workspace that dir lies in.
 func (s *surroundings) openStore(dir string) (*store.Store, error) {
 	workspace := workspaceOf(dir)
@@ -96,6 +108,17 @@ func (s *surroundings) openStore(dir string) (*store.Store, error) {
 		nameInterrupted(context.Background(), st, workspace)
 	}
 	return st, err
+}
+
+// Cache is the user's folder for what can be made again, as os.UserCacheDir; "" where there is none.
+func (s *surroundings) cache() string {
+	if dir := s.getenv("XDG_CACHE_HOME"); filepath.IsAbs(dir) {
+		return dir
+	}
+	if home := s.getenv("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".cache")
+	}
+	return ""
 }
 
 // FindPaths is lspserver.Config.FindPaths.
