@@ -372,6 +372,19 @@ func TestEditorGivesUpFetching(t *testing.T) {
 	if hints := e.Hints(source); len(hints) == 0 {
 		t.Error("no hints with the debug file from the server")
 	}
+	// Functions of C have lenses and pages as those of Go.
+	lenses := map[int]string{}
+	for _, l := range e.Lenses(source) {
+		lenses[l.Line] += l.Title
+	}
+	for comment, want := range map[string]string{"hot": "total ", "cold": "total "} {
+		if line := lineOf(t, source, comment); !strings.HasPrefix(lenses[line], want) {
+			t.Errorf("the lens of %s is %q; all: %v", comment, lenses[line], lenses)
+		}
+	}
+	if hover := e.Hover(source, `hot\(long`); !strings.Contains(hover, "**hot**") || !strings.Contains(hover, "spin") {
+		t.Errorf("hover is %q", hover)
+	}
 	hang.Store(true)
 	if err := os.RemoveAll(os.Getenv("DEBUGINFOD_CACHE_PATH")); err != nil {
 		t.Fatal(err)
