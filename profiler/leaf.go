@@ -18,7 +18,10 @@ type registers struct {
 	// stack was not copied.
 	all   []uint64
 	stack []byte
-	cut   bool // the kernel's walk has as many addresses as it gives at most
+	// other is the bytes of the thread's other stack from otherSP on: empty where none was copied.
+	otherSP uint64
+	other   []byte
+	cut     bool // the kernel's walk has as many addresses as it gives at most
 }
 
 // LeafFrames finds the callers that a walk by frame pointers misses. That walk reads the innermost

@@ -272,7 +272,7 @@ func jitFrame(name string) profile.Frame {
 	}
 	kind, rest, ok := strings.Cut(name, ":")
 	if !ok || !scriptCode[kind] {
-		return profile.Frame{Func: cmp.Or(demangle(name), profile.Unknown)}
+		return profile.Frame{Func: cmp.Or(Demangle(name), profile.Unknown)}
 	}
 	rest = strings.TrimLeft(rest, "*~^+'") // optimized by TurboFan, interpreted, by Sparkplug, by Maglev
 	at := strings.Index(rest, " /")
