@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sightline-dev/sightline/lspserver"
@@ -70,6 +71,9 @@ func fetchWords(c *profile.Capture, x sourcemap.Download) string {
 	return fmt.Sprintf("%s: %s", text, lspserver.Weight(x.Done, profile.Bytes))
 }
 
+// TellAgain is how often what is fetched is told, also while nothing comes: updates may be dropped.
+const tellAgain = 250 * time.Millisecond
+
 // Fetching is the client that a session fetches debug files with, and what ends its use: nil, where no
 // servers are named. While it is used, Stop gives the fetches up, and so does a Ctrl-C of the command
 // line, which would end the program else.
@@ -80,8 +84,17 @@ func (s *session) fetching(c *profile.Capture) (client *sourcemap.Debuginfod, ov
 	}
 	giveUp, ended := make(chan struct{}), make(chan struct{})
 	d.GiveUp = giveUp
+	samples := sampleCount(c)
+	var note atomic.Pointer[string] // the latest
+	tell := func() {
+		if n := note.Load(); n != nil {
+			s.tell(lspserver.Update{Phase: lspserver.PhaseSymbolizing, Samples: samples, Note: *n})
+		}
+	}
 	d.Progress = func(x sourcemap.Download) bool {
-		s.tell(lspserver.Update{Phase: lspserver.PhaseSymbolizing, Samples: sampleCount(c), Note: fetchWords(c, x)})
+		words := fetchWords(c, x)
+		note.Store(&words)
+		tell()
 		return true
 	}
 	interrupts := make(chan os.Signal, 1)
@@ -93,12 +106,21 @@ func (s *session) fetching(c *profile.Capture) (client *sourcemap.Debuginfod, ov
 	s.skip = stop
 	s.mu.Unlock()
 	go func() {
-		select {
-		case <-interrupts:
-			close(giveUp)
-		case <-stop:
-			close(giveUp)
-		case <-ended:
+		again := time.NewTicker(tellAgain)
+		defer again.Stop()
+		for {
+			select {
+			case <-interrupts:
+				close(giveUp)
+				return
+			case <-stop:
+				close(giveUp)
+				return
+			case <-ended:
+				return
+			case <-again.C:
+				tell()
+			}
 		}
 	}()
 	return d, func() {
