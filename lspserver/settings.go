@@ -41,6 +41,7 @@ type settings struct {
 	frequency      int // samples per second; 0: the recorder's default
 	engine         string
 	prefixes       []sourcemap.Prefix // longest From first
+	debugFolders   []string           // searched for debug files before /usr/lib/debug
 	recordingLimit float64            // seconds; 0: none
 	testFlags      []string           // further go test flags
 	cargoFlags     []string           // further cargo test flags
@@ -93,6 +94,7 @@ var settingTable = []setting{
 	{"test.flags", stringList(func(s *settings, v []string) { s.testFlags = v })},
 	{"test.cargoFlags", stringList(func(s *settings, v []string) { s.cargoFlags = v })},
 	{"paths", prefixMap},
+	{"debugFolders", stringList(func(s *settings, v []string) { s.debugFolders = v })},
 }
 
 func boolean(set func(*settings, bool)) func(*settings, any) string {

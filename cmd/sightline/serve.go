@@ -94,6 +94,8 @@ func serve(ctx context.Context, streams streams, o serveOptions) error {
 	// takes.
 	rec := &recorder{open: openStore, live: true, bound: true}
 	defer rec.running.Wait()
+	inspector := newInspector()
+	defer inspector.close()
 	code := rpc.Serve(ctx, conn, func(c rpc.Client) rpc.Server {
 		return lspserver.New(c, lspserver.Config{
 			Recorder:  rec,
@@ -107,6 +109,7 @@ func serve(ctx context.Context, streams streams, o serveOptions) error {
 			Picture:   picture,
 			Doctor:    func(context.Context) rpc.DoctorResult { return diagnose(openStore(".")).result() },
 			Processes: processes,
+			Process:   inspector.process,
 		})
 	}, rpc.Options{Log: log})
 	if code != exitDone {
