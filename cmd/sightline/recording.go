@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -36,7 +35,10 @@ type recorder struct {
 	live bool
 	// Bound has commands end with this process, however it ends. A test always does.
 	bound   bool
-	running sync.WaitGroup // recordings that are not stored yet
+	running sync.WaitGroup  // recordings that are not stored yet
+	all     *sync.WaitGroup // counts them too, unless it is nil
+	// Around is where programs are found and started.
+	around *surroundings
 	// StackBytes is profiler.Options.StackBytes.
 	stackBytes int
 	// Interruptible has an interrupt of this process give up what a recording waits for after its end.
@@ -68,8 +70,16 @@ func (r *recorder) Start(ctx context.Context, req lspserver.Request) (lspserver.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stopWatch := context.AfterFunc(ctx, s.Stop)
 	r.running.Add(1)
+	if r.all != nil {
+		r.all.Add(1)
+	}
 	go func() {
 		defer r.running.Done()
+		defer func() {
+			if r.all != nil {
+				r.all.Done()
+			}
+		}()
 		defer close(s.done)
 		defer close(s.updates)
 		defer cancel()
@@ -241,26 +251,26 @@ func (s *session) build(ctx context.Context) (testRun, error) {
 	switch {
 	case s.req.Test != nil:
 		t := s.req.Test
-		test, err := buildTest(ctx, s.req.Dir, t.Package, t.Run, t.Bench, t.Args)
+		test, err := buildTest(ctx, s.recorder.around, s.req.Dir, t.Package, t.Run, t.Bench, t.Args)
 		if err != nil {
 			return nil, err
 		}
 		return test, nil
 	case s.req.Native != nil:
-		test, err := findNative(ctx, s.req, s)
+		test, err := findNative(ctx, s.recorder.around, s.req, s)
 		if err != nil {
 			return nil, err
 		}
 		return test, nil
 	}
-	return nil, runBuild(ctx, s.req.Name, s.req.Build, s.req.Dir, s.req.Env, s)
+	return nil, runBuild(ctx, s.recorder.around, s.req.Name, s.req.Build, s.req.Dir, s.req.Env, s)
 }
 
 // Target turns the request into what the profiler records.
 func (s *session) target(test testRun) (profiler.Target, profiler.Options, error) {
 	options := profiler.Options{
 		Freq: s.req.Freq, Engine: profiler.Engine(s.req.Engine), FrameTable: frameTable,
-		StackBytes: s.recorder.stackBytes, RowsDir: rowsDir(),
+		StackBytes: s.recorder.stackBytes, RowsDir: s.recorder.around.rowsDir(),
 	}
 	switch {
 	case test != nil:
@@ -269,11 +279,7 @@ func (s *session) target(test testRun) (profiler.Target, profiler.Options, error
 		cmd.SysProcAttr = endsWithUs()
 		return profiler.Target{Command: cmd}, options, nil
 	case len(s.req.Command) > 0:
-		cmd := exec.Command(s.req.Command[0], s.req.Command[1:]...)
-		cmd.Dir = s.req.Dir
-		if len(s.req.Env) > 0 {
-			cmd.Env = append(os.Environ(), s.req.Env...)
-		}
+		cmd := s.recorder.around.with(s.req.Env).command(context.Background(), s.req.Dir, s.req.Command[0], s.req.Command[1:]...)
 		cmd.Stdout, cmd.Stderr = s, s
 		if s.recorder.bound {
 			cmd.SysProcAttr = endsWithUs()
@@ -293,9 +299,9 @@ func (s *session) target(test testRun) (profiler.Target, profiler.Options, error
 
 // RowsDir is where what was made of call-frame information is kept; "" where this user has no folder
 // for such things.
-func rowsDir() string {
-	dir, err := os.UserCacheDir()
-	if err != nil {
+func (s *surroundings) rowsDir() string {
+	dir := s.cache()
+	if dir == "" {
 		return ""
 	}
 	return filepath.Join(dir, "sightline", "unwind")

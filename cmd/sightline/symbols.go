@@ -21,9 +21,9 @@ import (
 // Debuginfod makes the client of the debuginfod servers that the environment names; nil where it names
 // none. The variables are those of the other clients (debuginfod-client-config(7)); what cannot be read
 // counts as not set.
-func debuginfod() *sourcemap.Debuginfod {
+func debuginfod(around *surroundings) *sourcemap.Debuginfod {
 	d := &sourcemap.Debuginfod{}
-	for word := range strings.FieldsSeq(os.Getenv("DEBUGINFOD_URLS")) {
+	for word := range strings.FieldsSeq(around.getenv("DEBUGINFOD_URLS")) {
 		if !strings.HasPrefix(word, "ima:") { // how signatures are to be checked
 			d.Servers = append(d.Servers, word)
 		}
@@ -31,18 +31,18 @@ func debuginfod() *sourcemap.Debuginfod {
 	if len(d.Servers) == 0 {
 		return nil
 	}
-	d.Cache = os.Getenv("DEBUGINFOD_CACHE_PATH")
+	d.Cache = around.getenv("DEBUGINFOD_CACHE_PATH")
 	if d.Cache == "" {
-		dir, err := os.UserCacheDir()
-		if err != nil {
+		dir := around.cache()
+		if dir == "" {
 			return nil // nowhere to keep what is fetched
 		}
 		d.Cache = filepath.Join(dir, "debuginfod_client")
 	}
-	if n, err := strconv.Atoi(os.Getenv("DEBUGINFOD_TIMEOUT")); err == nil && n > 0 && n < 1<<20 {
+	if n, err := strconv.Atoi(around.getenv("DEBUGINFOD_TIMEOUT")); err == nil && n > 0 && n < 1<<20 {
 		d.Timeout = time.Duration(n) * time.Second
 	}
-	if n, err := strconv.ParseInt(os.Getenv("DEBUGINFOD_MAXSIZE"), 10, 64); err == nil && n > 0 {
+	if n, err := strconv.ParseInt(around.getenv("DEBUGINFOD_MAXSIZE"), 10, 64); err == nil && n > 0 {
 		d.MaxSize = n
 	}
 	return d
@@ -74,7 +74,7 @@ func fetchWords(c *profile.Capture, x sourcemap.Download) string {
 // servers are named. While it is used, Stop gives the fetches up, and so does a Ctrl-C of the command
 // line, which would end the program else.
 func (s *session) fetching(c *profile.Capture) (client *sourcemap.Debuginfod, over func()) {
-	d := debuginfod()
+	d := debuginfod(s.recorder.around)
 	if d == nil {
 		return nil, func() {}
 	}
@@ -155,7 +155,7 @@ func (s *session) symbolize(ctx context.Context, k *keeper, c *profile.Capture) 
 func (s *session) findPaths(ctx context.Context, k *keeper) {
 	if k.paths == nil {
 		// An error is a tool that did not answer; the paths found without it are good.
-		k.paths, _ = sourcemap.FindPaths(ctx, []string{workspaceOf(s.folder())})
+		k.paths, _ = s.recorder.around.findPaths(ctx, []string{workspaceOf(s.folder())})
 		k.paths.Prefixes = append(k.paths.Prefixes, s.req.Prefixes...)
 	}
 }
