@@ -232,7 +232,11 @@ func TestSizeViews(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{binary}, {binary, "--by", "file", "--top", "3"}, {binary, "--diff", binary}, {".", "--top", "0"}, {".", "--diff", "testdata"}} {
+	small, err := exec.LookPath("true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{small}, {small, "--by", "symbol", "--top", "3"}, {small, "--diff", small}, {".", "--top", "0"}, {".", "--diff", "testdata"}} {
 		if out := mustMap(t, append([]string{"size"}, args...)...); out == "" {
 			t.Errorf("size %v says nothing", args)
 		}
