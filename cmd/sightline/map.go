@@ -20,6 +20,7 @@ import (
 
 	"github.com/sightline-dev/sightline/lspserver"
 	"github.com/sightline-dev/sightline/memmap"
+	"github.com/sightline-dev/sightline/profiler/process"
 	"github.com/sightline-dev/sightline/profiler/profile"
 )
 
@@ -546,9 +547,9 @@ func nameOfMap(s *memmap.Snapshot) string {
 	case s.Core != "":
 		return "core file " + expand(s.Core)
 	case s.PID != 0:
-		return fmt.Sprintf("process %d (%s)", s.PID, printable(s.Name))
+		return fmt.Sprintf("process %d (%s)", s.PID, process.Printable(s.Name))
 	}
-	return printable(s.Name)
+	return process.Printable(s.Name)
 }
 
 func bytesWords(n int64) string { return lspserver.Weight(n, profile.Bytes) }

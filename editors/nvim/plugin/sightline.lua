@@ -35,7 +35,7 @@ vim.api.nvim_create_autocmd('LspAttach', {
 -- No keys are mapped; these can be: vim.keymap.set('n', '<leader>pp', '<Plug>(sightline-profile)')
 for _, name in ipairs({
   'profile', 'stop', 'discard', 'attach', 'captures', 'clear', 'metric', 'hot', 'next', 'prev', 'callers', 'callees',
-  'tree', 'flame', 'diff', 'doctor', 'hover', 'toggle', 'lens',
+  'tree', 'flame', 'diff', 'doctor', 'hover', 'toggle', 'lens', 'inspect',
 }) do
   vim.keymap.set('n', ('<Plug>(sightline-%s)'):format(name), ('<Cmd>Sightline %s<CR>'):format(name), {
     desc = 'Sightline: ' .. name,

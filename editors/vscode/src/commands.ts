@@ -3,9 +3,10 @@ import * as vscode from 'vscode';
 import { titleOf, type Captures } from './captures';
 import type { Decorations } from './decorations';
 import { showDoctor, tellPermissions } from './doctor';
-import { FlameView, type FlamePanel } from './flame/view';
+import { FlameView, type FlamePanel, type Subject } from './flame/view';
 import { showHottest, showNeighbors } from './hottest';
 import type { HotPathNode, HotPaths } from './hotpaths';
+import type { ProcessPages } from './process/page';
 import { chooseProcess } from './processes';
 import * as rpc from './protocol';
 import { reveal, type RevealOptions } from './reveal';
@@ -26,6 +27,7 @@ export interface Parts {
   hotPaths: HotPaths;
   flame: FlamePanel;
   profiles: Profiles;
+  processes: ProcessPages;
 }
 
 /** A RecordingResult is what the server answers to the commands that record. */
@@ -233,20 +235,21 @@ export function registerCommands(p: Parts): void {
     flame.show({ source, filter, ...(before ? { before } : {}) }).find(node.row.name, true);
   });
 
-  register('sightline.flameGraph', () => {
+  const subject = (): Subject => {
     const { source, before } = hotPaths.current;
-    flame.show({ source, filter: {}, ...(before ? { before } : {}) });
-  });
+    return { source, filter: {}, ...(before ? { before } : {}) };
+  };
+  register('sightline.flameGraph', () => { flame.show(subject()); });
   register('sightline.revealInFlameGraph', async () => {
     const editor = vscode.window.activeTextEditor;
     if (!editor) return undefined;
-    if (!FlameView.active) flame.show({ source: {}, filter: {} });
+    if (!FlameView.active) flame.show(subject());
     const name = await flame.follow(editor, true);
     if (name === '') void vscode.window.showInformationMessage('No function with a cost is at the cursor.');
     return name;
   });
   register('sightline.exportSVG', async (to?: vscode.Uri) => {
-    const view = FlameView.active ?? flame.show({ source: {}, filter: {} });
+    const view = FlameView.active ?? flame.show(subject());
     return view.save(to instanceof vscode.Uri && to.fsPath.endsWith('.svg') ? to : undefined);
   });
 
@@ -269,6 +272,7 @@ export function registerCommands(p: Parts): void {
         { label: '$(flame) Profile the test at the cursor', command: 'sightline.profileTest' },
         { label: '$(record) Record a command…', command: 'sightline.record' },
         { label: '$(plug) Attach to a process…', command: 'sightline.attach' },
+        { label: '$(search) Inspect a process…', command: 'sightline.inspectProcess' },
       ];
     items.push(separator,
       { label: '$(list-ordered) Hottest lines…', command: 'sightline.hottestLines' },

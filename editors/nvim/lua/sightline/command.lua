@@ -64,6 +64,10 @@ M.subcommands = {
     desc = 'record a process that runs',
     run = function(args) require('sightline.record').attach(args[1]) end,
   },
+  inspect = {
+    desc = 'what a process uses and has open now',
+    run = function(args) require('sightline.inspect').open(args[1]) end,
+  },
   stop = {
     desc = 'end the recording and keep it',
     run = function() require('sightline.record').stop() end,

@@ -27,6 +27,9 @@ M.methods = {
   --- MethodProcesses asks for the processes that can be recorded, the busiest first: no parameters →
   --- ProcessInfo[].
   processes = "sightline/processes",
+  --- MethodTargets asks for the launch targets of .sightline.json that can be recorded by name: TargetsParams
+  --- → TargetsResult.
+  targets = "sightline/targets",
   --- MethodStatus asks for what the server is doing: no parameters → StatusResult.
   status = "sightline/status",
   --- MethodDoctor asks what can be recorded here: no parameters → DoctorResult.
@@ -153,7 +156,8 @@ M.views = {
 --- StacksResult is some rows of a view.
 ---@class sightline.StacksResult
 ---@field capture string id; "" for a file
----@field title string "go test ./fib · 3 min ago · 1.2 s"
+---@field title string "go test ./fib · 3 min ago"
+---@field about string what Rows are: "call tree", "callers of fib.Fib"
 ---@field filter string what is filtered, in words; "" for nothing
 ---@field unit string of weights
 ---@field total number weight of all that the filter lets through
@@ -220,7 +224,7 @@ M.views = {
 ---@field text string "1.2 s, 1.1k samples"
 ---@field depth integer
 ---@field names string[]
----@field labels string[] of Names, for narrow places
+---@field labels string[] of Names, for narrow places: drawn as they are
 ---@field modules string[] Modules of Names, for colours; "" where not known.
 ---@field locations (sightline.Location|vim.NIL)[] Locations of Names; null where a function has none.
 ---@field boxes sightline.FlameBox[] parents before children
@@ -263,6 +267,7 @@ M.views = {
 ---@class sightline.NeighborsResult
 ---@field capture string
 ---@field name string "" where no function with a cost is there
+---@field label string Name for narrow places
 ---@field text string "34.1% · 1.2 s in total, 1.1% · 40 ms itself"
 ---@field callers sightline.StackRow[]
 ---@field callees sightline.StackRow[]
@@ -278,6 +283,22 @@ M.views = {
 ---@field go boolean a program that Go built
 ---@field refused string why it cannot be recorded; "" where it can
 
+--- TargetsParams says where launch targets are looked for.
+---@class sightline.TargetsParams
+---@field uri? string URI is of a file or folder: targets of the .sightline.json files in its folder and above it, up to the workspace folder, come first. "" is only those of the workspace folders.
+
+--- TargetsResult is the launch targets there are.
+---@class sightline.TargetsResult
+---@field targets sightline.TargetInfo[]
+---@field problem string Problem says what is wrong with a .sightline.json, in one sentence; "" for nothing. The targets are good all the same.
+
+--- TargetInfo is one launch target. Two files may have targets of one name.
+---@class sightline.TargetInfo
+---@field name string
+---@field text string the command as people write it, cut where it is long
+---@field detail string where it comes from and what it runs in: ".sightline.json · in build"
+---@field location sightline.Location
+
 --- DoctorResult says what can be recorded here.
 ---@class sightline.DoctorResult
 ---@field healthy boolean programs of one's own can be recorded
@@ -289,6 +310,7 @@ M.views = {
 ---@field engine string
 ---@field what string
 ---@field works boolean
+---@field detail string what was tried, and how it went
 ---@field why string why not; ""
 ---@field remedy string the command to run; ""
 
