@@ -160,6 +160,13 @@ func promises() []promise {
 		name: "import of perf script's text", benchmark: "Import/ours/format=perf-script", unit: "MB/s", format: "%.0f MB/s",
 		peer: "Import/peer=perf-script", peerUnit: "MB/s", peerName: "perf script", budget: math.Inf(1), budgetText: "≥ 20 MB/s", least: 20,
 	})
+	all = append(all, promise{
+		name: "map of a process with 10,000 regions", benchmark: "Map/ours/target=10000", unit: "map-ms", format: "%.0f ms",
+		peer: "Map/peer=pmap/target=10000", peerUnit: "map-ms", peerName: "pmap -X", budget: 100, budgetText: "≤ 100 ms",
+	}, promise{
+		name: "  of a Go program, by kind", benchmark: "Map/ours/target=go", unit: "map-ms", format: "%.0f ms",
+		peer: "Map/peer=pmap/target=go", peerUnit: "map-ms", peerName: "pmap -X", budget: math.Inf(1),
+	})
 	for _, target := range []string{"example", "flate"} {
 		for _, engine := range []string{"bpf", "perf", "perf/user=ordinary"} {
 			benchmark := "Truth/ours/target=" + target + "/engine=" + engine
