@@ -110,6 +110,26 @@ func promises() []promise {
 			peer: "Initialize/floor=sh", peerUnit: "process-ms", peerName: "bare process", format: "%.1f ms", budget: 50, budgetText: "≤ 50 ms",
 		},
 		promise{
+			name: "  through a daemon that has to be started", benchmark: "DaemonStart/daemon=new", unit: "initialize-ms",
+			format: "%.1f ms", budget: 150, budgetText: "≤ 150 ms",
+		},
+		promise{
+			name: "  through a daemon that runs", benchmark: "DaemonStart/daemon=running", unit: "initialize-ms",
+			format: "%.1f ms", budget: 30, budgetText: "≤ 30 ms",
+		},
+		promise{
+			name: "daemon, 8 editors and 4 commands: p99 of hints", benchmark: "DaemonLoad", unit: "p99-hints-ms",
+			format: "%.1f ms", budget: 20, budgetText: "≤ 20 ms",
+		},
+		promise{
+			name: "  growth of its memory after warm-up", benchmark: "DaemonLoad", unit: "rss-growth-%",
+			format: "%.0f%%", budget: math.Inf(1), budgetText: "≤ 10 % in make soak",
+		},
+		promise{
+			name: "daemon, idle after 1,000 captures", benchmark: "DaemonIdle", unit: "idle-MB",
+			format: "%.0f MB", budget: 40, budgetText: "≤ 40 MB",
+		},
+		promise{
 			name: "all hints of 5,700 lines after an edit", benchmark: "HintsAfterEdit/ours/edit=letter", unit: "hints-ms",
 			peer: "HintsAfterEdit/peer=gopls/edit=letter", peerUnit: "hints-ms", peerName: "gopls", format: "%.1f ms", budget: 5, budgetText: "≤ 5 ms",
 		},
