@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"fmt"
 	"path"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -295,18 +296,25 @@ func (t *dwarfTable) openedSymtab() *symtabTable {
 	return t.symtab
 }
 
-// mangledAt is the mangled C++ name that the linker knows the function by which begins at an address,
-// without what marks it as a part or a copy of one; "" where it has none. A name that is not mangled
-// tells no more than DWARF does.
-func (t *dwarfTable) mangledAt(addr uint64) string {
+// mangledAt is the mangled C++ name that the linker knows the function by which begins at an address
+// and has a name in DWARF; without what marks it as a part or a copy of one, and "" where there is none.
+// A name that is not mangled tells no more than DWARF does, and one that does not hold the name in DWARF is
+// of another function: linkers join those with the same code.
+func (t *dwarfTable) mangledAt(addr uint64, name string) string {
 	symtab := t.openedSymtab()
 	if symtab == nil {
 		return ""
 	}
-	name := symtab.beginsAt(addr)
-	if !strings.HasPrefix(name, "_Z") {
+	mangled := symtab.beginsAt(addr)
+	if !strings.HasPrefix(mangled, "_Z") {
 		return ""
 	}
-	name, _, _ = strings.Cut(name, ".") // .cold, .part.0, .isra.0, .constprop.0
-	return name
+	mangled = cloneSuffix.ReplaceAllString(mangled, "")
+	if name, _, _ = strings.Cut(name, "<"); !strings.Contains(Demangle(mangled), name) {
+		return ""
+	}
+	return mangled
 }
+
+// cloneSuffix is what GCC and LLVM append to the name of a function's copy or part.
+var cloneSuffix = regexp.MustCompile(`(\.(cold|part|isra|constprop|lto_priv|llvm|clone)(\.\d+)*)+$`)
