@@ -360,6 +360,7 @@ func withOutput(err error, output *tail) string {
 func (s *server) follow(r *recording, run Recording, progress chan *rpc.Progress) *tail {
 	output := &tail{}
 	var shown *rpc.Progress
+	var views profile.Follower
 	var live, lens, told time.Time // when live numbers, lenses and progress were shown last
 	phase, toldPhase := "", r.phase()
 	for {
@@ -387,7 +388,7 @@ func (s *server) follow(r *recording, run Recording, progress chan *rpc.Progress
 				shown.Report(r.progress(), -1)
 			}
 			if u.Capture != nil && (now.Sub(live) >= liveInterval || u.Phase == PhaseStoring) {
-				if l, err := load(captureKey{}, u.Capture, s.liveSource(r, u.Capture)); err == nil {
+				if l, err := load(captureKey{}, u.Capture, &views, s.liveSource(r, u.Capture)); err == nil {
 					live, lens = now, now
 					s.mu.Lock()
 					s.live = l
@@ -397,6 +398,9 @@ func (s *server) follow(r *recording, run Recording, progress chan *rpc.Progress
 					} else {
 						s.refresh.all()
 					}
+				}
+				if u.Shown != nil {
+					u.Shown()
 				}
 			} else if now.Sub(lens) >= time.Second {
 				lens = now

@@ -26,6 +26,10 @@ import (
 // FlushEvery is how often what was recorded goes to the store: a crash loses at most that much.
 const flushEvery = time.Second
 
+// ShowFirst is how long the numbers of a finished recording may keep it from being written as a whole.
+// What was flushed is in the store.
+const showFirst = 300 * time.Millisecond
+
 // A recorder starts recordings: from the kernel through symbols into the store. It is what both
 // the command line and the language server record with (lspserver.Recorder).
 type recorder struct {
@@ -502,9 +506,17 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 	}
 	u := lspserver.Update{Phase: lspserver.PhaseStoring, Samples: sampleCount(c)}
 	if s.recorder.live {
-		u.Capture = c // what was recorded is shown while it is being written; nobody changes it any more
+		u.Capture = c // what was recorded is shown before it is written; nobody changes it any more
+		shown := make(chan struct{})
+		u.Shown = sync.OnceFunc(func() { close(shown) })
+		s.tell(u)
+		select {
+		case <-shown:
+		case <-time.After(showFirst):
+		}
+	} else {
+		s.tell(u)
 	}
-	s.tell(u)
 	meta, err := k.writer.Finish(c)
 	if err != nil {
 		if m, metaErr := s.store.LoadMeta(k.writer.ID()); metaErr == nil && len(m.Kinds) > 0 && m.Kinds[0].Samples > 0 {
