@@ -135,7 +135,7 @@ func (t *dwarfTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, 
 	}
 	var f function
 	if hasScope {
-		id, scopes := inner, inlined.scopes
+		id, scopes := inner.id, inlined.scopes
 		for f = full.t.functionAt(full, scopes[id].die); scopes[id].parent >= 0; f = full.t.functionAt(full, scopes[id].die) {
 			s := &scopes[id]
 			// The name may be in a file that is missing (dwz). The line is then the caller's, at the call.
@@ -157,6 +157,27 @@ func (t *dwarfTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, 
 	}
 	x.Entry = f.entry
 	return append(buf, x), true
+}
+
+// extent is the addresses around addr that have the same frames; none where that is not known.
+func (t *dwarfTable) extent(addr uint64) (low, high uint64) {
+	t.mu.Lock()
+	part, u := t.place(addr)
+	t.mu.Unlock()
+	if u == nil {
+		return 0, 0
+	}
+	u = t.parts[part].adopt(u)
+	u.load()
+	row, ok := u.lines.extent(addr)
+	if !ok {
+		return 0, 0
+	}
+	_, scope, ok := u.full().bodyAt(addr)
+	if !ok { // symbols name it, which end where they like
+		return 0, 0
+	}
+	return max(row.low, scope.low), min(row.high, scope.high)
 }
 
 // part is the number of the part that names an address: those of different ones may be asked for at

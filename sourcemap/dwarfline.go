@@ -366,6 +366,24 @@ func compareRows(a, b row) int {
 	return cmp.Compare(a.addr, b.addr)
 }
 
+// extent is the addresses around addr that belong to the same row.
+func (l *lineTable) extent(addr uint64) (piece, bool) {
+	if l == nil {
+		return piece{}, false
+	}
+	s, ok := find(l.sequences, addr)
+	if !ok {
+		return piece{}, false
+	}
+	rows := l.rows[l.bounds[s.id][0]:l.bounds[s.id][1]]
+	low := l.lows[s.id]
+	n := sort.Search(len(rows), func(i int) bool { return uint64(rows[i].off) > addr-low })
+	if n == 0 || n == len(rows) || rows[n-1].end {
+		return piece{}, false
+	}
+	return piece{max(s.low, low+uint64(rows[n-1].off)), min(s.high, low+uint64(rows[n].off)), 0}, true
+}
+
 // at is the row an address belongs to.
 func (l *lineTable) at(addr uint64) (row, bool) {
 	if l == nil {

@@ -262,22 +262,23 @@ func (u *unit) walk() *routineList {
 	return l
 }
 
-// bodyAt is the body of the routine that holds an address, and which of its scopes does.
-func (u *unit) bodyAt(addr uint64) (*body, int32, bool) {
+// bodyAt is the body of the routine that holds an address, and which of its scopes does, up to where.
+func (u *unit) bodyAt(addr uint64) (b *body, scope piece, ok bool) {
 	u.load()
 	p, ok := find(u.list.pieces, addr)
 	if !ok {
-		return nil, 0, false
+		return nil, piece{}, false
 	}
 	r := &u.list.routines[p.id]
 	if r.body == nil {
 		r.body = u.readBody(r)
 		u.t.loaded.grow(u, r.body.size())
 	}
-	if inner, ok := find(r.body.pieces, addr); ok {
-		return r.body, inner.id, true
+	inner, ok := find(r.body.pieces, addr)
+	if !ok {
+		return r.body, piece{addr, addr + 1, 0}, true
 	}
-	return r.body, 0, true
+	return r.body, piece{max(p.low, inner.low), min(p.high, inner.high), inner.id}, true
 }
 
 // readBody reads the entries in a routine's.

@@ -204,6 +204,11 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 		rec.Stop()
 		return lspserver.Result{}, err
 	}
+	defer func() {
+		if keep.symbols != nil {
+			keep.symbols.Close()
+		}
+	}()
 	var ending sync.WaitGroup
 	recordingOver := make(chan struct{})
 	ending.Go(func() { s.follow(ctx, keep, recordingOver) })
@@ -224,7 +229,7 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 func (s *session) target(test *goTest) (profiler.Target, profiler.Options, error) {
 	options := profiler.Options{
 		Freq: s.req.Freq, Engine: profiler.Engine(s.req.Engine), FrameTable: frameTable,
-		StackBytes: s.recorder.stackBytes, RowsDir: rowsDir(),
+		StackBytes: s.recorder.stackBytes, RowsDir: cacheDir("unwind"),
 	}
 	switch {
 	case test != nil:
@@ -250,14 +255,14 @@ func (s *session) target(test *goTest) (profiler.Target, profiler.Options, error
 	return profiler.Target{}, options, errors.New("nothing to record; name a test, a command, a process or the machine")
 }
 
-// RowsDir is where what was made of call-frame information is kept; "" where this user has no folder
-// for such things.
-func rowsDir() string {
+// CacheDir is where things are kept that are as well made again: "unwind", what was made of call-frame
+// information, "frames", what DWARF said of addresses. It is "" where this user has no folder for such.
+func cacheDir(what string) string {
 	dir, err := os.UserCacheDir()
 	if err != nil {
 		return ""
 	}
-	return filepath.Join(dir, "sightline", "unwind")
+	return filepath.Join(dir, "sightline", what)
 }
 
 // FrameTable lets the recorder ask Go's own tables for the callers of functions without a frame.
@@ -467,7 +472,7 @@ func (s *session) symbolize(ctx context.Context, k *keeper, c *profile.Capture) 
 		// An error is a tool that did not answer; the paths found without it are good.
 		paths, _ := sourcemap.FindPaths(ctx, []string{workspaceOf(s.folder())})
 		paths.Prefixes = append(paths.Prefixes, s.req.Prefixes...)
-		k.symbols = sourcemap.NewSymbolizer(sourcemap.Config{Paths: paths})
+		k.symbols = sourcemap.NewSymbolizer(sourcemap.Config{Paths: paths, AnswersDir: cacheDir("frames")})
 	}
 	if err := k.symbols.Symbolize(ctx, c, k.rec.Binary); err != nil {
 		return err
