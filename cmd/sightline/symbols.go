@@ -133,9 +133,9 @@ func (s *session) fetching(c *profile.Capture) (client *sourcemap.Debuginfod, ov
 }
 
 // SymbolConfig is how a recording's locations are named.
-func (k *keeper) symbolConfig(folders []string, client *sourcemap.Debuginfod) sourcemap.Config {
+func (s *session) symbolConfig(k *keeper, client *sourcemap.Debuginfod) sourcemap.Config {
 	return sourcemap.Config{
-		Paths: k.paths, DebugFolders: folders, Debuginfod: client, Root: k.rec.Root,
+		Paths: k.paths, DebugFolders: s.req.DebugFolders, Debuginfod: client, Root: k.rec.Root, AnswersDir: s.recorder.around.cacheDir("frames"),
 		Process: func(id profile.MappingID) (sourcemap.Process, bool) {
 			p, ok := k.rec.Process(id)
 			return sourcemap.Process{PID: p.PID, Own: p.Own, UID: p.UID, Root: p.Root, Tmp: p.Tmp, Begun: p.Begun, Dumps: p.Dumps}, ok
@@ -148,7 +148,7 @@ func (k *keeper) symbolConfig(folders []string, client *sourcemap.Debuginfod) so
 func (s *session) preview(ctx context.Context, k *keeper, view *profile.Capture) error {
 	if k.symbols == nil {
 		s.findPaths(ctx, k)
-		k.symbols = sourcemap.NewSymbolizer(k.symbolConfig(s.req.DebugFolders, nil))
+		k.symbols = sourcemap.NewSymbolizer(s.symbolConfig(k, nil))
 	}
 	if err := k.symbols.Symbolize(ctx, view, k.rec.Binary); err != nil {
 		return err
@@ -165,7 +165,8 @@ func (s *session) symbolize(ctx context.Context, k *keeper, c *profile.Capture) 
 	defer over()
 	final := k.symbols
 	if final == nil || client != nil || hasMadeCode(c) {
-		final = sourcemap.NewSymbolizer(k.symbolConfig(s.req.DebugFolders, client))
+		final = sourcemap.NewSymbolizer(s.symbolConfig(k, client))
+		defer final.Close()
 	}
 	if err := final.Symbolize(ctx, c, k.rec.Binary); err != nil {
 		return err
