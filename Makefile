@@ -14,10 +14,12 @@ run: build
 	@cd testdata/example && ../../$(BIN) test -run TestPages && echo && ../../$(BIN) lines accesslog.go
 
 # Every test. Installs the compilers that tests build programs with and the editors they run in, where
-# they are missing.
+# they are missing. Tests record real programs and share the machine with each other: packages that
+# fail are tested a second time by themselves, and what fails then has failed.
+TEST := SIGHTLINE_REQUIRE_EDITORS=1 $(GO) test -timeout 30m
 test: editors
 	@.ci/packages test
-	SIGHTLINE_REQUIRE_EDITORS=1 $(GO) test -timeout 30m ./...
+	$(TEST) ./... || { echo "once more, what failed (the rest is cached)" >&2; $(TEST) -p 1 ./...; }
 
 # The real editors that the plugins are tested in, in a folder of the user's cache.
 editors:

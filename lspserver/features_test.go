@@ -643,7 +643,7 @@ func TestExtensions(t *testing.T) {
 	s.Execute("sightline.openCapture", "@")
 	s.Await(lsptest.Notified("sightline/changed"))
 	s.Must("sightline/captures", nil, &captures)
-	if len(captures) != 1 || captures[0].Target != "go test ./fib -run TestFib" || !captures[0].Shown || captures[0].Samples != 5 {
+	if len(captures) != 1 || captures[0].Target != "go test ./fib -run TestFib" || !captures[0].Shown || captures[0].Samples != 1000 {
 		t.Errorf("captures are %+v", captures)
 	}
 	for method, params := range map[string]any{"sightline/noSuch": nil, "sightline/lines": nil} {

@@ -34,6 +34,8 @@ type Request struct {
 	Engine    string        // "bpf", "perf", or "" for the best that opens
 	// Prefixes are the user's own rules from build paths to paths of this machine.
 	Prefixes []sourcemap.Prefix
+	// DebugFolders are searched for debug files before /usr/lib/debug.
+	DebugFolders []string
 }
 
 // A TestRequest names Go tests as go test does.
@@ -53,7 +55,8 @@ type Recording interface {
 	// Updates tells how the recording goes, a few times a second, and is closed when it ends. The
 	// receiver may be slow: the sender drops updates but those that carry Output.
 	Updates() <-chan Update
-	// Stop ends the recording and keeps what was recorded. It returns at once; Wait tells the end.
+	// Stop ends the recording and keeps what was recorded. It returns at once; Wait tells the end. After
+	// the target's end it gives up what may take long and can be done without: fetching debug files.
 	Stop()
 	// Discard ends the recording and keeps nothing. It returns at once.
 	Discard()
@@ -76,6 +79,7 @@ type Update struct {
 	Elapsed time.Duration // since the target began to run
 	Samples int           // taken so far
 	Phase   string
+	Note    string // what is being waited for within the phase, for people: "fetching symbols of libc.so.6"; ""
 	Output  []byte // what the target wrote since the last update
 	// Capture is a symbolized view of what is recorded so far, or nil; with PhaseStoring it is all
 	// that was recorded, to be shown while it is being written. It does not change any more.

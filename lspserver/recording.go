@@ -102,7 +102,7 @@ func (r *recording) update(u Update) {
 	}
 	// An update may carry only output.
 	u.Elapsed, u.Samples = max(u.Elapsed, r.last.Elapsed), max(u.Samples, r.last.Samples)
-	r.last = Update{Elapsed: u.Elapsed, Samples: u.Samples, Phase: u.Phase}
+	r.last = Update{Elapsed: u.Elapsed, Samples: u.Samples, Phase: u.Phase, Note: u.Note}
 }
 
 // state is how far the recording is.
@@ -110,6 +110,13 @@ func (r *recording) state() (elapsed time.Duration, samples int, phase string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.last.Elapsed, r.last.Samples, r.last.Phase
+}
+
+// note is what is being waited for; "" where there is nothing to say of it.
+func (r *recording) note() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last.Note
 }
 
 // status is the recording in words, for a lens.
@@ -128,6 +135,9 @@ func (r *recording) progress() string {
 	case PhaseRecording:
 		return fmt.Sprintf("recording %s · %s", Duration(elapsed), Samples(int64(samples)))
 	case PhaseSymbolizing:
+		if note := r.note(); note != "" {
+			return note
+		}
 		return "reading symbols of " + Samples(int64(samples))
 	case PhaseStoring:
 		return "storing " + Samples(int64(samples))
@@ -300,6 +310,7 @@ func (s *server) runRecording(c call, r *recording, req Request) (any, error) {
 	}
 	r.done = make(chan struct{})
 	req.Workspace, req.Freq, req.Engine, req.Prefixes = w.root, s.settings.frequency, s.settings.engine, s.settings.prefixes
+	req.DebugFolders = s.settings.debugFolders
 	r.target = req.name()
 	s.recording = r
 	if req.For == 0 {

@@ -41,6 +41,7 @@ type settings struct {
 	frequency      int // samples per second; 0: the recorder's default
 	engine         string
 	prefixes       []sourcemap.Prefix // longest From first
+	debugFolders   []string           // searched for debug files before /usr/lib/debug
 	recordingLimit float64            // seconds; 0: none
 	testFlags      []string           // further go test flags
 }
@@ -83,6 +84,7 @@ var settingTable = []setting{
 	{"recording.limit", number64(0, 86400, func(s *settings, v float64) { s.recordingLimit = v })},
 	{"test.flags", stringList(func(s *settings, v []string) { s.testFlags = v })},
 	{"paths", prefixMap},
+	{"debugFolders", stringList(func(s *settings, v []string) { s.debugFolders = v })},
 }
 
 func boolean(set func(*settings, bool)) func(*settings, any) string {

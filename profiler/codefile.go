@@ -26,7 +26,7 @@ const (
 // A codeFile is one file that had code mapped, or what takes its place: the vDSO, the kernel, or a
 // process's memory without a file. It is the same for all processes that map it.
 //
-// What is said of it does not change once it is made; the last three fields belong to codeFiles.
+// What is said of it does not change once it is made; the last four fields belong to codeFiles.
 type codeFile struct {
 	kind    profile.MappingKind
 	path    string
@@ -35,8 +35,10 @@ type codeFile struct {
 	deleted bool   // profile.Mapping.Deleted
 	problem string // why there are no bytes, one sentence; "" where there are
 	key     fileKey
-	data    []byte // the vDSO
+	data    []byte   // the vDSO
+	of      *process // whose memory it is, where there is no file
 
+	root *root    // that path begins at
 	file *os.File // nil when there is none or it was closed to keep within the limit
 	from string   // path it was opened by and can be opened by again
 	lent int      // so many read file, and are not done
@@ -79,6 +81,7 @@ type codeFiles struct {
 	open   []*codeFile // those with a file, oldest first
 	limit  int         // of open files
 	vdso   *codeFile
+	roots  *roots
 	closed bool
 }
 
@@ -95,6 +98,7 @@ func newCodeFiles() *codeFiles {
 		byName: make(map[nameKey]*codeFile),
 		byFile: make(map[fileKey]*codeFile),
 		limit:  fileLimit(),
+		roots:  newRoots(),
 	}
 }
 
@@ -153,6 +157,9 @@ func (fs *codeFiles) find(pid int, m *mapped) *codeFile {
 		return b
 	}
 	b := fs.openMapped(pid, m, name, gone)
+	if b.root == nil {
+		b.root, _ = fs.roots.hold(pid) // without, what goes with it is looked for in this file system
+	}
 	switch {
 	case b.problem != "":
 		fs.byName[mine] = b
@@ -466,4 +473,5 @@ func (fs *codeFiles) close() {
 		b.file = nil
 	}
 	fs.open = nil
+	fs.roots.close()
 }

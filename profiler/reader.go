@@ -66,7 +66,8 @@ func newMerger(rings []ring, source stackSource) *merger {
 }
 
 // fill looks at what there is now and says up to which time it can be taken. soon is told at once, long
-// before its turn, of each mapping and of what begins, changes and ends processes; busy says that processes and mappings come and go.
+// before its turn, of each mapping and of what begins, changes and ends processes; busy says that
+// processes and mappings come and go.
 func (m *merger) fill(now uint64, soon func(*perfevent.Record)) (limit uint64, busy bool) {
 	full := false
 	for i, r := range m.rings {

@@ -44,9 +44,9 @@ type Options struct {
 	// Describe is Capture.Target. Where it is the zero Target, the recorder fills in the command
 	// with its folder, or the process, or the machine.
 	Describe profile.Target
-	// FrameTable reads, from a binary that was mapped, where its functions keep their return
-	// addresses. nil: callers of functions without a frame of their own are missing from stacks. A
-	// table that is an unwind.GoFrames as well tells Go's code from C's where one binary has both.
+	// FrameTable reads, from a Go binary that was mapped, where Go's functions keep their return
+	// addresses. nil: callers of those without a frame of their own are missing from stacks. A table that
+	// is an unwind.GoFrames as well tells Go's code from C's where one binary has both.
 	FrameTable func(io.ReaderAt) (FrameTable, error)
 	// StackBytes is how much of the user's stack is copied with a sample where the code may keep no
 	// frame pointers, to be walked by the call-frame information of the binaries, at most 65,528. Below 0:

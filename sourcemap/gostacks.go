@@ -21,7 +21,7 @@ type GoStacks struct {
 // The offsets change with Go's releases, and neither Go's tables nor a stripped binary has them. The
 // code is assembly (runtime/asm_amd64.s), the same in Go 1.21 to 1.26; that of 1.20 is not read.
 func (f *FrameTable) GoStacks() (GoStacks, bool) {
-	if f.goes == nil || f.machine != elf.EM_X86_64 {
+	if f.machine != elf.EM_X86_64 {
 		return GoStacks{}, false
 	}
 	at, ok := f.goes.funcNamed("runtime.systemstack")

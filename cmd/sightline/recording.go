@@ -39,6 +39,8 @@ type recorder struct {
 	running sync.WaitGroup // recordings that are not stored yet
 	// StackBytes is profiler.Options.StackBytes.
 	stackBytes int
+	// Interruptible has an interrupt of this process give up what a recording waits for after its end.
+	interruptible bool
 	// Streams are given to a recorded command as they are; where out is nil its output comes as
 	// updates. A test's output always does.
 	streams streams
@@ -88,6 +90,9 @@ type session struct {
 	discard  atomic.Bool
 	done     chan struct{} // closed when result and err are set
 
+	mu   sync.Mutex      // guards skip
+	skip chan<- struct{} // gives up fetching debug files; nil while none are fetched
+
 	result lspserver.Result
 	err    error
 
@@ -97,7 +102,15 @@ type session struct {
 
 func (s *session) Updates() <-chan lspserver.Update { return s.updates }
 
-func (s *session) Stop() { s.stopOnce.Do(func() { close(s.stop) }) }
+func (s *session) Stop() {
+	s.stopOnce.Do(func() { close(s.stop) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case s.skip <- struct{}{}:
+	default: // nothing is fetched, or that is given up already
+	}
+}
 
 func (s *session) Discard() {
 	s.discard.Store(true)
@@ -423,8 +436,9 @@ func nextCount(missing, brought, count int, took, left time.Duration) int {
 type keeper struct {
 	writer  *store.Writer
 	rec     *profiler.Recording
-	symbols *sourcemap.Symbolizer
-	flushed error // the first flush that failed; the recording is ended by it
+	paths   *sourcemap.Paths      // found when they are first needed
+	symbols *sourcemap.Symbolizer // of previews; nil before the first
+	flushed error                 // the first flush that failed; the recording is ended by it
 }
 
 func beginKeeping(st *store.Store, rec *profiler.Recording) (*keeper, error) {
@@ -455,27 +469,13 @@ func (s *session) follow(ctx context.Context, k *keeper, over <-chan struct{}) {
 				s.Stop()
 			}
 			if s.recorder.live {
-				if err := s.symbolize(ctx, k, view); err == nil {
+				if err := s.preview(ctx, k, view); err == nil {
 					u.Capture = view
 				}
 			}
 		}
 		s.tell(u)
 	}
-}
-
-// Symbolize names what is new in a view or the finished capture and reads its sources.
-func (s *session) symbolize(ctx context.Context, k *keeper, c *profile.Capture) error {
-	if k.symbols == nil {
-		// An error is a tool that did not answer; the paths found without it are good.
-		paths, _ := sourcemap.FindPaths(ctx, []string{workspaceOf(s.folder())})
-		paths.Prefixes = append(paths.Prefixes, s.req.Prefixes...)
-		k.symbols = sourcemap.NewSymbolizer(sourcemap.Config{Paths: paths})
-	}
-	if err := k.symbols.Symbolize(ctx, c, k.rec.Binary); err != nil {
-		return err
-	}
-	return k.symbols.Sources(ctx, c)
 }
 
 // Finish names the capture's locations and stores it whole, or drops it.

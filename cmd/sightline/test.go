@@ -67,6 +67,8 @@ type recordFlags struct {
 	top    int
 	json   bool
 	stack  int
+	mapped []string
+	debug  []string
 }
 
 func (o *recordFlags) register(cmd *cobra.Command) {
@@ -74,6 +76,8 @@ func (o *recordFlags) register(cmd *cobra.Command) {
 	f.IntVar(&o.freq, "freq", 999, "samples per second of each thread")
 	f.StringVar(&o.engine, "engine", "", "how to record: bpf or perf (default: the best that works here)")
 	f.IntVar(&o.stack, "stack-bytes", 0, "copy so many `bytes` of the stacks of code without frame pointers; 0 is none (default: 16384, and more where that is not enough)")
+	f.StringArrayVar(&o.mapped, "map-path", nil, "sources that the build had under FROM are under TO here; `FROM=TO`, may be given again")
+	f.StringArrayVar(&o.debug, "debug-folder", nil, "search this `folder` for debug files before /usr/lib/debug; may be given again")
 	f.IntVar(&o.top, "top", 10, "show this many hot lines")
 	f.BoolVar(&o.json, "json", false, "print the outcome as JSON")
 }
@@ -89,6 +93,13 @@ func (o *recordFlags) record(cmd *cobra.Command, io streams, req lspserver.Reque
 	if o.stack < 0 || o.stack > 65_528 {
 		return fmt.Errorf("--stack-bytes %d is not between 0 and 65528", o.stack)
 	}
+	var err error
+	if req.Prefixes, err = mapPaths(o.mapped); err != nil {
+		return err
+	}
+	if req.DebugFolders, err = debugFolders(o.debug); err != nil {
+		return err
+	}
 	dir, err := workspaceFlag(cmd)
 	if err != nil {
 		return err
@@ -98,7 +109,7 @@ func (o *recordFlags) record(cmd *cobra.Command, io streams, req lspserver.Reque
 		return err
 	}
 	req.Dir, req.Freq, req.Engine = dir, o.freq, o.engine
-	rec := &recorder{open: func(string) (*store.Store, error) { return st, nil }, stackBytes: o.stack}
+	rec := &recorder{open: func(string) (*store.Store, error) { return st, nil }, stackBytes: o.stack, interruptible: true}
 	if o.stack == 0 && cmd.Flags().Changed("stack-bytes") {
 		rec.stackBytes = -1
 	}

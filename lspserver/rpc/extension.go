@@ -167,7 +167,8 @@ type DiffParams struct {
 // StacksResult is some rows of a view.
 type StacksResult struct {
 	Capture string      `json:"capture"` // id; "" for a file
-	Title   string      `json:"title"`   // "go test ./fib · 3 min ago · 1.2 s"
+	Title   string      `json:"title"`   // "go test ./fib · 3 min ago"
+	About   string      `json:"about"`   // what Rows are: "call tree", "callers of fib.Fib"
 	Filter  string      `json:"filter"`  // what is filtered, in words; "" for nothing
 	Unit    string      `json:"unit"`    // of weights
 	Total   float64     `json:"total"`   // weight of all that the filter lets through
@@ -242,7 +243,7 @@ type FlameResult struct {
 	Text    string   `json:"text"` // "1.2 s, 1.1k samples"
 	Depth   int      `json:"depth"`
 	Names   []string `json:"names"`
-	Labels  []string `json:"labels"` // of Names, for narrow places
+	Labels  []string `json:"labels"` // of Names, for narrow places: drawn as they are
 	// Modules of Names, for colours; "" where not known.
 	Modules []string `json:"modules"`
 	// Locations of Names; null where a function has none.
@@ -292,8 +293,9 @@ type NeighborsParams struct {
 // NeighborsResult is a function with its callers and callees.
 type NeighborsResult struct {
 	Capture string     `json:"capture"`
-	Name    string     `json:"name"` // "" where no function with a cost is there
-	Text    string     `json:"text"` // "34.1% · 1.2 s in total, 1.1% · 40 ms itself"
+	Name    string     `json:"name"`  // "" where no function with a cost is there
+	Label   string     `json:"label"` // Name for narrow places
+	Text    string     `json:"text"`  // "34.1% · 1.2 s in total, 1.1% · 40 ms itself"
 	Callers []StackRow `json:"callers"`
 	Callees []StackRow `json:"callees"`
 }
@@ -322,6 +324,7 @@ type EngineInfo struct {
 	Engine string `json:"engine"`
 	What   string `json:"what"`
 	Works  bool   `json:"works"`
+	Detail string `json:"detail"` // what was tried, and how it went
 	Why    string `json:"why"`    // why not; ""
 	Remedy string `json:"remedy"` // the command to run; ""
 }

@@ -487,7 +487,7 @@ func TestVerifierAcceptsEveryDepth(t *testing.T) {
 // A reader that only waits is woken when the ring fills.
 func TestWokenWhenFilling(t *testing.T) {
 	s := newSampler(t, Options{RingBytes: 64 << 10})
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	s.SetDeadline(deadline)
 	type answer struct {
 		err error

@@ -220,8 +220,10 @@ export interface DiffParams extends StacksParams {
 export interface StacksResult {
   /** id; "" for a file */
   capture: string;
-  /** "go test ./fib · 3 min ago · 1.2 s" */
+  /** "go test ./fib · 3 min ago" */
   title: string;
+  /** what Rows are: "call tree", "callers of fib.Fib" */
+  about: string;
   /** what is filtered, in words; "" for nothing */
   filter: string;
   /** of weights */
@@ -325,7 +327,7 @@ export interface FlameResult {
   text: string;
   depth: number;
   names: string[];
-  /** of Names, for narrow places */
+  /** of Names, for narrow places: drawn as they are */
   labels: string[];
   /** Modules of Names, for colours; "" where not known. */
   modules: string[];
@@ -394,6 +396,8 @@ export interface NeighborsResult {
   capture: string;
   /** "" where no function with a cost is there */
   name: string;
+  /** Name for narrow places */
+  label: string;
   /** "34.1% · 1.2 s in total, 1.1% · 40 ms itself" */
   text: string;
   callers: StackRow[];
@@ -431,6 +435,8 @@ export interface EngineInfo {
   engine: string;
   what: string;
   works: boolean;
+  /** what was tried, and how it went */
+  detail: string;
   /** why not; "" */
   why: string;
   /** the command to run; "" */

@@ -153,7 +153,8 @@ M.views = {
 --- StacksResult is some rows of a view.
 ---@class sightline.StacksResult
 ---@field capture string id; "" for a file
----@field title string "go test ./fib · 3 min ago · 1.2 s"
+---@field title string "go test ./fib · 3 min ago"
+---@field about string what Rows are: "call tree", "callers of fib.Fib"
 ---@field filter string what is filtered, in words; "" for nothing
 ---@field unit string of weights
 ---@field total number weight of all that the filter lets through
@@ -220,7 +221,7 @@ M.views = {
 ---@field text string "1.2 s, 1.1k samples"
 ---@field depth integer
 ---@field names string[]
----@field labels string[] of Names, for narrow places
+---@field labels string[] of Names, for narrow places: drawn as they are
 ---@field modules string[] Modules of Names, for colours; "" where not known.
 ---@field locations (sightline.Location|vim.NIL)[] Locations of Names; null where a function has none.
 ---@field boxes sightline.FlameBox[] parents before children
@@ -263,6 +264,7 @@ M.views = {
 ---@class sightline.NeighborsResult
 ---@field capture string
 ---@field name string "" where no function with a cost is there
+---@field label string Name for narrow places
 ---@field text string "34.1% · 1.2 s in total, 1.1% · 40 ms itself"
 ---@field callers sightline.StackRow[]
 ---@field callees sightline.StackRow[]
@@ -289,6 +291,7 @@ M.views = {
 ---@field engine string
 ---@field what string
 ---@field works boolean
+---@field detail string what was tried, and how it went
 ---@field why string why not; ""
 ---@field remedy string the command to run; ""
 

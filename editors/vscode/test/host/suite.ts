@@ -409,7 +409,7 @@ describe('the extension in the real extension host', () => {
     const server = parts.server as unknown as { request: (method: string, ...rest: unknown[]) => Promise<unknown> };
     const before = server.request;
     server.request = (method, ...rest) => method === rpc.MethodDoctor
-      ? Promise.resolve({ healthy: true, text: '', engines: [{ engine: 'bpf', what: 'kernel code', works: false, why: 'CAP_BPF is missing', remedy: 'sudo setcap x' }] } satisfies rpc.DoctorResult)
+      ? Promise.resolve({ healthy: true, text: '', engines: [{ engine: 'bpf', what: 'kernel code', works: false, detail: 'not tried', why: 'CAP_BPF is missing', remedy: 'sudo setcap x' }] } satisfies rpc.DoctorResult)
       : before.call(parts.server, method, ...rest);
     try {
       for (let i = 0; i < 2; i++) await vscode.commands.executeCommand('sightline.record', { command: ['/bin/true'] });
