@@ -22,13 +22,14 @@ func functionLabel(fn string) string {
 }
 
 // rowLabel is a row's name for narrow places. A row of one function, whose frame f is, has the
-// function's without its binary; a group's name stays as its pattern made it, but for a binary before it.
+// function's without its binary; so has a name that looks like one. A group's name stays as its pattern
+// made it.
 func rowLabel(name string, f profile.Frame) string {
 	if f.Func != "" && (name == f.Func || strings.HasSuffix(name, "!"+f.Func)) {
 		return functionLabel(f.Func)
 	}
 	if module, fn, ok := strings.Cut(name, "!"); ok && fn != "" && !strings.Contains(module, " ") {
-		return fn
+		return functionLabel(fn)
 	}
 	return name
 }

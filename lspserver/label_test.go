@@ -20,6 +20,7 @@ func TestRowLabel(t *testing.T) {
 
 		// Groups and what is no function.
 		{"libc.so.6!OTHER", "", "OTHER"},
+		{"p!example.com/x.F", "", "x.F"},
 		{"OTHER <<libc.so.6!read>>", "", "OTHER <<libc.so.6!read>>"},
 		{"Process sh (7)", "", "Process sh (7)"},
 		{"example.com/x", "", "example.com/x"},

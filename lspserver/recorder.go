@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/sightline-dev/sightline/lspserver/launch"
+	"github.com/sightline-dev/sightline/lspserver/nativetest"
 	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/profiler/store"
 	"github.com/sightline-dev/sightline/sourcemap"
@@ -20,18 +22,24 @@ type Recorder interface {
 	Start(ctx context.Context, req Request) (Recording, error)
 }
 
-// A Request says what to record. Exactly one of Test, Command, PID and Machine is set.
+// A Request says what to record. Exactly one of Test, Native, Command, PID and Machine is set.
 type Request struct {
 	// Workspace is the root folder whose store takes the capture, as given to Config.OpenStore.
 	Workspace string
-	Dir       string        // folder that a command runs in; the test's package folder for a test
-	Test      *TestRequest  // a Go test or benchmark
-	Command   []string      // program and arguments
-	PID       int           // a running process
-	Machine   bool          // every process
-	For       time.Duration // how long at most; 0 is until the target ends, or until Stop
-	Freq      int           // samples per second and CPU; 0 is the recorder's default
-	Engine    string        // "bpf", "perf", or "" for the best that opens
+	Dir       string       // folder that a command runs in; the test's package folder for a test
+	Test      *TestRequest // a Go test or benchmark
+	Native    *NativeTest  // a test of a C++ or Rust program
+	Command   []string     // program and arguments
+	// Of a Command that is a launch target: its name, what it has on top of the environment there is, as
+	// "KEY=value", and a command that is run in Dir before it and must succeed.
+	Name    string
+	Env     []string
+	Build   []string
+	PID     int           // a running process
+	Machine bool          // every process
+	For     time.Duration // how long at most; 0 is until the target ends, or until Stop
+	Freq    int           // samples per second and CPU; 0 is the recorder's default
+	Engine  string        // "bpf", "perf", or "" for the best that opens
 	// Prefixes are the user's own rules from build paths to paths of this machine.
 	Prefixes []sourcemap.Prefix
 	// DebugFolders are searched for debug files before /usr/lib/debug.
@@ -48,6 +56,31 @@ type TestRequest struct {
 	// default.
 	Samples int
 	Max     time.Duration
+}
+
+// A NativeTest names a test of a C++ or Rust program, and where to look for the program. A Rust
+// program is built by Cargo. That of a C++ test is one of Programs, or else one of a CMake project,
+// which is built.
+type NativeTest struct {
+	Framework nativetest.Framework
+	Bench     bool   // Rust's #[bench]
+	File      string // the source that has it
+	Name      string // what people call it; of Rust with the modules that lead to the file
+	Filter    string // what selects it: see nativetest.Test
+	Programs  []launch.Target
+	Builds    []string // folders that CMake builds in
+	Args      []string // further flags: of cargo, as "--release", or of the program in C++
+	// As of a TestRequest.
+	Samples int
+	Max     time.Duration
+}
+
+// Title is the test as a person names it: "GoogleTest Fib.Small", "cargo test tests::small".
+func (t *NativeTest) Title() string {
+	if t.Bench {
+		return "cargo bench " + t.Name
+	}
+	return t.Framework.Title() + " " + t.Name
 }
 
 // A Recording is one run of a Recorder. All methods may be called from any goroutine.

@@ -34,6 +34,9 @@ type recording struct {
 	target string
 	dir    string       // package folder of a test; ""
 	test   *TestRequest // nil for other targets
+	other  string       // what tells a native test or launch target from others; ""
+	builds bool         // it begins with building
+	place  string       // file or folder whose workspace takes the capture; "" is where the target runs
 	tags   string       // the build constraint of the test's file; ""
 	run    Recording    // nil until it has started
 
@@ -146,8 +149,9 @@ func (r *recording) progress() string {
 }
 
 type profileTestArgs struct {
-	URI   string   `json:"uri,omitempty"`   // a file of the package, or
+	URI   string   `json:"uri,omitempty"`   // a file of the package, or of a C++ or Rust test; or
 	Dir   string   `json:"dir,omitempty"`   // the package's folder
+	Test  string   `json:"test,omitempty"`  // name of a C++ or Rust test of the file
 	Run   string   `json:"run,omitempty"`   // as for go test -run
 	Bench string   `json:"bench,omitempty"` // as for go test -bench
 	Args  []string `json:"args,omitempty"`  // further go test flags
@@ -157,6 +161,9 @@ type profileTestArgs struct {
 func (s *server) profileTest(c call, a profileTestArgs) (any, error) {
 	const name = "sightline.profileTest"
 	dir, tags := a.Dir, ""
+	if a.Test != "" {
+		return s.profileNative(c, a)
+	}
 	switch {
 	case (a.URI == "") == (dir == ""):
 		return nil, rpc.ErrParams("%s needs either \"uri\" (a file of the package) or \"dir\" (its folder)", name)
@@ -186,7 +193,7 @@ func (s *server) profileTest(c call, a profileTestArgs) (any, error) {
 	if _, set := s.shown(); len(set.testFlags) > 0 {
 		test.Args = slices.Concat(a.Args, set.testFlags)
 	}
-	return s.runRecording(c, &recording{name: title, dir: dir, test: test, tags: tags}, Request{Dir: dir, Test: test})
+	return s.runRecording(c, &recording{name: title, dir: dir, test: test, tags: tags, builds: true}, Request{Dir: dir, Test: test})
 }
 
 type profilePackageArgs struct {
@@ -301,7 +308,7 @@ func (s *server) runRecording(c call, r *recording, req Request) (any, error) {
 	if s.cfg.Recorder == nil {
 		return nil, errState("this build of the server cannot record: run the program sightline itself as the language server")
 	}
-	w := s.workspaceFor(req)
+	w := s.workspaceFor(r.place, req)
 	s.mu.Lock()
 	if other := s.recording; other != nil {
 		s.mu.Unlock()
@@ -652,15 +659,24 @@ func (t *tail) last() string {
 // A goError is a line of t.Error and its like.
 var goError = regexp.MustCompile(`^\s*\S+\.go:\d+: \S`)
 
+// A nativeFailure is how a failure begins that GoogleTest, Catch2 or a Rust test tells: its place, and on
+// the next line what was wrong.
+var nativeFailure = regexp.MustCompile(`^\S+:\d+: (Failure|FAILED:?)\s*$|^thread '.*' .*panicked at .*:$`)
+
 // why is what says best why a target failed, in at most two lines: a panic, or the first test that
 // failed and its first message, or else the last lines.
 func (t *tail) why() string {
 	lines := strings.Split(t.String(), "\n")
 	var fail, message string
 	var rest []string
-	for _, l := range lines {
+	for i, l := range lines {
 		text := strings.TrimSpace(l)
 		switch {
+		case nativeFailure.MatchString(l):
+			if i+1 < len(lines) {
+				text += "\n" + shortened(strings.TrimSpace(lines[i+1]))
+			}
+			return shortened(text)
 		case strings.HasPrefix(l, "panic: "), strings.HasPrefix(l, "fatal error: "):
 			return shortened(text)
 		case strings.HasPrefix(text, "--- FAIL: "):

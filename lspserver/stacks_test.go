@@ -172,17 +172,18 @@ fib.sum@fib/fib.go:11|start=10|entry 3000000 time=9ms task=2
 	}
 }
 
+// Each run of a test builds it at another path: its functions are the same nevertheless, and have their places.
 func TestDiff(t *testing.T) {
 	s := start(t, fib, setup{captures: []string{
-		"cpu ns\nfib.Fib@fib/fib.go:4|start=3|entry 5000000\nfib.sum@fib/fib.go:11|start=10|entry 3000000\n",
-		"cpu ns\nfib.Fib@fib/fib.go:4|start=3|entry 9000000\nfib.sum@fib/fib.go:11|start=10|entry 2000000\n",
+		"cpu ns\n/tmp/1/fib.test!fib.Fib@fib/fib.go:4|start=3|entry 5000000\n/tmp/1/fib.test!fib.sum@fib/fib.go:11|start=10|entry 3000000\n",
+		"cpu ns\n/tmp/2/fib.test!fib.Fib@fib/fib.go:4|start=3|entry 9000000\n/tmp/2/fib.test!fib.sum@fib/fib.go:11|start=10|entry 2000000\n",
 	}})
 	p := rpc.DiffParams{Before: rpc.SourceRef{Capture: "@2"}, StacksParams: rpc.StacksParams{View: rpc.ViewByName, SourceRef: rpc.SourceRef{Capture: "@"}}}
 	var res rpc.StacksResult
 	s.Must(rpc.MethodDiff, p, &res)
 	want := []string{
-		"+4.0 ms | +4.0 ms | fib.Fib | fib/fib.go 2",
-		"-1.0 ms | -1.0 ms | fib.sum | fib/fib.go 9",
+		"+4.0 ms | +4.0 ms | fib.test!fib.Fib | fib/fib.go 2",
+		"-1.0 ms | -1.0 ms | fib.test!fib.sum | fib/fib.go 9",
 		"+3.0 ms |  | ROOT | -",
 	}
 	if diff := cmp.Diff(want, s.rows(res.Rows)); diff != "" || res.Text != "+3.0 ms" {
@@ -190,7 +191,7 @@ func TestDiff(t *testing.T) {
 	}
 	p.Overweight = true
 	s.Must(rpc.MethodDiff, p, &res)
-	want = []string{"+4.0 ms | 133% of the growth | fib.Fib | fib/fib.go 2", "-1.0 ms | -33% of the growth | fib.sum | fib/fib.go 9", "+3.0 ms | 100% of the growth | ROOT | -"}
+	want = []string{"+4.0 ms | 133% of the growth | fib.test!fib.Fib | fib/fib.go 2", "-1.0 ms | -33% of the growth | fib.test!fib.sum | fib/fib.go 9", "+3.0 ms | 100% of the growth | ROOT | -"}
 	if diff := cmp.Diff(want, s.rows(res.Rows)); diff != "" {
 		t.Errorf("the overweight report of %s (-want +got):\n%s", res.Text, diff)
 	}

@@ -116,7 +116,7 @@ func (s *server) importFile(c call, a importFileArgs) (any, error) {
 	if s.cfg.Import == nil {
 		return nil, errState("this build of the server cannot import %s: run \"sightline import %[1]s\" in a terminal", path)
 	}
-	w := s.workspaceFor(Request{Dir: filepath.Dir(path)})
+	w := s.workspaceFor("", Request{Dir: filepath.Dir(path)})
 	progress := s.client.Begin(c.ctx, rpc.Work{Token: c.token, Title: "Importing " + filepath.Base(path)})
 	id, err := s.cfg.Import(c.ctx, path, w.root)
 	if err != nil {

@@ -98,9 +98,12 @@ func (s *server) removeFolders(folders []protocol.WorkspaceFolder) {
 	s.pathsChanged()
 }
 
-// workspaceFor is the workspace whose store takes a recording: a test's own project, else that of the
-// folder it runs in or the first there is.
-func (s *server) workspaceFor(req Request) *workspace {
+// workspaceFor is the workspace whose store takes a recording: that of a place where one is given, a
+// test's own project, else that of the folder it runs in or the first there is.
+func (s *server) workspaceFor(place string, req Request) *workspace {
+	if place != "" {
+		return s.adoptWorkspaceOf(place)
+	}
 	if req.Test == nil {
 		s.mu.Lock()
 		w := folderOf(s.workspaces, req.Dir)

@@ -234,9 +234,12 @@ func (t *goTest) command(count int, out io.Writer) *exec.Cmd {
 	cmd := exec.Command(t.binary, append(args, t.Args...)...)
 	cmd.Dir = t.Dir
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = endsWithUs()
 	return cmd
 }
+
+func (t *goTest) repeats() repetition { return repeatsMostly }
+
+func (t *goTest) note() string { return "" }
 
 // Target describes the test for the capture.
 func (t *goTest) target() profile.Target {

@@ -97,6 +97,8 @@ func showProgress(io streams, req lspserver.Request, quiet bool, updates <-chan 
 	target := -1
 	if req.Test != nil {
 		target = req.Test.Samples
+	} else if req.Native != nil {
+		target = req.Native.Samples
 	}
 	show := func() {
 		bar = progressbar.NewOptions(target,
@@ -110,7 +112,7 @@ func showProgress(io streams, req lspserver.Request, quiet bool, updates <-chan 
 		)
 	}
 	// A command that talks to the terminal itself would be written over while it runs.
-	if isTerminal(io.err) && (req.Test != nil || len(req.Command) == 0) {
+	if isTerminal(io.err) && len(req.Command) == 0 {
 		show()
 	}
 	defer func() {

@@ -1,6 +1,6 @@
 // Package launch reads .sightline.json: the launch targets that the people of a project wrote down, each
 // a command with its environment and folder that can be recorded by its name, and the programs that tests
-// lie in.
+// lie in. It also finds the folders that CMake builds in, where nobody wrote that down.
 //
 // It reads and checks files. It runs nothing, and does not know what editors and terminals do with a
 // target.
@@ -43,10 +43,10 @@ type Target struct {
 
 // A Problem is a mistake in a file.
 type Problem struct {
-	Line        int    // 0-based
-	Column, End int    // 0-based bytes of the line, from the value's begin to its end, or to the line's
-	Key         string // what it is about: "targets[1].env"; "" for the file as a whole
-	Text        string // one clause with the remedy: "is a number: make it a string"
+	Line, Column int    // 0-based; the column in bytes
+	Begin, End   int    // the same as offsets in the text, to the value's end or to the line's
+	Key          string // what it is about: "targets[1].env"; "" for the file as a whole
+	Text         string // one clause with the remedy: "is a number: make it a string"
 }
 
 // Message says what is wrong with which key.
@@ -106,14 +106,17 @@ func Paths(dir, root string) []string {
 	}
 }
 
+// A Reader reads a file; see [Read].
+type Reader func(path string) (*File, error)
+
 // Load reads the files that hold for a folder. Of several targets with one name the nearest counts. The
 // targets are good where there is an error, too: it tells what was left out and why.
-func Load(dir, root string) ([]Target, error) {
+func Load(dir, root string, read Reader) ([]Target, error) {
 	var targets []Target
 	var errs []error
 	known := map[string]bool{}
 	for _, path := range Paths(dir, root) {
-		f, err := Read(path)
+		f, err := read(path)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -132,8 +135,8 @@ func Load(dir, root string) ([]Target, error) {
 }
 
 // Lookup is the target with a name, in the files that hold for a folder.
-func Lookup(dir, root, name string) (Target, error) {
-	targets, err := Load(dir, root)
+func Lookup(dir, root, name string, read Reader) (Target, error) {
+	targets, err := Load(dir, root, read)
 	var names []string
 	for _, t := range targets {
 		if t.Name == name {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -86,7 +87,7 @@ func TestProblems(t *testing.T) {
 		f := Parse("x/"+FileName, []byte(c.text))
 		var got []string
 		for _, p := range f.Problems {
-			got = append(got, fmt.Sprintf("%d:%d-%d %s", p.Line+1, p.Column+1, p.End+1, p.Message()))
+			got = append(got, fmt.Sprintf("%d:%d-%d %s", p.Line+1, p.Column+1, p.Column+p.End-p.Begin+1, p.Message()))
 		}
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%.80s (-want +got):\n%s", c.text, diff)
@@ -129,7 +130,7 @@ func TestLoad(t *testing.T) {
 	write(t, filepath.Join(root, FileName), `{"targets": [{"name": "both", "command": ["far"]}, {"name": "root", "command": ["r"]}]}`)
 	sub := filepath.Join(root, "a", "b")
 	write(t, filepath.Join(sub, FileName), `{"targets": [{"name": "both", "command": ["near"]}]}`)
-	targets, err := Load(sub, root)
+	targets, err := Load(sub, root, Read)
 	var got []string
 	for _, x := range targets {
 		got = append(got, x.Name+" "+x.Command[0]+" in "+strings.TrimPrefix(x.Dir, root))
@@ -137,7 +138,7 @@ func TestLoad(t *testing.T) {
 	if diff := cmp.Diff([]string{"both near in /a/b", "root r in "}, got); diff != "" || err != nil {
 		t.Errorf("targets (-want +got):\n%s%v", diff, err)
 	}
-	if x, err := Lookup(filepath.Join(root, "a"), root, "both"); err != nil || x.Command[0] != "far" {
+	if x, err := Lookup(filepath.Join(root, "a"), root, "both", Read); err != nil || x.Command[0] != "far" {
 		t.Errorf("above the nearer file there is %v, %v", x, err)
 	}
 	for _, c := range []struct{ dir, root, name, want string }{
@@ -145,15 +146,15 @@ func TestLoad(t *testing.T) {
 		{t.TempDir(), root, "no", "write one, as {"},
 		{sub, sub, "root", "there is no target root; there is both"},
 	} {
-		if _, err := Lookup(c.dir, c.root, c.name); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := Lookup(c.dir, c.root, c.name, Read); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s in %s: %v, want %s", c.name, c.dir, err, c.want)
 		}
 	}
 	write(t, filepath.Join(sub, FileName), `{"targets": [`)
-	if targets, err := Load(sub, root); err == nil || len(targets) != 2 || !strings.Contains(err.Error(), "b/"+FileName+":1:14: this is no JSON") {
+	if targets, err := Load(sub, root, Read); err == nil || len(targets) != 2 || !strings.Contains(err.Error(), "b/"+FileName+":1:14: this is no JSON") {
 		t.Errorf("with a broken file there are %v and the error %v", targets, err)
 	}
-	if _, err := Lookup(sub, root, "x"); err == nil || !strings.Contains(err.Error(), "no target x is known: ") {
+	if _, err := Lookup(sub, root, "x", Read); err == nil || !strings.Contains(err.Error(), "no target x is known: ") {
 		t.Errorf("a target is looked for in a broken file: %v", err)
 	}
 	// What is no file is not waited for.
@@ -161,8 +162,45 @@ func TestLoad(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(sub, FileName), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(sub, root); err == nil || !strings.Contains(err.Error(), "it is no file") {
+	if _, err := Load(sub, root, Read); err == nil || !strings.Contains(err.Error(), "it is no file") {
 		t.Errorf("a folder of that name: %v", err)
+	}
+}
+
+func TestCMakeBuilds(t *testing.T) {
+	root := t.TempDir()
+	for i, dir := range []string{"build", "cmake-build-debug", "out/build/x64", "src/build/release"} {
+		write(t, filepath.Join(root, dir, "CMakeCache.txt"), "")
+		when := time.Now().Add(time.Duration(i-10) * time.Hour)
+		if err := os.Chtimes(filepath.Join(root, dir, "CMakeCache.txt"), when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(root, "elsewhere", "CMakeCache.txt"), "")
+	write(t, filepath.Join(root, "build", "sub", "CMakeCache.txt"), "") // another project's, inside
+	builds := func(dir string) []string {
+		got := []string{}
+		for _, d := range CMakeBuilds(filepath.Join(root, dir), root) {
+			rel, err := filepath.Rel(root, d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, rel)
+		}
+		return got
+	}
+	if diff := cmp.Diff([]string{"src/build/release", "out/build/x64", "cmake-build-debug", "build"}, builds("src")); diff != "" {
+		t.Errorf("builds (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"out/build/x64", "cmake-build-debug", "build"}, builds("lib/none")); diff != "" {
+		t.Errorf("builds from a folder that is not there (-want +got):\n%s", diff)
+	}
+	write(t, filepath.Join(root, "elsewhere", "compile_commands.json"), "[]")
+	if err := os.Symlink("elsewhere/compile_commands.json", filepath.Join(root, "compile_commands.json")); err != nil {
+		t.Fatal(err)
+	}
+	if got := builds("src"); len(got) != 4+1 || got[0] != "elsewhere" {
+		t.Errorf("with a link to compile_commands.json there are %q", got)
 	}
 }
 
@@ -176,8 +214,11 @@ func FuzzParse(f *testing.F) {
 		file := Parse("/p/"+FileName, []byte(text))
 		lines := strings.Split(text, "\n")
 		for _, p := range file.Problems {
-			if p.Line < 0 || p.Line >= len(lines) || p.Column < 0 || p.End < p.Column || p.End > len(lines[p.Line]) {
-				t.Fatalf("problem at %d:%d-%d of %d lines", p.Line, p.Column, p.End, len(lines))
+			if p.Line < 0 || p.Line >= len(lines) || p.Column < 0 || p.End < p.Begin || p.Column+p.End-p.Begin > len(lines[p.Line]) {
+				t.Fatalf("problem at %d:%d-%d of %d lines", p.Line, p.Begin, p.End, len(lines))
+			}
+			if p.Begin-p.Column != len(strings.Join(lines[:p.Line], "\n"))+min(p.Line, 1) {
+				t.Fatalf("problem at %d:%d is at offset %d", p.Line, p.Column, p.Begin)
 			}
 			if strings.Contains(p.Text, "%!") || p.Text == "" {
 				t.Fatalf("problem %q", p.Text)

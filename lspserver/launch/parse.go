@@ -68,15 +68,13 @@ func (p *parser) place(at int) (line, column int) {
 
 func (p *parser) problem(s span, key, format string, args ...any) {
 	line, column := p.place(s.begin)
-	lastLine, end := p.place(s.end)
-	if lastLine != line || end <= column {
-		end = column
-		for at := s.begin; at < len(p.data) && p.data[at] != '\n' && p.data[at] != '\r'; at++ {
-			end++
-		}
-		end = max(end, column)
+	begin, end := min(s.begin, len(p.data)), min(s.end, len(p.data))
+	if to := bytes.IndexAny(p.data[begin:], "\r\n"); to >= 0 && (end <= begin || begin+to < end) {
+		end = begin + to
+	} else if to < 0 && end <= begin {
+		end = len(p.data)
 	}
-	p.file.Problems = append(p.file.Problems, Problem{line, column, end, key, fmt.Sprintf(format, args...)})
+	p.file.Problems = append(p.file.Problems, Problem{line, column, begin, end, key, fmt.Sprintf(format, args...)})
 	p.done = p.done || len(p.file.Problems) >= maxProblems
 }
 

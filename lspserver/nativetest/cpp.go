@@ -62,7 +62,7 @@ func escapeCatch(name string) string {
 	name = strings.TrimSpace(name)
 	for i := 0; i < len(name); i++ {
 		switch c := name[i]; {
-		case c == '\\', c == ',', c == '[', i == 0 && (c == '"' || c == '~'):
+		case c == '\\', c == ',', c == '[', i == 0 && (c == '"' || c == '~' || c == '-'):
 			b.WriteByte('\\')
 		}
 		b.WriteByte(name[i])

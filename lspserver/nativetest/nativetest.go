@@ -106,6 +106,42 @@ func ModulePath(root, file string) (string, bool) {
 	return strings.Join(parts, "::"), true
 }
 
+// CrateModule is the module that a Rust file is, where the package lies in dir as Cargo's conventions
+// have it: the part of a test's name that its file decides. A package may name its targets' files
+// otherwise.
+// Source: The Cargo Book, "Package Layout".
+func CrateModule(dir, file string) string {
+	rel, err := filepath.Rel(dir, file)
+	if err != nil || !filepath.IsLocal(rel) {
+		return ""
+	}
+	parts := strings.Split(filepath.ToSlash(rel), "/")
+	root := ""
+	switch {
+	case len(parts) > 2 && parts[0] == "src" && parts[1] == "bin":
+		root = filepath.Join(dir, "src", "bin", parts[2])
+		if len(parts) > 3 {
+			root = filepath.Join(root, "main.rs")
+		}
+	case parts[0] == "src" && len(parts) == 2 && (parts[1] == "lib.rs" || parts[1] == "main.rs"):
+		return ""
+	case parts[0] == "src":
+		root = filepath.Join(dir, "src", "lib.rs")
+	case len(parts) > 1 && slices.Contains([]string{"tests", "benches", "examples"}, parts[0]):
+		switch {
+		case len(parts) == 2 || parts[2] == "main.rs":
+			return ""
+		case parts[2] == "mod.rs": // a module that several targets share
+			return parts[1]
+		}
+		root = filepath.Join(dir, parts[0], parts[1], "main.rs")
+	default:
+		return ""
+	}
+	module, _ := ModulePath(root, file)
+	return module
+}
+
 // Join is the path of an item below a module; either may be "".
 func Join(module, name string) string {
 	if module == "" || name == "" {

@@ -103,6 +103,16 @@ func TestModulePath(t *testing.T) {
 			t.Errorf("%s below %s is module %q, want %q", c.file, c.root, got, c.want)
 		}
 	}
+	for file, want := range map[string]string{
+		"src/lib.rs": "", "src/main.rs": "", "src/a.rs": "a", "src/a/mod.rs": "a", "src/a/b.rs": "a::b", "src/main/x.rs": "main::x",
+		"src/bin/tool.rs": "", "src/bin/tool/main.rs": "", "src/bin/tool/x.rs": "x",
+		"tests/it.rs": "", "tests/it/main.rs": "", "tests/it/x/y.rs": "x::y", "tests/shared/mod.rs": "shared", "benches/b.rs": "",
+		"build.rs": "", "../x.rs": "",
+	} {
+		if got := CrateModule("/c", filepath.Join("/c", file)); got != want {
+			t.Errorf("%s is module %q, want %q", file, got, want)
+		}
+	}
 	if got := Join("a", "b::c"); got != "a::b::c" {
 		t.Errorf("a and b::c join to %q", got)
 	}

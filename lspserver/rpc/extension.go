@@ -31,6 +31,9 @@ const (
 	// MethodProcesses asks for the processes that can be recorded, the busiest first: no parameters →
 	// []ProcessInfo.
 	MethodProcesses = ExtensionPrefix + "processes"
+	// MethodTargets asks for the launch targets of .sightline.json that can be recorded by name:
+	// TargetsParams → TargetsResult.
+	MethodTargets = ExtensionPrefix + "targets"
 	// MethodStatus asks for what the server is doing: no parameters → StatusResult.
 	MethodStatus = ExtensionPrefix + "status"
 	// MethodDoctor asks what can be recorded here: no parameters → DoctorResult.
@@ -310,6 +313,29 @@ type ProcessInfo struct {
 	Memory  string `json:"memory"`  // resident: "12.0 MiB"
 	Go      bool   `json:"go"`      // a program that Go built
 	Refused string `json:"refused"` // why it cannot be recorded; "" where it can
+}
+
+// TargetsParams says where launch targets are looked for.
+type TargetsParams struct {
+	// URI is of a file or folder: targets of the .sightline.json files in its folder and above it, up to
+	// the workspace folder, come first. "" is only those of the workspace folders.
+	URI string `json:"uri,omitempty"`
+}
+
+// TargetsResult is the launch targets there are.
+type TargetsResult struct {
+	Targets []TargetInfo `json:"targets"`
+	// Problem says what is wrong with a .sightline.json, in one sentence; "" for nothing. The targets
+	// are good all the same.
+	Problem string `json:"problem"`
+}
+
+// TargetInfo is one launch target. Two files may have targets of one name.
+type TargetInfo struct {
+	Name     string   `json:"name"`
+	Text     string   `json:"text"`   // the command as people write it, cut where it is long
+	Detail   string   `json:"detail"` // where it comes from and what it runs in: ".sightline.json · in build"
+	Location Location `json:"location"`
 }
 
 // DoctorResult says what can be recorded here.

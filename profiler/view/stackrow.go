@@ -46,7 +46,8 @@ type StackRow struct {
 	// Which is the weight per scenario, one character each; empty where there are none.
 	Which string
 	// Frame is a frame that the row stands for, for going to its source: the zero Frame for a group of
-	// several functions and for ROOT. Its StartLine, not its Line, is the row's place.
+	// several functions and for ROOT. Its StartLine, not its Line, is the row's place. Of a binary at
+	// several paths it is that of the first profile, of a difference the one after.
 	Frame profile.Frame
 }
 

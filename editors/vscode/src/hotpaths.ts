@@ -179,7 +179,8 @@ export class HotPaths implements vscode.TreeDataProvider<Node>, vscode.Disposabl
     tip.appendText(r.tooltip || r.name);
     item.tooltip = tip;
     item.contextValue = 'row';
-    item.iconPath = new vscode.ThemeIcon('circle-filled', new vscode.ThemeColor(`sightline.heat${stepOf(Math.abs(r.share)) + 1}`));
+    item.iconPath = new vscode.ThemeIcon('circle-filled', new vscode.ThemeColor(!this.look.before ? `sightline.heat${stepOf(Math.abs(r.share)) + 1}`
+      : r.total > 0 ? 'charts.red' : r.total < 0 ? 'charts.green' : 'sightline.heat1')); // as the flame graph has them
     item.accessibilityInformation = { label: `${r.label}, ${r.text}` };
     if (r.location) item.command = { command: 'sightline.reveal', title: 'Go to Source', arguments: [r.location, { focus: false, preview: true }] };
     return item;

@@ -32,6 +32,11 @@ export const MethodNeighbors = "sightline/neighbors";
  * ProcessInfo[].
  */
 export const MethodProcesses = "sightline/processes";
+/**
+ * MethodTargets asks for the launch targets of .sightline.json that can be recorded by name: TargetsParams
+ * → TargetsResult.
+ */
+export const MethodTargets = "sightline/targets";
 /** MethodStatus asks for what the server is doing: no parameters → StatusResult. */
 export const MethodStatus = "sightline/status";
 /** MethodDoctor asks what can be recorded here: no parameters → DoctorResult. */
@@ -419,6 +424,35 @@ export interface ProcessInfo {
   go: boolean;
   /** why it cannot be recorded; "" where it can */
   refused: string;
+}
+
+/** TargetsParams says where launch targets are looked for. */
+export interface TargetsParams {
+  /**
+   * URI is of a file or folder: targets of the .sightline.json files in its folder and above it, up to the
+   * workspace folder, come first. "" is only those of the workspace folders.
+   */
+  uri?: string;
+}
+
+/** TargetsResult is the launch targets there are. */
+export interface TargetsResult {
+  targets: TargetInfo[];
+  /**
+   * Problem says what is wrong with a .sightline.json, in one sentence; "" for nothing. The targets are
+   * good all the same.
+   */
+  problem: string;
+}
+
+/** TargetInfo is one launch target. Two files may have targets of one name. */
+export interface TargetInfo {
+  name: string;
+  /** the command as people write it, cut where it is long */
+  text: string;
+  /** where it comes from and what it runs in: ".sightline.json · in build" */
+  detail: string;
+  location: Location;
 }
 
 /** DoctorResult says what can be recorded here. */

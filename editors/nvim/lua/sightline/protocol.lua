@@ -27,6 +27,9 @@ M.methods = {
   --- MethodProcesses asks for the processes that can be recorded, the busiest first: no parameters →
   --- ProcessInfo[].
   processes = "sightline/processes",
+  --- MethodTargets asks for the launch targets of .sightline.json that can be recorded by name: TargetsParams
+  --- → TargetsResult.
+  targets = "sightline/targets",
   --- MethodStatus asks for what the server is doing: no parameters → StatusResult.
   status = "sightline/status",
   --- MethodDoctor asks what can be recorded here: no parameters → DoctorResult.
@@ -279,6 +282,22 @@ M.views = {
 ---@field memory string resident: "12.0 MiB"
 ---@field go boolean a program that Go built
 ---@field refused string why it cannot be recorded; "" where it can
+
+--- TargetsParams says where launch targets are looked for.
+---@class sightline.TargetsParams
+---@field uri? string URI is of a file or folder: targets of the .sightline.json files in its folder and above it, up to the workspace folder, come first. "" is only those of the workspace folders.
+
+--- TargetsResult is the launch targets there are.
+---@class sightline.TargetsResult
+---@field targets sightline.TargetInfo[]
+---@field problem string Problem says what is wrong with a .sightline.json, in one sentence; "" for nothing. The targets are good all the same.
+
+--- TargetInfo is one launch target. Two files may have targets of one name.
+---@class sightline.TargetInfo
+---@field name string
+---@field text string the command as people write it, cut where it is long
+---@field detail string where it comes from and what it runs in: ".sightline.json · in build"
+---@field location sightline.Location
 
 --- DoctorResult says what can be recorded here.
 ---@class sightline.DoctorResult
