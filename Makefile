@@ -4,7 +4,7 @@ GO      ?= go
 BIN     := bin/sightline
 FUZZTIME ?= 30s
 
-.PHONY: build run test editors vscode screenshots check acceptance bench generate fuzz clean
+.PHONY: build run test test-oldest editors vscode screenshots check acceptance bench generate fuzz clean
 
 build:
 	@CGO_ENABLED=0 $(GO) build -o $(BIN) ./cmd/sightline
@@ -18,6 +18,12 @@ run: build
 test: editors
 	@.ci/packages test
 	SIGHTLINE_REQUIRE_EDITORS=1 $(GO) test -timeout 30m ./...
+
+# The extension in the oldest Visual Studio Code that it says it runs in. Not part of test: it fetches
+# another editor.
+test-oldest:
+	@editors/vscode/test/setup oldest
+	cd editors/vscode && npm run -s test -- oldest
 
 # The real editors that the plugins are tested in, in a folder of the user's cache.
 editors:
