@@ -72,6 +72,11 @@ describe('the extension in the real extension host', () => {
     await until('the server', () => parts.server.running);
   });
 
+  it('runs in a version that it says it runs in, and where it is asked to in the oldest of those', () => {
+    const { engines } = vscode.extensions.getExtension(id)?.packageJSON as { engines: { vscode: string } };
+    const [least, now] = [engines.vscode.replace('^', ''), vscode.version].map((v) => v.split('.').slice(0, 2).map(Number)) as [number[], number[]];
+    assert.ok(process.env.OLDEST ? now.join() === least.join() : (now[1] ?? 0) > (least[1] ?? 0), vscode.version);
+  });
   it('registers every command that it contributes', async () => {
     const all = new Set(await vscode.commands.getCommands(true));
     const contributed = (vscode.extensions.getExtension(id)?.packageJSON as { contributes: { commands: { command: string; category: string }[] } }).contributes.commands;
