@@ -68,9 +68,6 @@ func (b *binaryTable) openDWARF() (table, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.split != nil {
-		b.split.main = opened.dwarfFile
-	}
 	b.dwarf = opened
 	return opened, nil
 }
@@ -126,5 +123,9 @@ func (b *binaryTable) sums(file string) []sum {
 	if b.dwarf == nil {
 		return nil
 	}
-	return b.dwarf.sums[file]
+	var all []sum
+	for _, part := range b.dwarf.parts {
+		all = append(all, part.sums[file]...)
+	}
+	return all
 }

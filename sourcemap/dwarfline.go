@@ -26,10 +26,11 @@ type lineFile struct {
 
 // A row says that from addr on the code is of a line, up to the next row's address.
 type row struct {
-	addr         uint64
-	file         uint32
-	line, column uint32
-	end          bool // the sequence ends here
+	addr   uint64
+	file   uint32
+	line   uint32
+	column uint16
+	end    bool // the sequence ends here
 }
 
 // lineTable reads the line number program's header of the unit and, if run is set, runs the
@@ -309,7 +310,7 @@ func (l *lineTable) run(c *cursor, p *lineProgram) {
 		case 4: // DW_LNS_set_file
 			at.file = uint32(c.uleb())
 		case 5: // DW_LNS_set_column
-			at.column = uint32(c.uleb())
+			at.column = clip16(c.uleb())
 		case 6, 7, 10, 11: // negate_stmt, basic_block, prologue_end, epilogue_begin
 		case 8: // DW_LNS_const_add_pc
 			if p.lineRange == 0 {

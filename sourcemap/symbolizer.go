@@ -325,37 +325,83 @@ func (s *Symbolizer) warn(text string) {
 
 // name finds the frames of the batch.
 func (w *batch) name(ctx context.Context) error {
-	var last uint64
-	w.frames = make([]profile.Frame, 0, 2*len(w.asks))
+	parts := w.split()
+	frames := make([][]profile.Frame, len(parts))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, part := range parts {
+		group.Go(func() (err error) {
+			frames[i], err = w.namePart(ctx, part)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	w.frames = frames[0]
+	for i, part := range parts[1:] {
+		before := int32(len(w.frames))
+		w.frames = append(w.frames, frames[i+1]...)
+		for _, id := range part {
+			w.asks[id].from += before
+			w.asks[id].to += before
+		}
+	}
+	return nil
+}
+
+// minSplit is how many locations are worth the trouble of naming them at once.
+const minSplit = 64
+
+// split makes parts of the batch that may be named at once: indices into asks, in ascending order. It
+// is at least one.
+func (w *batch) split() [][]int32 {
+	parts := make([][]int32, 1, maxParts)
 	for i := range w.asks {
+		part := 0
+		if addr, ok := w.address(w.asks[i].addr); ok && w.binary != nil && len(w.asks) >= minSplit {
+			part = w.binary.part(addr)
+		}
+		for part >= len(parts) {
+			parts = append(parts, nil)
+		}
+		parts[part] = append(parts[part], int32(i))
+	}
+	return parts
+}
+
+// namePart finds the frames of some of the batch's locations.
+func (w *batch) namePart(ctx context.Context, part []int32) ([]profile.Frame, error) {
+	var last *ask
+	frames := make([]profile.Frame, 0, 2*len(part))
+	for i, id := range part {
 		if i%256 == 0 {
 			if err := ctx.Err(); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		a := &w.asks[i]
-		if i > 0 && a.addr == last {
-			a.from, a.to = w.asks[i-1].from, w.asks[i-1].to // a call and what follows it
+		a := &w.asks[id]
+		if last != nil && a.addr == last.addr {
+			a.from, a.to = last.from, last.to // a call and what follows it
 			continue
 		}
-		last = a.addr
-		a.from = int32(len(w.frames))
+		last = a
+		a.from = int32(len(frames))
 		known := false
 		if addr, ok := w.address(a.addr); ok {
-			w.frames, known = w.table.frames(addr, w.frames)
+			frames, known = w.table.frames(addr, frames)
 		}
 		if !known {
-			w.frames = append(w.frames[:a.from], w.unnamed)
+			frames = append(frames[:a.from], w.unnamed)
 		} else {
-			for j := range w.frames[a.from:] {
-				if f := &w.frames[int(a.from)+j]; f.Module == "" {
+			for j := range frames[a.from:] {
+				if f := &frames[int(a.from)+j]; f.Module == "" {
 					f.Module = w.module
 				}
 			}
 		}
-		a.to = int32(len(w.frames))
+		a.to = int32(len(frames))
 	}
-	return nil
+	return frames, nil
 }
 
 // address is what the batch's table is to be asked about, with false where it cannot be.

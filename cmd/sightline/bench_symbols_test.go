@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -20,8 +19,9 @@ import (
 )
 
 var (
-	benchBinary = flag.String("symbols", "", "a binary to name addresses of, besides those that are built for it")
-	benchUnits  = flag.Int("units", 64, "units of the C++ program whose addresses are named; each has some 3 MB of DWARF")
+	benchBinary      = flag.String("symbols", "", "a binary to name addresses of, besides those that are built for it")
+	benchDifferences = flag.Int("differences", 1, "examples of each class of differences to llvm-symbolizer and addr2line that are printed")
+	benchUnits       = flag.Int("units", 64, "units of the C++ program whose addresses are named; each has some 3 MB of DWARF")
 )
 
 var (
@@ -111,12 +111,11 @@ func benchSymbols(b *testing.B, path string) {
 		{float64(info.Size()) / 1e6, "MB-binary"},
 	}
 	if llvmSymbolizerPeer.there(b) {
-		out, took := runPeer(b, addrs, "llvm-symbolizer", "--obj="+path, "--inlines", "--demangle")
-		same, example := agreement(c, out)
-		figures = append(figures, figure{took, "llvm-symbolizer-ms"}, figure{100 * same, "%-same"})
-		if same < 0.999 {
-			note("%s: llvm-symbolizer differs, for example: %s", filepath.Base(path), example)
-		}
+		out, took := runPeer(b, addrs, "llvm-symbolizer", "--obj="+path, "--inlines", "--no-demangle")
+		different := differences(c, out)
+		same, identical := agreement(len(addrs), different)
+		figures = append(figures, figure{took, "llvm-symbolizer-ms"}, figure{100 * same, "%-same"}, figure{100 * identical, "%-to-the-letter"})
+		tellDifferences(filepath.Base(path), "llvm-symbolizer", different)
 	}
 	if addr2linePeer.there(b) {
 		_, took := runPeer(b, addrs, "addr2line", "-i", "-f", "-e", path)
@@ -176,52 +175,6 @@ func runPeer(b *testing.B, addrs []uint64, name string, args ...string) (string,
 		b.Fatalf("%v: %v", cmd, err)
 	}
 	return out.String(), float64(time.Since(start).Microseconds()) / 1e3
-}
-
-// agreement is the share of addresses whose frames are those that llvm-symbolizer printed, and the
-// first that differs. Spaces and the parameters of C++ functions are left out: demanglers differ.
-func agreement(c *profile.Capture, out string) (float64, string) {
-	answers := strings.Split(strings.TrimRight(out, "\n"), "\n\n")
-	same, example := 0, ""
-	for i, answer := range answers {
-		lines := strings.Split(answer, "\n")
-		var theirs, ours []string
-		for j := 0; j+1 < len(lines); j += 2 {
-			at := lines[j+1]
-			at = at[:max(strings.LastIndexByte(at, ':'), 0)]
-			file, line, _ := strings.Cut(at, ":")
-			if file == "??" {
-				file = ""
-			}
-			if line == "0" || file == "" {
-				line = ""
-			}
-			theirs = append(theirs, plainName(lines[j])+" "+path.Clean(file)+":"+line)
-		}
-		for _, id := range c.Symbols.Of[i+1] {
-			f := c.Symbols.Frames[id]
-			line := ""
-			if f.Line != 0 {
-				line = fmt.Sprint(f.Line)
-			}
-			ours = append(ours, plainName(f.Func)+" "+path.Clean(f.File)+":"+line)
-		}
-		alike := len(theirs) == len(ours)
-		for j := range theirs {
-			// LLVM leaves out the namespaces of functions without a linkage name.
-			alike = alike && (theirs[j] == ours[j] || strings.HasSuffix(ours[j], "::"+theirs[j]))
-		}
-		if t, o := strings.Join(theirs, "; "), strings.Join(ours, "; "); alike {
-			same++
-		} else if example == "" {
-			example = fmt.Sprintf("%#x is %q, here %q", c.Locations[i+1].Addr, t, o)
-		}
-	}
-	return float64(same) / float64(len(answers)), example
-}
-
-func plainName(name string) string {
-	return strings.TrimSuffix(strings.ReplaceAll(sourcemap.ShortName(name), " ", ""), ".abi0")
 }
 
 // goCompiler is Go's own compiler with its DWARF in plain form.

@@ -295,7 +295,7 @@ func TestInspectLeak(t *testing.T) {
 		t.Skip("which line opens descriptors takes root or CAP_BPF and CAP_PERFMON")
 	}
 	dir, pid := buildLeak(t)
-	n := newInspector()
+	n := newInspector(func() string { return "." })
 	defer n.close()
 	want := 0
 	for i, line := range strings.Split(leakProgram, "\n") {

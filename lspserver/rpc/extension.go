@@ -31,6 +31,9 @@ const (
 	// MethodProcesses asks for the processes that can be recorded, the busiest first: no parameters →
 	// []ProcessInfo.
 	MethodProcesses = ExtensionPrefix + "processes"
+	// MethodTargets asks for the launch targets of .sightline.json that can be recorded by name:
+	// TargetsParams → TargetsResult.
+	MethodTargets = ExtensionPrefix + "targets"
 	// MethodProcess asks what one process uses and has open now: ProcessParams → ProcessResult. What it used
 	// is since the request before; a page asks every second while it can be seen, and what the server keeps
 	// for it is dropped when nobody has asked for ten.
@@ -171,7 +174,8 @@ type DiffParams struct {
 // StacksResult is some rows of a view.
 type StacksResult struct {
 	Capture string      `json:"capture"` // id; "" for a file
-	Title   string      `json:"title"`   // "go test ./fib · 3 min ago · 1.2 s"
+	Title   string      `json:"title"`   // "go test ./fib · 3 min ago"
+	About   string      `json:"about"`   // what Rows are: "call tree", "callers of fib.Fib"
 	Filter  string      `json:"filter"`  // what is filtered, in words; "" for nothing
 	Unit    string      `json:"unit"`    // of weights
 	Total   float64     `json:"total"`   // weight of all that the filter lets through
@@ -246,7 +250,7 @@ type FlameResult struct {
 	Text    string   `json:"text"` // "1.2 s, 1.1k samples"
 	Depth   int      `json:"depth"`
 	Names   []string `json:"names"`
-	Labels  []string `json:"labels"` // of Names, for narrow places
+	Labels  []string `json:"labels"` // of Names, for narrow places: drawn as they are
 	// Modules of Names, for colours; "" where not known.
 	Modules []string `json:"modules"`
 	// Locations of Names; null where a function has none.
@@ -296,8 +300,9 @@ type NeighborsParams struct {
 // NeighborsResult is a function with its callers and callees.
 type NeighborsResult struct {
 	Capture string     `json:"capture"`
-	Name    string     `json:"name"` // "" where no function with a cost is there
-	Text    string     `json:"text"` // "34.1% · 1.2 s in total, 1.1% · 40 ms itself"
+	Name    string     `json:"name"`  // "" where no function with a cost is there
+	Label   string     `json:"label"` // Name for narrow places
+	Text    string     `json:"text"`  // "34.1% · 1.2 s in total, 1.1% · 40 ms itself"
 	Callers []StackRow `json:"callers"`
 	Callees []StackRow `json:"callees"`
 }
@@ -312,6 +317,29 @@ type ProcessInfo struct {
 	Memory  string `json:"memory"`  // resident: "12.0 MiB"
 	Go      bool   `json:"go"`      // a program that Go built
 	Refused string `json:"refused"` // why it cannot be recorded; "" where it can
+}
+
+// TargetsParams says where launch targets are looked for.
+type TargetsParams struct {
+	// URI is of a file or folder: targets of the .sightline.json files in its folder and above it, up to
+	// the workspace folder, come first. "" is only those of the workspace folders.
+	URI string `json:"uri,omitempty"`
+}
+
+// TargetsResult is the launch targets there are.
+type TargetsResult struct {
+	Targets []TargetInfo `json:"targets"`
+	// Problem says what is wrong with a .sightline.json, in one sentence; "" for nothing. The targets
+	// are good all the same.
+	Problem string `json:"problem"`
+}
+
+// TargetInfo is one launch target. Two files may have targets of one name.
+type TargetInfo struct {
+	Name     string   `json:"name"`
+	Text     string   `json:"text"`   // the command as people write it, cut where it is long
+	Detail   string   `json:"detail"` // where it comes from and what it runs in: ".sightline.json · in build"
+	Location Location `json:"location"`
 }
 
 // ProcessParams names a process.
@@ -395,6 +423,7 @@ type EngineInfo struct {
 	Engine string `json:"engine"`
 	What   string `json:"what"`
 	Works  bool   `json:"works"`
+	Detail string `json:"detail"` // what was tried, and how it went
 	Why    string `json:"why"`    // why not; ""
 	Remedy string `json:"remedy"` // the command to run; ""
 }

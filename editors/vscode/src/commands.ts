@@ -3,7 +3,7 @@ import * as vscode from 'vscode';
 import { titleOf, type Captures } from './captures';
 import type { Decorations } from './decorations';
 import { showDoctor, tellPermissions } from './doctor';
-import { FlameView, type FlamePanel } from './flame/view';
+import { FlameView, type FlamePanel, type Subject } from './flame/view';
 import { showHottest, showNeighbors } from './hottest';
 import type { HotPathNode, HotPaths } from './hotpaths';
 import type { ProcessPages } from './process/page';
@@ -235,20 +235,21 @@ export function registerCommands(p: Parts): void {
     flame.show({ source, filter, ...(before ? { before } : {}) }).find(node.row.name, true);
   });
 
-  register('sightline.flameGraph', () => {
+  const subject = (): Subject => {
     const { source, before } = hotPaths.current;
-    flame.show({ source, filter: {}, ...(before ? { before } : {}) });
-  });
+    return { source, filter: {}, ...(before ? { before } : {}) };
+  };
+  register('sightline.flameGraph', () => { flame.show(subject()); });
   register('sightline.revealInFlameGraph', async () => {
     const editor = vscode.window.activeTextEditor;
     if (!editor) return undefined;
-    if (!FlameView.active) flame.show({ source: {}, filter: {} });
+    if (!FlameView.active) flame.show(subject());
     const name = await flame.follow(editor, true);
     if (name === '') void vscode.window.showInformationMessage('No function with a cost is at the cursor.');
     return name;
   });
   register('sightline.exportSVG', async (to?: vscode.Uri) => {
-    const view = FlameView.active ?? flame.show({ source: {}, filter: {} });
+    const view = FlameView.active ?? flame.show(subject());
     return view.save(to instanceof vscode.Uri && to.fsPath.endsWith('.svg') ? to : undefined);
   });
 

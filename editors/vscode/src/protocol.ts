@@ -33,6 +33,11 @@ export const MethodNeighbors = "sightline/neighbors";
  */
 export const MethodProcesses = "sightline/processes";
 /**
+ * MethodTargets asks for the launch targets of .sightline.json that can be recorded by name: TargetsParams
+ * → TargetsResult.
+ */
+export const MethodTargets = "sightline/targets";
+/**
  * MethodProcess asks what one process uses and has open now: ProcessParams → ProcessResult. What it used is
  * since the request before; a page asks every second while it can be seen, and what the server keeps for it
  * is dropped when nobody has asked for ten.
@@ -226,8 +231,10 @@ export interface DiffParams extends StacksParams {
 export interface StacksResult {
   /** id; "" for a file */
   capture: string;
-  /** "go test ./fib · 3 min ago · 1.2 s" */
+  /** "go test ./fib · 3 min ago" */
   title: string;
+  /** what Rows are: "call tree", "callers of fib.Fib" */
+  about: string;
   /** what is filtered, in words; "" for nothing */
   filter: string;
   /** of weights */
@@ -331,7 +338,7 @@ export interface FlameResult {
   text: string;
   depth: number;
   names: string[];
-  /** of Names, for narrow places */
+  /** of Names, for narrow places: drawn as they are */
   labels: string[];
   /** Modules of Names, for colours; "" where not known. */
   modules: string[];
@@ -400,6 +407,8 @@ export interface NeighborsResult {
   capture: string;
   /** "" where no function with a cost is there */
   name: string;
+  /** Name for narrow places */
+  label: string;
   /** "34.1% · 1.2 s in total, 1.1% · 40 ms itself" */
   text: string;
   callers: StackRow[];
@@ -421,6 +430,35 @@ export interface ProcessInfo {
   go: boolean;
   /** why it cannot be recorded; "" where it can */
   refused: string;
+}
+
+/** TargetsParams says where launch targets are looked for. */
+export interface TargetsParams {
+  /**
+   * URI is of a file or folder: targets of the .sightline.json files in its folder and above it, up to the
+   * workspace folder, come first. "" is only those of the workspace folders.
+   */
+  uri?: string;
+}
+
+/** TargetsResult is the launch targets there are. */
+export interface TargetsResult {
+  targets: TargetInfo[];
+  /**
+   * Problem says what is wrong with a .sightline.json, in one sentence; "" for nothing. The targets are
+   * good all the same.
+   */
+  problem: string;
+}
+
+/** TargetInfo is one launch target. Two files may have targets of one name. */
+export interface TargetInfo {
+  name: string;
+  /** the command as people write it, cut where it is long */
+  text: string;
+  /** where it comes from and what it runs in: ".sightline.json · in build" */
+  detail: string;
+  location: Location;
 }
 
 /** ProcessParams names a process. */
@@ -533,6 +571,8 @@ export interface EngineInfo {
   engine: string;
   what: string;
   works: boolean;
+  /** what was tried, and how it went */
+  detail: string;
   /** why not; "" */
   why: string;
   /** the command to run; "" */

@@ -40,6 +40,14 @@ export function binary() {
   return to;
 }
 
+/** standin packages the extension that stands in for the Go extension and answers the package's path. */
+export function standin() {
+  const to = path.join(out, 'standin.vsix');
+  execFileSync(process.execPath, [path.join(extension, 'node_modules/@vscode/vsce/vsce'), 'package', '--no-dependencies', '--allow-missing-repository', '--skip-license', '--out', to],
+    { cwd: path.join(import.meta.dirname, 'standin'), stdio: ['ignore', 'ignore', 'inherit'] });
+  return to;
+}
+
 /** vsix packages the extension with a server and answers the package's path. */
 export function vsix(server) {
   const to = path.join(out, 'sightline.vsix');
@@ -94,17 +102,17 @@ const settings = {
  * startServer starts VS Code's server and answers its port and how to stop it. Its state, and
  * Sightline's, is in a folder of its own.
  */
-export async function startServer({ install, env = {}, args = [], more = {} } = {}) {
+export async function startServer({ install = [], env = {}, args = [], more = {} } = {}) {
   const { server, node } = bed();
   const data = temporary('vscode');
   const dirs = ['--server-data-dir', `${data}/server`, '--user-data-dir', `${data}/user`, '--extensions-dir', `${data}/extensions`];
   const userSettings = `${data}/user/User/settings.json`; // this build keeps a user's settings on the server
   fs.mkdirSync(path.dirname(userSettings), { recursive: true });
   fs.writeFileSync(userSettings, JSON.stringify({ ...settings, ...more }, null, 1));
-  const environment = { ...process.env, EXTENSIONS_GALLERY: '{}', XDG_STATE_HOME: `${data}/state`, ...env };
+  const environment = { ...process.env, EXTENSIONS_GALLERY: '{}', SIGHTLINE_NO_DAEMON: '1', XDG_STATE_HOME: `${data}/state`, ...env };
   for (const k of Object.keys(environment)) if (k.startsWith('VSCODE_')) delete environment[k];
   const main = path.join(server, 'out/server-main.js');
-  if (install) execFileSync(node, [main, ...dirs, '--install-extension', install, '--force'], { env: environment, stdio: ['ignore', 'ignore', 'inherit'] });
+  if (install.length > 0) execFileSync(node, [main, ...dirs, ...install.flatMap((file) => ['--install-extension', file]), '--force'], { env: environment, stdio: ['ignore', 'ignore', 'inherit'] });
   const child = spawn(node, [main, ...dirs, '--host', '127.0.0.1', '--port', '0', '--without-connection-token',
     '--accept-server-license-terms', '--telemetry-level', 'off', ...args], { env: environment, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
   let log = '';
@@ -163,7 +171,7 @@ export function address(port, folder, payload = []) {
 export function remote(port, file) { return `vscode-remote://127.0.0.1:${port}${file}`; }
 
 /** until waits for a condition; what it waits for is in the error. */
-export async function until(what, condition, timeout = 60_000) {
+export async function until(what, condition, timeout = 120_000) {
   const end = Date.now() + timeout;
   let last;
   for (;;) {

@@ -31,7 +31,7 @@ for (const kind of kinds) {
     process.exit(2);
   }
   const begin = Date.now();
-  const r = spawnSync(found.node, [path.join(import.meta.dirname, script)], { stdio: 'inherit', timeout: 600_000 });
+  const r = spawnSync(found.node, [path.join(import.meta.dirname, script)], { stdio: 'inherit', timeout: 760_000 });
   console.log(`${r.status === 0 ? 'ok' : 'FAIL'} ${kind} ${((Date.now() - begin) / 1000).toFixed(1)} s`);
   failed ||= r.status !== 0;
 }

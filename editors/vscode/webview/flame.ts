@@ -1,6 +1,5 @@
 // A flame graph on a canvas: callers above, callees below. Drawn of what the server answers.
 import type { FromView, ToView } from '../src/flame/messages';
-import { narrow } from '../src/narrow';
 import type { FlameResult } from '../src/protocol';
 import { paletteOf, type Palette } from './colors';
 import { ancestorsOf, at, childrenOf, families, isFunction, layout, matcher, matching, step, type Layout } from './layout';
@@ -137,7 +136,7 @@ function draw(): void {
 }
 
 function nameOf(box: number): string { const b = graph?.boxes[box]; return b ? graph?.names[b.n] ?? '' : ''; }
-function labelOf(box: number): string { const b = graph?.boxes[box]; return b ? narrow(graph?.labels[b.n] || nameOf(box)) : ''; }
+function labelOf(box: number): string { const b = graph?.boxes[box]; return b ? graph?.labels[b.n] ?? '' : ''; }
 
 function describe(box: number): string {
   const b = graph?.boxes[box];

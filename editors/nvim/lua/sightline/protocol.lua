@@ -27,6 +27,9 @@ M.methods = {
   --- MethodProcesses asks for the processes that can be recorded, the busiest first: no parameters →
   --- ProcessInfo[].
   processes = "sightline/processes",
+  --- MethodTargets asks for the launch targets of .sightline.json that can be recorded by name: TargetsParams
+  --- → TargetsResult.
+  targets = "sightline/targets",
   --- MethodProcess asks what one process uses and has open now: ProcessParams → ProcessResult. What it used is
   --- since the request before; a page asks every second while it can be seen, and what the server keeps for it
   --- is dropped when nobody has asked for ten.
@@ -157,7 +160,8 @@ M.views = {
 --- StacksResult is some rows of a view.
 ---@class sightline.StacksResult
 ---@field capture string id; "" for a file
----@field title string "go test ./fib · 3 min ago · 1.2 s"
+---@field title string "go test ./fib · 3 min ago"
+---@field about string what Rows are: "call tree", "callers of fib.Fib"
 ---@field filter string what is filtered, in words; "" for nothing
 ---@field unit string of weights
 ---@field total number weight of all that the filter lets through
@@ -224,7 +228,7 @@ M.views = {
 ---@field text string "1.2 s, 1.1k samples"
 ---@field depth integer
 ---@field names string[]
----@field labels string[] of Names, for narrow places
+---@field labels string[] of Names, for narrow places: drawn as they are
 ---@field modules string[] Modules of Names, for colours; "" where not known.
 ---@field locations (sightline.Location|vim.NIL)[] Locations of Names; null where a function has none.
 ---@field boxes sightline.FlameBox[] parents before children
@@ -267,6 +271,7 @@ M.views = {
 ---@class sightline.NeighborsResult
 ---@field capture string
 ---@field name string "" where no function with a cost is there
+---@field label string Name for narrow places
 ---@field text string "34.1% · 1.2 s in total, 1.1% · 40 ms itself"
 ---@field callers sightline.StackRow[]
 ---@field callees sightline.StackRow[]
@@ -281,6 +286,22 @@ M.views = {
 ---@field memory string resident: "12.0 MiB"
 ---@field go boolean a program that Go built
 ---@field refused string why it cannot be recorded; "" where it can
+
+--- TargetsParams says where launch targets are looked for.
+---@class sightline.TargetsParams
+---@field uri? string URI is of a file or folder: targets of the .sightline.json files in its folder and above it, up to the workspace folder, come first. "" is only those of the workspace folders.
+
+--- TargetsResult is the launch targets there are.
+---@class sightline.TargetsResult
+---@field targets sightline.TargetInfo[]
+---@field problem string Problem says what is wrong with a .sightline.json, in one sentence; "" for nothing. The targets are good all the same.
+
+--- TargetInfo is one launch target. Two files may have targets of one name.
+---@class sightline.TargetInfo
+---@field name string
+---@field text string the command as people write it, cut where it is long
+---@field detail string where it comes from and what it runs in: ".sightline.json · in build"
+---@field location sightline.Location
 
 --- ProcessParams names a process.
 ---@class sightline.ProcessParams
@@ -354,6 +375,7 @@ M.views = {
 ---@field engine string
 ---@field what string
 ---@field works boolean
+---@field detail string what was tried, and how it went
 ---@field why string why not; ""
 ---@field remedy string the command to run; ""
 
