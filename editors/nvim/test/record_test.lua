@@ -143,8 +143,8 @@ test('a test that does not compile says why, once', function()
   t.write('accesslog_test.go', (text:gsub('t.Fatalf%("', 't.Fatalg("', 1)))
   vim.cmd('edit!')
   api.nvim_win_set_cursor(0, { t.lnum('func TestPages'), 0 })
-  wait('lenses', function()
-    return t.lenses(tests)['func TestPages(t *testing.T) {'] == 'profile'
+  wait('lenses', function() -- a cost stands behind it where the benchmark was stopped before it came to this file
+    return (t.lenses(tests)['func TestPages(t *testing.T) {'] or ''):find('^profile')
   end)
   t.said = {}
   vim.cmd('Sightline profile')

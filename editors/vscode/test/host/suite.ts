@@ -1,10 +1,11 @@
 // In the real extension host: what the extension does, seen through the editor's own interface.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import * as vscode from 'vscode';
 import type { Parts, RecordingResult } from '../../src/commands';
+import type { ProcessPage } from '../../src/process/page';
 import * as rpc from '../../src/protocol';
 import { testOfItem } from '../../src/testing';
 
@@ -72,6 +73,11 @@ describe('the extension in the real extension host', () => {
     await until('the server', () => parts.server.running);
   });
 
+  it('runs in a version that it says it runs in, and where it is asked to in the oldest of those', () => {
+    const { engines } = vscode.extensions.getExtension(id)?.packageJSON as { engines: { vscode: string } };
+    const [least, now] = [engines.vscode.replace('^', ''), vscode.version].map((v) => v.split('.').slice(0, 2).map(Number)) as [number[], number[]];
+    assert.ok(process.env.OLDEST ? now.join() === least.join() : (now[1] ?? 0) > (least[1] ?? 0), vscode.version);
+  });
   it('registers every command that it contributes', async () => {
     const all = new Set(await vscode.commands.getCommands(true));
     const contributed = (vscode.extensions.getExtension(id)?.packageJSON as { contributes: { commands: { command: string; category: string }[] } }).contributes.commands;
@@ -318,6 +324,30 @@ describe('the extension in the real extension host', () => {
       assert.ok(r.healthy);
       assert.ok(r.engines.length > 3 && r.text.length > 50);
       await vscode.commands.executeCommand('workbench.action.closeActiveEditor');
+    });
+    it('shows a process, asks while it is seen, and says when it has ended', async () => {
+      const child = spawn('sleep', ['600']);
+      const page = await vscode.commands.executeCommand<ProcessPage>('sightline.inspectProcess', child.pid);
+      const state = await until('numbers', () => (page.state?.updates ?? 0) > 1 ? page.state : undefined);
+      assert.match(state.title, new RegExp(`^sleep \\(${child.pid}\\) · .* · sleeping · for `));
+      assert.ok(state.facts > 8 && state.threads === 1 && state.files > 2, JSON.stringify(state));
+      assert.equal(page.panel.title, `sleep (${child.pid})`);
+      await open('accesslog.go'); // in the first column, where the page is not
+      const beside = page.panel.viewColumn;
+      const other = await vscode.workspace.openTextDocument({ content: 'x' });
+      await vscode.window.showTextDocument(other, { viewColumn: beside, preview: false });
+      await until('it to be hidden', () => !page.panel.visible);
+      await new Promise((resolve) => setTimeout(resolve, 300)); // what was under way
+      const asked = page.asked;
+      await new Promise((resolve) => setTimeout(resolve, 2500));
+      assert.equal(page.asked, asked, 'it asks while nobody sees it');
+      page.panel.reveal();
+      await until('it to ask again', () => page.asked > asked);
+      child.kill('SIGKILL');
+      await until('that it has ended', () => page.state?.ended);
+      page.panel.dispose();
+      await vscode.commands.executeCommand('workbench.action.revertAndCloseActiveEditor');
+      source = await open('accesslog.go');
     });
     it('lists processes, this one among them', async () => {
       const all = await parts.server.request<rpc.ProcessInfo[]>(rpc.MethodProcesses);
