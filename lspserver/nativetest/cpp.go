@@ -235,7 +235,7 @@ func (p *cppParser) test(i int, m cppMacro) (t Test, ok bool) {
 		return t, false
 	}
 	name, ok := literal(args[m.name])
-	if !ok || strings.TrimSpace(name) == "" {
+	if !ok || strings.TrimSpace(name) == "" || strings.ContainsRune(name, 0) { // which no argument can have
 		return t, false
 	}
 	t.Name = m.prefix + name

@@ -169,11 +169,23 @@ func (l *cppLexer) comment() bool {
 	switch l.after() {
 	case '/':
 		for l.pos < len(l.src) && l.peek() != '\n' {
+			// Only line ends and what may splice them matter.
+			if i := strings.IndexAny(l.src[l.pos+1:], "\\\n"); i >= 0 {
+				l.pos += i
+			} else {
+				l.pos = len(l.src) - 1
+			}
 			l.step()
 		}
 	case '*':
 		l.step()
 		l.step()
+		if end := strings.Index(l.src[l.pos:], "*/"); end >= 0 && !strings.Contains(l.src[l.pos:l.pos+end], "*\\") {
+			l.line += strings.Count(l.src[l.pos:l.pos+end], "\n")
+			l.pos += end + 2
+			l.splice()
+			return true
+		}
 		for l.pos < len(l.src) {
 			c := l.peek()
 			l.step()
@@ -208,7 +220,18 @@ func (l *cppLexer) text(while func(byte) bool) string {
 	return l.src[begin : begin+size]
 }
 
-func (l *cppLexer) word() string { return l.text(isWordPart) }
+func (l *cppLexer) word() string {
+	end := l.pos
+	for end < len(l.src) && isWordPart(l.src[end]) {
+		end++
+	}
+	if end < len(l.src) && l.src[end] == '\\' {
+		return l.text(isWordPart)
+	}
+	word := l.src[l.pos:end]
+	l.pos = end
+	return word
+}
 
 // number reads a pp-number ([lex.ppnumber]), whose digits may have ' between them.
 func (l *cppLexer) number() string {

@@ -86,6 +86,11 @@ export function registerCommands(p: Parts): void {
     if (!test || (!test.uri && !test.dir)) {
       const at = cursor();
       test = await testAt(server, at.document, at.line);
+      if (!test) {
+        // Of a C++ test whose program is not known the server asks where that is.
+        const ask = (await server.actionsAt(at.uri, at.line)).find((a) => a.command === 'sightline.createTargets');
+        if (ask) return server.execute('sightline.createTargets', ask.arguments[0] as object);
+      }
       if (!test) throw new Error('No test is at the cursor: put it into a Go, Rust, GoogleTest or Catch2 test.');
     }
     await saved(test.uri ? vscode.Uri.parse(test.uri) : undefined);
