@@ -243,6 +243,13 @@ func (c *captures) evict(keep captureKey) {
 	}
 }
 
+// forget drops all captures.
+func (c *captures) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.byKey)
+}
+
 // retain drops the captures of a workspace that are not in its store any more, and the memory of
 // errors.
 func (c *captures) retain(root string, stored func(store.ID) bool) {

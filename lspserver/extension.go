@@ -24,6 +24,8 @@ var extensions = map[string]extension{
 	rpc.MethodHottest:   asked((*server).hottestSpots),
 	rpc.MethodNeighbors: asked((*server).neighbors),
 	rpc.MethodProcesses: asked((*server).processes),
+	rpc.MethodTargets:   asked((*server).launchTargets),
+	rpc.MethodProcess:   asked((*server).process),
 	rpc.MethodStatus:    asked((*server).statusNow),
 	rpc.MethodDoctor:    asked((*server).doctor),
 	rpc.MethodStacks:    asked((*server).stacks),
@@ -143,10 +145,7 @@ func (s *server) captureInfo(path string, m *store.Meta) rpc.CaptureInfo {
 		Shown: opened.is(path, m.ID), Baseline: baseline != nil && baseline.is(path, m.ID),
 	}
 	if len(m.Kinds) > 0 {
-		info.Kind = string(m.Kinds[0].Kind)
-	}
-	for _, k := range m.Kinds {
-		info.Samples += int64(k.Samples)
+		info.Kind, info.Samples = string(m.Kinds[0].Kind), m.Kinds[0].Count // as views of it say
 	}
 	if m.Recording {
 		info.Text = "being recorded"

@@ -174,7 +174,7 @@ func TestNeighbors(t *testing.T) {
 	check := func(line int) {
 		t.Helper()
 		res := ask(line)
-		if res.Capture == "" || res.Name != "fib.Fib" || res.Text != "99.0% · 9.9 s in total, 79.0% · 7.9 s itself" {
+		if res.Capture == "" || res.Name != "fib.Fib" || res.Label != "fib.Fib" || res.Text != "99.0% · 9.9 s in total, 79.0% · 7.9 s itself" {
 			t.Errorf("the function of line %d is %q: %s", line, res.Name, res.Text)
 		}
 		want := []rpc.StackRow{{
@@ -285,7 +285,7 @@ func TestCaptureCommands(t *testing.T) {
 			t.Errorf("with %s, captures are %+v", params, got)
 		}
 	}
-	if got := s.infos(); len(got) != 2 || got[0].Kind != "cpu" || got[0].Text != "12 min ago · 10.5 s · 5 samples" {
+	if got := s.infos(); len(got) != 2 || got[0].Kind != "cpu" || got[0].Text != "12 min ago · 10.5 s · 1.0k samples" {
 		t.Fatalf("captures are %+v", got)
 	}
 	var info rpc.CaptureInfo

@@ -488,9 +488,9 @@ func TestInitialize(t *testing.T) {
 		t.Errorf("the version is %q", v)
 	}
 	want := []string{
-		"sightline.clear", "sightline.discard", "sightline.goToFrame", "sightline.importFile", "sightline.nextHotLine",
+		"sightline.clear", "sightline.createTargets", "sightline.discard", "sightline.goToFrame", "sightline.importFile", "sightline.nextHotLine",
 		"sightline.noteCapture", "sightline.openCapture", "sightline.pinCapture", "sightline.previousHotLine",
-		"sightline.profilePackage", "sightline.profileTest", "sightline.record", "sightline.removeCapture", "sightline.savePreset",
+		"sightline.profilePackage", "sightline.profileTest", "sightline.record", "sightline.recordTarget", "sightline.removeCapture", "sightline.savePreset",
 		"sightline.setBaseline", "sightline.setMetric", "sightline.stop",
 	}
 	if diff := cmp.Diff(want, c.ExecuteCommandProvider.Commands); diff != "" {
@@ -643,7 +643,7 @@ func TestExtensions(t *testing.T) {
 	s.Execute("sightline.openCapture", "@")
 	s.Await(lsptest.Notified("sightline/changed"))
 	s.Must("sightline/captures", nil, &captures)
-	if len(captures) != 1 || captures[0].Target != "go test ./fib -run TestFib" || !captures[0].Shown || captures[0].Samples != 5 {
+	if len(captures) != 1 || captures[0].Target != "go test ./fib -run TestFib" || !captures[0].Shown || captures[0].Samples != 1000 {
 		t.Errorf("captures are %+v", captures)
 	}
 	for method, params := range map[string]any{"sightline/noSuch": nil, "sightline/lines": nil} {

@@ -82,8 +82,8 @@ func (s *server) flame(ctx context.Context, p rpc.FlameParams) (*rpc.FlameResult
 		if !known {
 			name = len(res.Names)
 			names[b.Name] = name
-			res.Names, res.Labels = append(res.Names, b.Name), append(res.Labels, labelOf(b.Name))
 			frame := frames[b.Name]
+			res.Names, res.Labels = append(res.Names, b.Name), append(res.Labels, rowLabel(b.Name, frame))
 			res.Modules = append(res.Modules, moduleOf(b.Name, frame))
 			var at *rpc.Location
 			if frame.File != "" {

@@ -57,7 +57,7 @@ func (s *server) hottestSpots(ctx context.Context, p rpc.HottestParams) ([]rpc.H
 			return p.All || f != nil && own(f)
 		}, limit) {
 			at := places.of(l.fileAt(row.File), row.Line)
-			add(row.Name, placeText(row.File, row.Line, at), at, row.Self, row.Total)
+			add(functionLabel(row.Name), placeText(row.File, row.Line, at), at, row.Self, row.Total)
 		}
 	} else {
 		for _, x := range hottestLines(hot.files, m, own, limit) {
@@ -68,7 +68,7 @@ func (s *server) hottestSpots(ctx context.Context, p rpc.HottestParams) ([]rpc.H
 			}
 			if label == "" { // without its text a line is known by its function
 				if d := hot.sums.DetailOf(x.file.path, x.Line.Line); len(d.Functions) > 0 {
-					label = d.Functions[0].Name
+					label = functionLabel(d.Functions[0].Name)
 				}
 			}
 			add(cmp.Or(label, detail), detail, at, x.Self, x.Total)

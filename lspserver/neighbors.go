@@ -36,13 +36,13 @@ func (s *server) neighbors(ctx context.Context, p rpc.NeighborsParams) (*rpc.Nei
 		return res, nil
 	}
 	detail := l.sums.FunctionDetail(fn.Name, fn.Module)
-	res.Name = shortName(fn.Module, fn.Name)
+	res.Name, res.Label = shortName(fn.Module, fn.Name), functionLabel(fn.Name)
 	res.Text = l.words(detail.Total.Weight, formBoth) + " in total, " + l.words(detail.Self.Weight, formBoth) + " itself"
 	places := s.places(ctx)
 	row := func(side string, r view.Row, verb string) rpc.StackRow {
 		at := places.of(l.fileAt(r.File), r.Line)
 		x := rpc.StackRow{
-			Name: shortName(r.Module, r.Name), Label: labelOf(shortName(r.Module, r.Name)), Side: side,
+			Name: shortName(r.Module, r.Name), Label: functionLabel(r.Name), Side: side,
 			Total: float64(r.Total.Weight), Self: float64(r.Self.Weight),
 			TotalCount: float64(r.Total.Count), SelfCount: float64(r.Self.Count),
 			Text: l.words(r.Total.Weight, formBoth), Location: at,

@@ -63,7 +63,6 @@ type stackSource struct {
 	l       *loaded // for places; of a difference, the one after
 	profile *profile.Profile
 	source  *view.Source
-	title   string
 	before  *stackSource // of a difference
 }
 
@@ -132,7 +131,7 @@ func (s *server) stackSource(ctx context.Context, method string, ref rpc.SourceR
 	s.views.mu.Lock()
 	defer s.views.mu.Unlock()
 	k := kept(&s.views.sources, func(k *keptSource) bool { return k.of == [2]*profile.Profile{nil, p} }, func() keptSource {
-		return keptSource{[2]*profile.Profile{nil, p}, &stackSource{l: l, profile: p, source: view.NewSource(p), title: s.stackTitle(l, p)}}
+		return keptSource{[2]*profile.Profile{nil, p}, &stackSource{l: l, profile: p, source: view.NewSource(p)}}
 	})
 	return k.src, nil
 }
@@ -147,10 +146,7 @@ func (s *server) difference(before, after *stackSource) (*stackSource, error) {
 	s.views.mu.Lock()
 	defer s.views.mu.Unlock()
 	k := kept(&s.views.sources, func(k *keptSource) bool { return k.of == of }, func() keptSource {
-		return keptSource{of, &stackSource{
-			l: after.l, profile: after.profile, source: source, before: before,
-			title: "from " + before.title + " to " + after.title,
-		}}
+		return keptSource{of, &stackSource{l: after.l, profile: after.profile, source: source, before: before}}
 	})
 	return k.src, nil
 }
@@ -194,27 +190,70 @@ func (s *server) foreignFile(ctx context.Context, method, path string) (*loaded,
 		return nil, errState("%.200s cannot be read: %v", path, errors.Unwrap(err))
 	}
 	key := captureKey{root: fmt.Sprintf("%s\x00%d\x00%d", path, st.Size(), st.ModTime().UnixNano())}
-	return s.captures.get(key, func() (*loaded, error) {
-		c, err := s.cfg.ReadFile(ctx, path)
-		if err != nil {
-			return nil, errState("%v", err)
-		}
-		l, err := load(captureKey{}, c, new(profile.Follower), func(string) []byte { return nil })
-		if err != nil {
-			return nil, errState("%.200s: %v", path, err)
-		}
-		l.name = filepath.Base(path)
-		l.again = func() (*profile.Capture, error) { return c, nil }
-		return l, nil
+	return await(ctx, func() (*loaded, error) {
+		return s.captures.get(key, func() (*loaded, error) {
+			c, err := s.cfg.ReadFile(s.ctx, path)
+			if err != nil {
+				return nil, errState("%v", err)
+			}
+			l, err := load(captureKey{}, c, new(profile.Follower), func(string) []byte { return nil })
+			if err != nil {
+				return nil, errState("%.200s: %v", path, err)
+			}
+			l.name = filepath.Base(path)
+			l.again = func() (*profile.Capture, error) { return c, nil }
+			return l, nil
+		})
 	})
 }
 
-func (s *server) stackTitle(l *loaded, p *profile.Profile) string {
-	parts := []string{cmp.Or(l.name, l.target.String())}
-	if !l.start.IsZero() {
-		parts = append(parts, Age(s.cfg.Now().Sub(l.start)))
+// await calls work, which several requests may share, and returns before it ends when ctx does: a
+// request that is cancelled is answered at once, and the work is kept for the others.
+func await[T any](ctx context.Context, work func() (T, error)) (T, error) {
+	var result T
+	var err error
+	var panicked any
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { panicked = recover() }() // it is the request's to report
+		result, err = work()
+	}()
+	select {
+	case <-done:
+		if panicked != nil {
+			panic(panicked)
+		}
+		return result, err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
 	}
-	return strings.Join(append(parts, Weight(p.Total().Weight, p.Unit)), " · ")
+}
+
+// stackTitle is what is shown and how old it is now: of one target twice, only how old.
+func (s *server) stackTitle(x *stackSource) string {
+	age := func(l *loaded) string {
+		if l.start.IsZero() {
+			return ""
+		}
+		return Age(s.cfg.Now().Sub(l.start))
+	}
+	name := func(l *loaded) string { return cmp.Or(l.name, l.target.String()) }
+	title := func(l *loaded) string {
+		if at := age(l); at != "" {
+			return name(l) + " · " + at
+		}
+		return name(l)
+	}
+	if x.before == nil {
+		return title(x.l)
+	}
+	before := x.before.l
+	if from, to := age(before), age(x.l); name(before) == name(x.l) && from != "" && to != "" {
+		return name(x.l) + " · from " + from + " to " + to
+	}
+	return "from " + title(before) + " to " + title(x.l)
 }
 
 // viewOf filters a source, once for each filter.
@@ -225,10 +264,8 @@ func (s *server) viewOf(ctx context.Context, src *stackSource, f view.Filter) (*
 	}
 	s.views.mu.Lock()
 	k := kept(&s.views.views, func(k *keptView) bool { return k.src == src && k.filter == string(text) }, func() keptView {
-		// Another request may wait for this one, so it goes on when this request is cancelled.
-		ctx := context.WithoutCancel(ctx)
 		return keptView{src, string(text), sync.OnceValues(func() (*stackView, error) {
-			selection, err := src.source.Filter(ctx, f)
+			selection, err := src.source.Filter(s.ctx, f)
 			if err != nil {
 				return nil, err
 			}
@@ -236,11 +273,11 @@ func (s *server) viewOf(ctx context.Context, src *stackSource, f view.Filter) (*
 		})}
 	})
 	s.views.mu.Unlock()
-	v, err := k.make()
+	v, err := await(ctx, k.make)
 	if err != nil {
 		return nil, filterError(err)
 	}
-	return v, ctx.Err()
+	return v, nil
 }
 
 // filterError is what a client is told of a filter or a focus that is wrong.
@@ -334,6 +371,7 @@ func (s *server) stackRows(ctx context.Context, method string, src *stackSource,
 	}
 	switch p.View {
 	case rpc.ViewByName, "":
+		res.About = "functions"
 		rows := v.selection.ByName(view.AllColumns).Rows
 		if p.Find != "" {
 			if rows, err = v.selection.Find(p.Find, view.AllColumns); err != nil {
@@ -345,6 +383,14 @@ func (s *server) stackRows(ctx context.Context, method string, src *stackSource,
 		b, err := v.branch(p.View, p.Focus, p.Node)
 		if err != nil {
 			return nil, filterError(err)
+		}
+		res.About = "call tree"
+		if p.View != rpc.ViewCallTree {
+			root, err := v.branch(p.View, p.Focus, "")
+			if err != nil {
+				return nil, filterError(err)
+			}
+			res.About = p.View + " of " + rowLabel(root.Row.Name, root.Row.Frame)
 		}
 		if p.Node == "" { // the root itself, so that its numbers can be shown
 			somePage(res, p, 1, func(int) rpc.StackRow { return w.branch(b, nil) })
@@ -363,6 +409,7 @@ func (s *server) stackRows(ctx context.Context, method string, src *stackSource,
 		if err != nil {
 			return nil, filterError(err)
 		}
+		res.About = "callers and callees of " + rowLabel(calls.Focus.Name, calls.Focus.Frame)
 		rows := slices.Concat(calls.Callers, []view.StackRow{calls.Focus}, calls.Callees)
 		somePage(res, p, len(rows), func(i int) rpc.StackRow {
 			row := w.row(&rows[i])
@@ -377,12 +424,17 @@ func (s *server) stackRows(ctx context.Context, method string, src *stackSource,
 			return row
 		})
 	case rpc.ViewFunctions:
+		res.About = "functions of " + filepath.Base(p.Focus)
 		rows, err := v.selection.FunctionsOf(p.Focus, view.AllColumns)
 		if err != nil {
 			return nil, errState("%v", err)
 		}
 		somePage(res, p, len(rows), func(i int) rpc.StackRow { return w.row(&rows[i]) })
 	case rpc.ViewLines:
+		res.About = "lines"
+		if p.Focus != "" {
+			res.About += " of " + w.labelOf(p.Focus)
+		}
 		lines, err := v.selection.Lines(p.Focus)
 		if err != nil {
 			return nil, filterError(err)
@@ -411,6 +463,11 @@ func (w *stackWriter) overTime(res *rpc.StacksResult, p *rpc.StacksParams) error
 	}
 	if p.View == rpc.ViewHistogram {
 		focus := cmp.Or(p.Focus, view.Root)
+		label := w.labelOf(focus)
+		res.About = "over time"
+		if p.Focus != "" {
+			res.About = label + " over time"
+		}
 		h, err := w.v.selection.Histogram(focus, p.Buckets)
 		if err != nil {
 			return filterError(err)
@@ -421,10 +478,11 @@ func (w *stackWriter) overTime(res *rpc.StacksResult, p *rpc.StacksParams) error
 		}
 		res.Start, res.Width = h.Start, h.Width
 		somePage(res, p, 1, func(int) rpc.StackRow {
-			return rpc.StackRow{Name: focus, Label: labelOf(focus), Total: total, Text: w.words(total), When: h.Text, Weights: h.Sums, Tooltip: focus}
+			return rpc.StackRow{Name: focus, Label: label, Total: total, Text: w.words(total), When: h.Text, Weights: h.Sums, Tooltip: focus}
 		})
 		return nil
 	}
+	res.About = "threads over time"
 	lanes, err := w.v.selection.Timeline(p.Buckets)
 	if err != nil {
 		return filterError(err)
@@ -471,11 +529,13 @@ func (s *server) stackResult(src *stackSource, v *stackView, f view.Filter, fiel
 	text := src.weight(v.root.Total)
 	if src.before != nil {
 		text = SignedWeight(src.canonical(v.root.Total), src.profile.Unit)
+	} else if count := Samples(int64(math.Round(v.root.TotalCount))); src.profile.Unit == profile.Number && v.root.Total == v.root.TotalCount {
+		text = count // which is all there is
 	} else {
-		text += ", " + Samples(int64(math.Round(v.root.TotalCount)))
+		text += ", " + count
 	}
 	return &rpc.StacksResult{
-		Capture: string(src.l.key.id), Title: src.title, Filter: f.Active(), Unit: string(unit),
+		Capture: string(src.l.key.id), Title: s.stackTitle(src), Filter: f.Active(), Unit: string(unit),
 		Total: v.root.Total, Text: text, Rows: []rpc.StackRow{}, Fields: fields,
 	}
 }
@@ -576,7 +636,7 @@ func (w *stackWriter) words(weight float64) string {
 
 func (w *stackWriter) row(r *view.StackRow) rpc.StackRow {
 	row := rpc.StackRow{
-		Name: r.Name, Label: labelOf(r.Name),
+		Name: r.Name, Label: rowLabel(r.Name, r.Frame),
 		Total: r.Total, Self: r.Self, TotalCount: r.TotalCount, SelfCount: r.SelfCount,
 		Text: w.words(r.Total), When: r.When, Which: r.Which, FoldWeight: r.FoldWeight, FoldCount: r.FoldCount,
 	}
@@ -610,14 +670,6 @@ func (w *stackWriter) row(r *view.StackRow) rpc.StackRow {
 	return row
 }
 
-// labelOf is a row's name for narrow places: a function without its binary.
-func labelOf(name string) string {
-	if i := strings.IndexByte(name, '!'); i >= 0 && i+1 < len(name) && !strings.Contains(name[:i], " ") {
-		return name[i+1:]
-	}
-	return name
-}
-
 // overweight answers the overweight report.
 func (s *server) overweight(ctx context.Context, before, after *stackSource, p *rpc.StacksParams) (*rpc.StacksResult, error) {
 	f, fields, err := s.filterOf(p.Filter, p.Root)
@@ -637,7 +689,8 @@ func (s *server) overweight(ctx context.Context, before, after *stackSource, p *
 		return nil, err
 	}
 	res := s.stackResult(after, sides[1], f, fields)
-	res.Title = "from " + before.title + " to " + after.title
+	res.Title = s.stackTitle(&stackSource{l: after.l, before: before})
+	res.About = "what grew more than the whole"
 	growth := sides[1].root.Total - sides[0].root.Total
 	res.Text = SignedWeight(after.canonical(growth), after.profile.Unit)
 	frames := framesOf(sides[1].selection)
@@ -645,7 +698,7 @@ func (s *server) overweight(ctx context.Context, before, after *stackSource, p *
 	somePage(res, p, len(rows), func(i int) rpc.StackRow {
 		r := &rows[i]
 		row := rpc.StackRow{
-			Name: r.Name, Label: labelOf(r.Name), Total: r.After - r.Before,
+			Name: r.Name, Label: rowLabel(r.Name, frames[r.Name]), Total: r.After - r.Before,
 			Text: SignedWeight(after.canonical(r.After-r.Before), after.profile.Unit),
 		}
 		if growth != 0 {
@@ -660,6 +713,11 @@ func (s *server) overweight(ctx context.Context, before, after *stackSource, p *
 		return row
 	})
 	return res, ctx.Err()
+}
+
+// labelOf is the label of a row that only its name is known of.
+func (w *stackWriter) labelOf(name string) string {
+	return rowLabel(name, framesOf(w.v.selection)[name])
 }
 
 // framesOf are the frames behind the names of a selection.

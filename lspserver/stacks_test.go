@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.lsp.dev/uri"
@@ -64,7 +66,7 @@ func TestStacks(t *testing.T) {
 	if res.Capture == "" || res.Unit != "ns" || res.Total != 1e10 || res.Text != "10.0 s, 1.0k samples" || res.More != 0 || res.Filter != "" {
 		t.Errorf("the result says %+v", res)
 	}
-	if !strings.Contains(res.Title, "12 min ago") || !strings.Contains(res.Title, "10.0 s") {
+	if !strings.HasSuffix(res.Title, " · 12 min ago") {
 		t.Errorf("the title is %q", res.Title)
 	}
 	res = s.wantRows(rpc.StacksParams{View: rpc.ViewByName, Offset: 1, Limit: 2}, byName[1:3]...)
@@ -91,7 +93,7 @@ func TestStacks(t *testing.T) {
 		"99.0% · 9.9 s | 79.0% · 7.9 s | fib.Fib | fib/fib.go 2", "20.0% · 2.0 s | 20.0% · 2.0 s | fib.sum | fib/fib.go 9")
 	lines := s.wantRows(rpc.StacksParams{View: rpc.ViewLines, Limit: 2},
 		"49.0% · 4.9 s | 49.0% · 4.9 s | fib/fib.go:4 | fib/fib.go 3", "50.0% · 5.0 s | 30.0% · 3.0 s | fib/fib.go:7 | fib/fib.go 6")
-	if lines.More != 4 || lines.Rows[0].Label != "fib.go:4" {
+	if lines.About != "lines" || lines.More != 4 || lines.Rows[0].Label != "fib.go:4" {
 		t.Errorf("%d more lines after %+v", lines.More, lines.Rows)
 	}
 
@@ -104,7 +106,10 @@ func TestStacks(t *testing.T) {
 	}
 	s.wantRows(rpc.StacksParams{View: rpc.ViewCallTree, Node: level.Rows[0].Node}, "99.0% · 9.9 s |  | fib.TestFib | fib/fib_test.go 4")
 	root = s.wantRows(rpc.StacksParams{View: rpc.ViewCallers, Focus: "fib.sum"}, "20.0% · 2.0 s | 20.0% · 2.0 s | fib.sum | fib/fib.go 9").Rows[0]
-	s.wantRows(rpc.StacksParams{View: rpc.ViewCallers, Focus: "fib.sum", Node: root.Node}, "20.0% · 2.0 s |  | fib.Fib | fib/fib.go 2")
+	callers := s.wantRows(rpc.StacksParams{View: rpc.ViewCallers, Focus: "fib.sum", Node: root.Node}, "20.0% · 2.0 s |  | fib.Fib | fib/fib.go 2")
+	if callers.About != "callers of fib.sum" {
+		t.Errorf("callers are about %q", callers.About)
+	}
 
 	// Places follow edits.
 	path := s.path("fib/fib.go")
@@ -167,17 +172,18 @@ fib.sum@fib/fib.go:11|start=10|entry 3000000 time=9ms task=2
 	}
 }
 
+// Each run of a test builds it at another path: its functions are the same nevertheless, and have their places.
 func TestDiff(t *testing.T) {
 	s := start(t, fib, setup{captures: []string{
-		"cpu ns\nfib.Fib@fib/fib.go:4|start=3|entry 5000000\nfib.sum@fib/fib.go:11|start=10|entry 3000000\n",
-		"cpu ns\nfib.Fib@fib/fib.go:4|start=3|entry 9000000\nfib.sum@fib/fib.go:11|start=10|entry 2000000\n",
+		"cpu ns\n/tmp/1/fib.test!fib.Fib@fib/fib.go:4|start=3|entry 5000000\n/tmp/1/fib.test!fib.sum@fib/fib.go:11|start=10|entry 3000000\n",
+		"cpu ns\n/tmp/2/fib.test!fib.Fib@fib/fib.go:4|start=3|entry 9000000\n/tmp/2/fib.test!fib.sum@fib/fib.go:11|start=10|entry 2000000\n",
 	}})
 	p := rpc.DiffParams{Before: rpc.SourceRef{Capture: "@2"}, StacksParams: rpc.StacksParams{View: rpc.ViewByName, SourceRef: rpc.SourceRef{Capture: "@"}}}
 	var res rpc.StacksResult
 	s.Must(rpc.MethodDiff, p, &res)
 	want := []string{
-		"+4.0 ms | +4.0 ms | fib.Fib | fib/fib.go 2",
-		"-1.0 ms | -1.0 ms | fib.sum | fib/fib.go 9",
+		"+4.0 ms | +4.0 ms | fib.test!fib.Fib | fib/fib.go 2",
+		"-1.0 ms | -1.0 ms | fib.test!fib.sum | fib/fib.go 9",
 		"+3.0 ms |  | ROOT | -",
 	}
 	if diff := cmp.Diff(want, s.rows(res.Rows)); diff != "" || res.Text != "+3.0 ms" {
@@ -185,7 +191,7 @@ func TestDiff(t *testing.T) {
 	}
 	p.Overweight = true
 	s.Must(rpc.MethodDiff, p, &res)
-	want = []string{"+4.0 ms | 133% of the growth | fib.Fib | fib/fib.go 2", "-1.0 ms | -33% of the growth | fib.sum | fib/fib.go 9", "+3.0 ms | 100% of the growth | ROOT | -"}
+	want = []string{"+4.0 ms | 133% of the growth | fib.test!fib.Fib | fib/fib.go 2", "-1.0 ms | -33% of the growth | fib.test!fib.sum | fib/fib.go 9", "+3.0 ms | 100% of the growth | ROOT | -"}
 	if diff := cmp.Diff(want, s.rows(res.Rows)); diff != "" {
 		t.Errorf("the overweight report of %s (-want +got):\n%s", res.Text, diff)
 	}
@@ -267,6 +273,34 @@ func TestStacksOfFile(t *testing.T) {
 	}
 }
 
+// A request that is cancelled is answered at once; the file that it began to read is there for the next.
+func TestStacksCancelled(t *testing.T) {
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	s := start(t, fib, setup{config: func(s *session, c *lspserver.Config) {
+		c.ReadFile = func(ctx context.Context, path string) (*profile.Capture, error) {
+			close(begun) // a second time would panic
+			<-goOn
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			return s.capture("cpu ns\nfib.Fib@fib/fib.go:4|start=3|entry 5000000\n", nil), nil
+		}
+	}})
+	path := s.path("cpu.pprof")
+	if err := os.WriteFile(path, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p := rpc.StacksParams{View: rpc.ViewByName, SourceRef: rpc.SourceRef{File: path}}
+	call := s.Go(rpc.MethodStacks, p)
+	<-begun
+	call.Cancel()
+	if _, err := call.Wait(); err == nil || !strings.Contains(err.Error(), "-32800") && !strings.Contains(err.Error(), "cancel") {
+		t.Errorf("cancelled: %v", err)
+	}
+	close(goOn)
+	s.wantRows(p, "100.0% · 5.0 ms | 100.0% · 5.0 ms | fib.Fib | fib/fib.go 2", "100.0% · 5.0 ms |  | ROOT | -")
+}
+
 func TestPresets(t *testing.T) {
 	s := start(t, fib, setup{captures: []string{fibCPU}})
 	var all []rpc.Preset
@@ -286,5 +320,32 @@ func TestPresets(t *testing.T) {
 	s.Must(rpc.MethodPresets, rpc.PresetsParams{}, &all)
 	if len(all) != stock {
 		t.Errorf("after removing it there are %d presets, want %d", len(all), stock)
+	}
+}
+
+// What is shown ages, however often it was asked for before.
+func TestTitlesAge(t *testing.T) {
+	now := recordedAt.Add(12 * time.Minute)
+	var mu sync.Mutex
+	s := start(t, fib, setup{captures: []string{fibCPU, fibCPU}, config: func(_ *session, cfg *lspserver.Config) {
+		cfg.Now = func() time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			return now
+		}
+	}})
+	for _, want := range []string{"12 min ago", "3 h ago"} {
+		var res rpc.StacksResult
+		s.Must(rpc.MethodStacks, rpc.StacksParams{View: rpc.ViewByName}, &res)
+		if title := "go test ./fib -run TestFib · " + want; res.Title != title {
+			t.Errorf("the title is %q, want %q", res.Title, title)
+		}
+		s.Must(rpc.MethodDiff, rpc.DiffParams{StacksParams: rpc.StacksParams{View: rpc.ViewByName}, Before: rpc.SourceRef{Capture: "@2"}}, &res)
+		if title := "go test ./fib -run TestFib · from " + want + " to " + want; res.Title != title {
+			t.Errorf("the title of a difference is %q, want %q", res.Title, title)
+		}
+		mu.Lock()
+		now = now.Add(3 * time.Hour)
+		mu.Unlock()
 	}
 }

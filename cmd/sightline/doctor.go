@@ -65,7 +65,7 @@ func (d *diagnosis) result() rpc.DoctorResult {
 	for _, a := range d.Abilities {
 		engine := string(a.Engine)
 		r.Engines = append(r.Engines, rpc.EngineInfo{
-			Engine: engine, What: strings.TrimPrefix(a.Name, engine+": "), Works: a.OK, Why: a.Why, Remedy: a.Remedy,
+			Engine: engine, What: strings.TrimPrefix(a.Name, engine+": "), Works: a.OK, Detail: a.Detail, Why: a.Why, Remedy: a.Remedy,
 		})
 		if a.OK && (a.Name == abilityOwn || a.Name == abilityBPF) {
 			r.Healthy = true

@@ -23,7 +23,7 @@ func TestExtension(t *testing.T) {
 			if testing.Short() && kind != "unit" {
 				t.Skip("the editor takes minutes; run without -short")
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 9*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 13*time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, "node", filepath.Join("test", "run.mjs"), kind)
 			cmd.Env = append(os.Environ(), "FORCE_COLOR=0")

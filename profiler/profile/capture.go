@@ -13,6 +13,8 @@ type Target struct {
 	PID     int      // the process that was attached to; 0 otherwise
 	Machine bool     // every process of the machine
 	// Package, Run and Bench say which Go test it was: import path and the patterns given to go test.
+	// Without a Package, Run is what people call the Command: the name of a launch target, or of a test
+	// in another language.
 	Package, Run, Bench string
 }
 
@@ -29,6 +31,8 @@ func (t Target) String() string {
 			s += " -bench " + t.Bench
 		}
 		return s
+	case t.Run != "":
+		return t.Run
 	case t.Machine:
 		return "whole machine"
 	case t.PID != 0:

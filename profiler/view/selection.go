@@ -130,6 +130,14 @@ func (c *compiled) decide(ctx context.Context, all []name) (*decisions, error) {
 		}
 		return id
 	}
+	// A function of the same binary at several paths, as of two builds that are compared, has the place
+	// that it has in the first.
+	function := func(n uint32) uint32 {
+		if id, ok := texts[all[n].short]; ok && all[ds.names[id]].short == all[n].short {
+			return id
+		}
+		return text(all[n].short, n)
+	}
 	groups, entries := map[string]uint32{}, map[string]uint32{}
 	id := func(m map[string]uint32, s string) uint32 {
 		n, ok := m[s]
@@ -148,7 +156,7 @@ func (c *compiled) decide(ctx context.Context, all []name) (*decisions, error) {
 		d.identity = 2 * uint32(i)
 		switch {
 		case r.group == "":
-			d.text = text(all[i].short, uint32(i))
+			d.text = function(uint32(i))
 		case r.entry:
 			d.text = text(r.group+" <<"+all[i].short+">>", uint32(i))
 			d.entry = id(entries, r.group)
@@ -159,7 +167,7 @@ func (c *compiled) decide(ctx context.Context, all []name) (*decisions, error) {
 		if ds.raw != nil {
 			ds.raw[i] = decision{text: d.text, identity: 2 * uint32(i)}
 			if r.group != "" {
-				ds.raw[i].text = text(all[i].short, uint32(i))
+				ds.raw[i].text = function(uint32(i))
 			}
 		}
 		if ds.include != nil {

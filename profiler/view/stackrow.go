@@ -30,7 +30,8 @@ const (
 // negative.
 //
 // As JSON it is {"name","total","self","totalCount","selfCount","foldWeight","foldCount","first","last",
-// "when","which"} and, where known, the frame's "module","file" and "line"; first and last are null where no sample was counted or Times was not asked for.
+// "when","which"} and, where known, the frame's "module","file" and "line"; first and last are null where
+// no sample was counted or Times was not asked for.
 type StackRow struct {
 	Name                  string
 	Total, Self           float64
@@ -45,7 +46,8 @@ type StackRow struct {
 	// Which is the weight per scenario, one character each; empty where there are none.
 	Which string
 	// Frame is a frame that the row stands for, for going to its source: the zero Frame for a group of
-	// several functions and for ROOT. Its StartLine, not its Line, is the row's place.
+	// several functions and for ROOT. Its StartLine, not its Line, is the row's place. Of a binary at
+	// several paths it is that of the first profile, of a difference the one after.
 	Frame profile.Frame
 }
 

@@ -51,6 +51,7 @@ local function stacks(params)
   end
   return {
     capture = 'c1', title = 'go test . · just now · 1.0 s', filter = params.filter.preset or '', unit = 'ns', total = 1e9,
+    about = (params.view:gsub('-', ' ')) .. (params.focus and ' of ' .. params.focus:gsub('^.*/', '') or ''),
     text = '1.0 s, 1.0k samples', rows = rows, more = #all - offset - #rows, fields = vim.empty_dict(),
   }
 end
@@ -168,7 +169,7 @@ test('callers, callees, filter, tooltip and keys', function()
   end)
   same('example.com/accesslog.Parse', asked[#asked].focus)
   wait('its title', function()
-    return lines()[2]:find('callers of example.com/accesslog.Parse', 1, true)
+    return lines()[2]:find('callers of accesslog.Parse', 1, true)
   end)
   t.type('v')
   wait('the call tree', function()

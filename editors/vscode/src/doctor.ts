@@ -9,8 +9,10 @@ export function escapeHTML(s: string): string {
 
 /** doctorPage is the doctor's report as a page. It has no script but the one that copies commands. */
 export function doctorPage(r: DoctorResult, nonce: string, server: string): string {
-  const engine = (e: EngineInfo): string => `<tr class="${e.works ? 'yes' : 'no'}"><td class="mark">${e.works ? '✓' : '✗'}</td>
-<td>${escapeHTML(e.engine)}</td><td>${escapeHTML(e.what)}</td><td>${escapeHTML(e.why)}${e.remedy ? `<div class="remedy"><code>${escapeHTML(e.remedy)}</code><button data-copy="${escapeHTML(e.remedy)}">Copy</button></div>` : ''}</td></tr>`;
+  const copy = (text: string, label: string): string => `<button data-copy="${escapeHTML(text)}">${label}</button>`;
+  const ability = (e: EngineInfo): string => `<tr class="${e.works ? 'yes' : 'no'}"><td class="mark" title="${e.works ? 'works' : 'does not work'}">${e.works ? '✓' : '✗'}</td>
+<td class="what">${escapeHTML([e.engine, e.what].filter((x) => x).join(': '))}</td>
+<td>${escapeHTML(e.detail)}${e.why ? `<div class="why">because ${escapeHTML(e.why)}</div>` : ''}${e.remedy ? `<div class="remedy"><code>${escapeHTML(e.remedy)}</code>${copy(e.remedy, 'Copy')}</div>` : ''}</td></tr>`;
   return `<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'nonce-${nonce}'; script-src 'nonce-${nonce}'">
@@ -18,21 +20,21 @@ export function doctorPage(r: DoctorResult, nonce: string, server: string): stri
 <style nonce="${nonce}">
 body { max-width: 72em; padding: 1em 2em 2em; line-height: 1.5; }
 h1 { font-weight: 400; font-size: 1.6em; margin: 0 0 .2em; }
-p { margin: .2em 0 1.2em; color: var(--vscode-descriptionForeground); }
+p { display: flex; gap: 1.5em; align-items: baseline; margin: .2em 0 1.2em; color: var(--vscode-descriptionForeground); }
 table { border-collapse: collapse; width: 100%; }
-td { padding: .35em 1em .35em 0; vertical-align: top; border-top: 1px solid var(--vscode-panel-border, var(--vscode-widget-border)); }
-td.mark { width: 1.5em; } td:nth-child(2), td:nth-child(3) { white-space: nowrap; }
-.yes .mark { color: var(--vscode-testing-iconPassed, var(--vscode-charts-green)); } .no .mark { color: var(--vscode-testing-iconFailed, var(--vscode-charts-red)); }
+td { padding: .35em 1.5em .35em 0; vertical-align: top; border-top: 1px solid var(--vscode-panel-border, var(--vscode-widget-border)); overflow-wrap: anywhere; }
+td:last-child { padding-right: 0; }
+td.mark { width: 1.5em; padding-right: .5em; } td.what { white-space: nowrap; }
+.yes td { color: var(--vscode-descriptionForeground); } .yes td.what, .no td { color: var(--vscode-foreground); }
+.yes td.mark { color: var(--vscode-testing-iconPassed, var(--vscode-charts-green)); } .no td.mark { color: var(--vscode-testing-iconFailed, var(--vscode-charts-red)); }
 .remedy { display: flex; gap: .8em; align-items: baseline; margin-top: .2em; }
-button { font: inherit; color: var(--vscode-button-secondaryForeground); background: var(--vscode-button-secondaryBackground); border: 0; border-radius: 2px; padding: .1em .8em; cursor: pointer; }
+button { flex: none; font: inherit; color: var(--vscode-button-secondaryForeground); background: var(--vscode-button-secondaryBackground); border: 0; border-radius: 2px; padding: .1em .8em; cursor: pointer; }
 button:hover { background: var(--vscode-button-secondaryHoverBackground); }
-pre { font-family: var(--vscode-editor-font-family); font-size: var(--vscode-editor-font-size); margin-top: 1.5em; padding: 1em; background: var(--vscode-textCodeBlock-background); overflow-x: auto; }
 code { font-family: var(--vscode-editor-font-family); }
 </style></head><body>
 <h1>${r.healthy ? 'Programs of your own can be recorded here' : 'Programs of your own cannot be recorded here'}</h1>
-<p>${escapeHTML(server)}</p>
-<table>${r.engines.map(engine).join('\n')}</table>
-<pre>${escapeHTML(r.text)}</pre>
+<p>${escapeHTML(server)} ${copy(r.text, 'Copy Report')}</p>
+<table>${r.engines.map(ability).join('\n')}</table>
 <script nonce="${nonce}">const vscode = acquireVsCodeApi(); document.addEventListener('click', (e) => { const t = e.target.closest('[data-copy]'); if (t) { vscode.postMessage({ copy: t.dataset.copy }); t.textContent = 'Copied'; } });</script>
 </body></html>`;
 }

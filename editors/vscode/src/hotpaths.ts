@@ -1,6 +1,5 @@
 import * as vscode from 'vscode';
 import { stepOf } from './drawn';
-import { narrow } from './narrow';
 import * as rpc from './protocol';
 import { messageOf, type Server } from './server';
 
@@ -103,7 +102,7 @@ export class HotPaths implements vscode.TreeDataProvider<Node>, vscode.Disposabl
   }
 
   private say(r: rpc.StacksResult): void {
-    const about = [r.title, r.filter, this.look.focus ? `${this.look.view}: ${narrow(this.look.focus)}` : ''].filter((x) => x);
+    const about = [r.title, r.filter, this.look.view === rpc.ViewCallTree ? '' : r.about].filter((x) => x);
     this.view.message = r.rows.length > 0 ? about.join('\n') : undefined;
   }
 
@@ -173,15 +172,16 @@ export class HotPaths implements vscode.TreeDataProvider<Node>, vscode.Disposabl
       return item;
     }
     const r = node.row;
-    const item = new vscode.TreeItem(narrow(r.label || r.name), !r.children ? vscode.TreeItemCollapsibleState.None
+    const item = new vscode.TreeItem(r.label, !r.children ? vscode.TreeItemCollapsibleState.None
       : !node.parent && !this.look.before ? vscode.TreeItemCollapsibleState.Expanded : vscode.TreeItemCollapsibleState.Collapsed);
     item.description = r.text;
     const tip = new vscode.MarkdownString();
     tip.appendText(r.tooltip || r.name);
     item.tooltip = tip;
     item.contextValue = 'row';
-    item.iconPath = new vscode.ThemeIcon('circle-filled', new vscode.ThemeColor(`sightline.heat${stepOf(Math.abs(r.share)) + 1}`));
-    item.accessibilityInformation = { label: `${r.label || r.name}, ${r.text}` };
+    item.iconPath = new vscode.ThemeIcon('circle-filled', new vscode.ThemeColor(!this.look.before ? `sightline.heat${stepOf(Math.abs(r.share)) + 1}`
+      : r.total > 0 ? 'charts.red' : r.total < 0 ? 'charts.green' : 'sightline.heat1')); // as the flame graph has them
+    item.accessibilityInformation = { label: `${r.label}, ${r.text}` };
     if (r.location) item.command = { command: 'sightline.reveal', title: 'Go to Source', arguments: [r.location, { focus: false, preview: true }] };
     return item;
   }

@@ -1,6 +1,5 @@
 import * as vscode from 'vscode';
 import { stepOf } from './drawn';
-import { narrow } from './narrow';
 import * as rpc from './protocol';
 import { reveal } from './reveal';
 import type { Server } from './server';
@@ -60,7 +59,7 @@ export async function showHottest(server: Server, what: 'lines' | 'functions', a
   }
   const icon = (s: rpc.HotSpot): vscode.ThemeIcon => new vscode.ThemeIcon('circle-filled', new vscode.ThemeColor(`sightline.heat${stepOf(s.heat) + 1}`));
   return choosePlace(`Hottest ${what}`, 'Type to filter; moving through the list shows each place', spots.map((s) => ({
-    label: what === 'functions' ? narrow(s.label) : s.label, description: s.text, detail: s.detail, iconPath: icon(s), ...(s.location ? { location: s.location } : {}),
+    label: s.label, description: s.text, detail: s.detail, iconPath: icon(s), ...(s.location ? { location: s.location } : {}),
   })));
 }
 
@@ -73,11 +72,11 @@ export async function showNeighbors(server: Server, side: 'callers' | 'callees',
   }
   const rows = r[side];
   if (rows.length === 0) {
-    void vscode.window.showInformationMessage(side === 'callers' ? `Nobody calls ${narrow(r.name)} in this capture.` : `${narrow(r.name)} calls nobody in this capture.`);
+    void vscode.window.showInformationMessage(side === 'callers' ? `Nobody calls ${r.label} in this capture.` : `${r.label} calls nobody in this capture.`);
     return undefined;
   }
-  return choosePlace(`${side === 'callers' ? 'Callers' : 'Callees'} of ${narrow(r.name)}`, r.text, rows.map((row) => ({
-    label: narrow(row.label || row.name), description: row.text, detail: row.location ? placeOf(row.location) : row.name,
+  return choosePlace(`${side === 'callers' ? 'Callers' : 'Callees'} of ${r.label}`, r.text, rows.map((row) => ({
+    label: row.label, description: row.text, detail: row.location ? placeOf(row.location) : row.name,
     iconPath: new vscode.ThemeIcon(side === 'callers' ? 'call-incoming' : 'call-outgoing'),
     ...(row.location ? { location: row.location } : {}),
   })));

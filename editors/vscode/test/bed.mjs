@@ -10,10 +10,13 @@ export const out = path.join(extension, 'out');
 
 const cache = path.join(process.env.SIGHTLINE_TEST_CACHE ?? path.join(process.env.XDG_CACHE_HOME ?? path.join(os.homedir(), '.cache'), 'sightline-test'), 'vscode');
 
-/** bed says where the set-up has put things; undefined where it has not run. */
-export function bed() {
+/**
+ * bed says where the set-up has put things; undefined where it has not run. OLDEST=1 means the oldest VS
+ * Code that the extension says it runs in.
+ */
+export function bed(file = process.env.OLDEST ? 'env-oldest' : 'env') {
   try {
-    const env = fs.readFileSync(path.join(cache, 'env'), 'utf8');
+    const env = fs.readFileSync(path.join(cache, file), 'utf8');
     const value = (name) => new RegExp(`^export ${name}='(.*)'$`, 'm').exec(env)[1];
     const found = { server: value('VSCODE_SERVER_ROOT'), node: value('VSCODE_NODE') };
     return fs.existsSync(path.join(found.server, 'out/server-main.js')) && fs.existsSync(found.node) && fs.existsSync(path.join(extension, 'node_modules')) ? found : undefined;
@@ -37,6 +40,14 @@ process.on('exit', () => {
 export function binary() {
   const to = path.join(out, 'sightline');
   execFileSync('go', ['build', '-o', to, './cmd/sightline'], { cwd: root, env: { ...process.env, CGO_ENABLED: '0' }, stdio: ['ignore', 'inherit', 'inherit'] });
+  return to;
+}
+
+/** standin packages the extension that stands in for the Go extension and answers the package's path. */
+export function standin() {
+  const to = path.join(out, 'standin.vsix');
+  execFileSync(process.execPath, [path.join(extension, 'node_modules/@vscode/vsce/vsce'), 'package', '--no-dependencies', '--allow-missing-repository', '--skip-license', '--out', to],
+    { cwd: path.join(import.meta.dirname, 'standin'), stdio: ['ignore', 'ignore', 'inherit'] });
   return to;
 }
 
@@ -94,17 +105,17 @@ const settings = {
  * startServer starts VS Code's server and answers its port and how to stop it. Its state, and
  * Sightline's, is in a folder of its own.
  */
-export async function startServer({ install, env = {}, args = [], more = {} } = {}) {
+export async function startServer({ install = [], env = {}, args = [], more = {} } = {}) {
   const { server, node } = bed();
   const data = temporary('vscode');
   const dirs = ['--server-data-dir', `${data}/server`, '--user-data-dir', `${data}/user`, '--extensions-dir', `${data}/extensions`];
   const userSettings = `${data}/user/User/settings.json`; // this build keeps a user's settings on the server
   fs.mkdirSync(path.dirname(userSettings), { recursive: true });
   fs.writeFileSync(userSettings, JSON.stringify({ ...settings, ...more }, null, 1));
-  const environment = { ...process.env, EXTENSIONS_GALLERY: '{}', XDG_STATE_HOME: `${data}/state`, ...env };
+  const environment = { ...process.env, EXTENSIONS_GALLERY: '{}', SIGHTLINE_NO_DAEMON: '1', XDG_STATE_HOME: `${data}/state`, ...env };
   for (const k of Object.keys(environment)) if (k.startsWith('VSCODE_')) delete environment[k];
   const main = path.join(server, 'out/server-main.js');
-  if (install) execFileSync(node, [main, ...dirs, '--install-extension', install, '--force'], { env: environment, stdio: ['ignore', 'ignore', 'inherit'] });
+  if (install.length > 0) execFileSync(node, [main, ...dirs, ...install.flatMap((file) => ['--install-extension', file]), '--force'], { env: environment, stdio: ['ignore', 'ignore', 'inherit'] });
   const child = spawn(node, [main, ...dirs, '--host', '127.0.0.1', '--port', '0', '--without-connection-token',
     '--accept-server-license-terms', '--telemetry-level', 'off', ...args], { env: environment, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
   let log = '';
@@ -163,7 +174,7 @@ export function address(port, folder, payload = []) {
 export function remote(port, file) { return `vscode-remote://127.0.0.1:${port}${file}`; }
 
 /** until waits for a condition; what it waits for is in the error. */
-export async function until(what, condition, timeout = 60_000) {
+export async function until(what, condition, timeout = 120_000) {
   const end = Date.now() + timeout;
   let last;
   for (;;) {

@@ -19,7 +19,7 @@ let code = 1;
 try {
   const done = new Promise((resolve, reject) => {
     page.exposeFunction('codeAutomationExit', (c) => resolve(c));
-    setTimeout(() => reject(new Error('the suite did not end')), 560_000).unref();
+    setTimeout(() => reject(new Error('the suite did not end')), 740_000).unref();
   });
   await page.exposeFunction('codeAutomationLog', (type, args) => { if (process.env.VERBOSE || type === 'error') console.log(...args); });
   await page.goto(address(server.port, folder, [

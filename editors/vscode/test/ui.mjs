@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
-import { address, binary, openBrowser, out, remote, root, startServer, until, vsix, workspace } from './bed.mjs';
+import { address, binary, openBrowser, out, remote, root, standin, startServer, until, vsix, workspace } from './bed.mjs';
 
 const begin = Date.now();
 const folder = workspace();
@@ -11,14 +11,15 @@ const source = fs.readFileSync(path.join(folder, 'accesslog.go'), 'utf8').split(
 const lineOf = (text) => source.findIndex((l) => l.includes(text)) + 1;
 const compileLine = lineOf('regexp.MustCompile');
 
-const server = await startServer({ install: vsix(binary()) });
+const packaged = vsix(binary());
+let server = await startServer({ install: [packaged, standin()] });
 const { page, close, outside } = await openBrowser();
 const problems = [];
 page.on('console', (m) => { if (m.type() === 'error' && /sightline/i.test(m.text())) problems.push(m.text()); });
 
 let failures = 0, current = '';
 async function step(name, run) {
-  if (process.env.MATCH && !/^(opens|profile:)/.test(name) && !name.includes(process.env.MATCH)) return;
+  if (process.env.MATCH && !/^(opens|profile:|restricted: opens)/.test(name) && !name.includes(process.env.MATCH)) return;
   current = name;
   const t = Date.now();
   try {
@@ -39,30 +40,38 @@ const costs = () => page.evaluate(() => [...document.querySelectorAll('.editor-i
 }));
 const costOf = async (text) => (await costs()).find(([line]) => line.includes(text))?.[1];
 const keys = async (...all) => { for (const k of all) await page.keyboard.press(k); };
-async function command(title) {
-  await page.keyboard.press('F1');
-  const input = page.locator('.quick-input-widget input[type="text"]').first();
-  await input.waitFor();
-  await input.fill(`>${title}`);
-  await page.locator('.quick-input-list .monaco-list-row', { hasText: title }).first().waitFor();
-  await page.keyboard.press('Enter');
-}
-async function openFile(name, line = 1) {
-  const input = page.locator('.quick-input-widget:visible input[type="text"]').first();
-  for (let attempt = 0; ; attempt++) { // a list that closes meanwhile takes the focus along
+/** insist tries again what a list that closes meanwhile makes fail, by taking the focus along. */
+async function insist(action) {
+  for (let attempt = 0; ; attempt++) {
     try {
-      await page.keyboard.press('Control+P');
-      await input.waitFor({ timeout: 3000 });
-      await input.fill(`${name}:${line}`, { timeout: 2000 });
-      await until(`${name} in the list`, async () => (await page.locator('.quick-input-list .monaco-list-row').first().innerText({ timeout: 1000 })).startsWith(name), 5000);
-      await page.keyboard.press('Enter');
-      await until(`the tab of ${name}`, () => page.locator('.tab.active', { hasText: name }).count(), 8000);
-      await until(`the cursor in line ${line}`, async () => await position() === line, 8000);
-      return;
+      return await action();
     } catch (err) {
       if (attempt === 3) throw err;
+      await keys('Escape');
     }
   }
+}
+async function command(title) {
+  await insist(async () => {
+    await page.keyboard.press('F1');
+    const input = page.locator('.quick-input-widget:visible input[type="text"]').first();
+    await input.waitFor({ timeout: 10_000 });
+    await input.fill(`>${title}`, { timeout: 5000 });
+    // The exact one: what was used last stands first.
+    await page.locator(`.quick-input-list .monaco-list-row:is([aria-label="${title}"], [aria-label^="${title}, "])`).first().click({ timeout: 10_000 });
+  });
+}
+async function openFile(name, line = 1) {
+  await insist(async () => {
+    await page.keyboard.press('Control+P');
+    const input = page.locator('.quick-input-widget:visible input[type="text"]').first();
+    await input.waitFor({ timeout: 10_000 });
+    await input.fill(`${name}:${line}`, { timeout: 5000 });
+    await until(`${name} in the list`, async () => (await page.locator('.quick-input-list .monaco-list-row').first().innerText({ timeout: 1000 })).startsWith(name), 15_000);
+    await page.keyboard.press('Enter');
+    await until(`the tab of ${name}`, () => page.locator('.tab.active', { hasText: name }).count(), 20_000);
+    await until(`the cursor in line ${line}`, async () => await position() === line, 20_000);
+  });
 }
 /** position is the line of the cursor in the text editor, which need not have the focus. */
 const position = async () => Number(await page.locator('.editor-instance .line-numbers.active-line-number').first().innerText({ timeout: 3000 }));
@@ -84,18 +93,18 @@ const flame = () => page.frameLocator('iframe.webview').last().frameLocator('ifr
 try {
   await step('opens a Go test with a lens on each test', async () => {
     await page.goto(address(server.port, folder, [['openFile', remote(server.port, path.join(folder, 'accesslog_test.go'))]]));
-    await page.waitForSelector('.monaco-editor .view-line', { timeout: 60_000 });
-    await until('lenses', async () => await page.locator('.codelens-decoration a', { hasText: 'profile' }).count() >= 3, 60_000);
+    await page.waitForSelector('.monaco-editor .view-line', { timeout: 120_000 });
+    await until('lenses', async () => await page.locator('.codelens-decoration a', { hasText: 'profile' }).count() >= 3);
     assert.match(await status().innerText(), /Sightline/);
   });
 
   await step('profile: click, progress, result', async () => {
     await page.locator('.codelens-decoration a', { hasText: 'profile' }).first().click();
-    await toast('Profiling TestPages').waitFor({ timeout: 20_000 });
-    await until('samples in the status bar', async () => /\d s · .*samples/.test(plain(await status().innerText())), 90_000);
-    await until('the lens to say so', async () => /recording…/.test(plain(await page.locator('.codelens-decoration a').allInnerTexts().then((t) => t.join()))), 10_000).catch(() => {});
+    await toast('Profiling TestPages').waitFor({ timeout: 120_000 });
+    await until('samples in the status bar', async () => /\d s · .*samples/.test(plain(await status().innerText())));
+    await until('the lens to say so', async () => /recording…/.test(plain(await page.locator('.codelens-decoration a').allInnerTexts().then((t) => t.join()))), 5000).catch(() => {});
     await page.screenshot({ path: path.join(out, 'vscode-recording.png') });
-    await toast(/TestPages: .* samples in .*hottest accesslog\.go:/).waitFor({ timeout: 90_000 });
+    await toast(/TestPages: .* samples in .*hottest accesslog\.go:/).waitFor({ timeout: 120_000 });
     await until('an idle status bar', async () => !/record|samples/.test(await status().innerText()));
     await until('costs in the test', async () => (await costs()).length > 0);
   });
@@ -112,7 +121,7 @@ try {
     const word = hot.locator('span', { hasText: 'MustCompile' }).last();
     await word.hover();
     const hover = page.locator('.monaco-hover:visible', { hasText: `accesslog.go:${compileLine}` });
-    await hover.first().waitFor({ timeout: 15_000 });
+    await hover.first().waitFor({ timeout: 120_000 });
     await page.waitForTimeout(500);
     assert.match(await hover.first().innerText(), /Called by[\s\S]*Calls/);
     await page.screenshot({ path: path.join(out, 'vscode-hover.png') });
@@ -132,8 +141,9 @@ try {
     await page.keyboard.type(' // changed: é𝄞');
     await until('no number on the changed line', async () => await costOf('regexp.MustCompile') === undefined);
     await until('a stale status', async () => /stale/.test(await status().innerText()));
-    for (let i = 0; i < 30 && await costOf('regexp.MustCompile') === undefined; i++) { await keys('Control+Z'); await page.waitForTimeout(120); }
-    assert.equal(await costOf('regexp.MustCompile'), before);
+    const hot = page.locator('.view-line', { hasText: 'MustCompile' }).first();
+    await until('the text as it was', async () => plain(await hot.innerText()).trim() === source[compileLine - 1].trim() || keys('Control+Z'));
+    await until('the number again', async () => await costOf('regexp.MustCompile') === before);
     await command('File: Revert File');
     await until('the number', async () => await costOf('regexp.MustCompile') === before);
   });
@@ -155,11 +165,11 @@ try {
     await page.mouse.move(430, 500, { steps: 4 });
     await page.mouse.up();
     const tree = page.locator('.pane', { hasText: 'Hot Paths' }).first();
-    await tree.locator('.monaco-list-row').first().waitFor({ timeout: 20_000 });
+    await tree.locator('.monaco-list-row').first().waitFor({ timeout: 120_000 });
     await tree.hover();
     await tree.locator('a[aria-label="Expand the Hottest Path"]').first().click();
     const row = tree.locator('.monaco-list-row', { hasText: 'accesslog.Parse' }).first();
-    await row.waitFor({ timeout: 20_000 });
+    await row.waitFor({ timeout: 120_000 });
     await row.click();
     await cursorAt(lineOf('func Parse'));
     const rows = await page.locator('.pane', { hasText: 'Captures' }).last().locator('.monaco-list-row').allInnerTexts();
@@ -198,7 +208,7 @@ try {
     await openFile('accesslog.go', compileLine);
     await command('Sightline: Show Flame Graph');
     const canvas = flame().locator('#canvas');
-    await canvas.waitFor({ timeout: 30_000 });
+    await canvas.waitFor({ timeout: 120_000 });
     const where = (name) => canvas.evaluate((_, n) => globalThis.sightlineWhere(n), name);
     await until('boxes', () => where('accesslog.Parse'));
     await page.waitForTimeout(300);
@@ -227,12 +237,12 @@ try {
     // From the source: the function at the cursor is found.
     await page.locator('.view-line', { hasText: 'MustCompile' }).first().click();
     await command('Sightline: Show Function in the Flame Graph');
-    await flame().locator('#status', { hasText: 'accesslog.Parse' }).waitFor({ timeout: 15_000 });
+    await flame().locator('#status', { hasText: 'accesslog.Parse' }).waitFor({ timeout: 120_000 });
   });
 
   await step('pictures of the flame graph and the editor, light', async () => {
     await command('Preferences: Toggle between Light/Dark Themes');
-    await page.waitForSelector('.monaco-workbench.vs', { timeout: 20_000 });
+    await page.waitForSelector('.monaco-workbench.vs', { timeout: 120_000 });
     await page.waitForTimeout(500);
     const canvas = flame().locator('#canvas');
     await canvas.hover({ position: await canvas.evaluate((_, n) => globalThis.sightlineWhere(n), 'regexp.MustCompile') });
@@ -248,26 +258,60 @@ try {
 
   await step('doctor', async () => {
     await command('Sightline: Doctor: What Can Be Recorded Here');
-    await page.frameLocator('iframe.webview').last().frameLocator('iframe').locator('h1').waitFor({ timeout: 20_000 });
+    await page.frameLocator('iframe.webview').last().frameLocator('iframe').locator('h1').waitFor({ timeout: 120_000 });
     await page.waitForTimeout(500);
     await page.screenshot({ path: path.join(out, 'vscode-doctor.png') });
     await command('View: Close Editor');
   });
 
-  await step('a recording is cancelled and kept', async () => {
+  await step('a recording that the Test Explorer began is cancelled and kept', async () => {
     await closeToasts();
     await openFile('accesslog_test.go', 20);
     const captures = page.locator('.pane', { hasText: 'Captures' }).last().locator('.monaco-list-row');
+    await until('the list of captures', async () => await captures.count() > 0);
     const before = await captures.count();
-    await until('the lens', async () => await page.locator('.codelens-decoration a', { hasText: 'profile' }).count() >= 2);
-    await page.locator('.codelens-decoration a', { hasText: 'profile' }).first().click();
-    await toast(/recording .*sample/).waitFor({ timeout: 90_000 });
+    await command('Testing: Focus on Test Explorer View');
+    const row = (name) => page.locator('.test-explorer-tree .monaco-list-row', { hasText: name }).first();
+    await until('the test', async () => {
+      if (await row('TestPages').count() > 0) return true;
+      for (const name of ['accesslog_test.go', 'accesslog']) { // closed rows are opened from within
+        if (await row(name).count() > 0) { await row(name).click(); await keys('ArrowRight'); break; }
+      }
+      return false;
+    });
+    await row('TestPages').click({ button: 'right' });
+    const entry = page.locator('.context-view .action-item', { hasText: 'Profile with Sightline' }).first();
+    await entry.waitFor();
+    await page.screenshot({ path: path.join(out, 'vscode-testing.png') });
+    await entry.click();
+    await toast(/recording .*sample/).waitFor({ timeout: 120_000 });
     await toast('Profiling TestPages').hover();
     await toast('Profiling TestPages').locator('.monaco-button, .action-label', { hasText: 'Cancel' }).first().click();
-    await toast(/TestPages: .* samples? in/).waitFor({ timeout: 60_000 });
+    await toast(/TestPages: .* samples? in/).waitFor({ timeout: 120_000 });
+    await command('View: Show Sightline');
     await until('one capture more', async () => await captures.count() === before + 1);
     await openFile('accesslog.go', lineOf('func Parse'));
     await until('costs', () => costOf('regexp.MustCompile'));
+  });
+
+  await step('two captures are compared', async () => {
+    await command('Sightline: Compare with a Baseline…');
+    const rows = page.locator('.quick-input-list .monaco-list-row');
+    await until('captures', async () => await rows.count() >= 2);
+    await rows.last().click();
+    const tree = page.locator('.pane', { hasText: 'Hot Paths' }).first().locator('.monaco-list-row');
+    await until('signed rows', async () => /[+-]\d/.test(plain(await tree.first().innerText())));
+    await command('Sightline: Show Flame Graph');
+    const canvas = flame().locator('#canvas');
+    await canvas.waitFor();
+    await until('what grew and shrank', async () => /grew[\s\S]*shrank/.test(await flame().locator('#legend').innerText()));
+    const at = await until('boxes', () => canvas.evaluate((_, n) => globalThis.sightlineWhere(n), 'accesslog.Parse'));
+    await canvas.hover({ position: at });
+    await until('the change', async () => /[+-][\d.]+ \w+/.test(plain(await flame().locator('#tip .cost').innerText())));
+    await page.screenshot({ path: path.join(out, 'vscode-diff.png') });
+    await command('View: Close Editor');
+    await command('Sightline: Stop Comparing');
+    await until('plain rows', async () => /\d% · /.test(plain(await tree.first().innerText())));
   });
 
   await step('the processes that can be recorded', async () => {
@@ -282,7 +326,7 @@ try {
     await command('View: Reopen Editor With...');
     await page.locator('.quick-input-list .monaco-list-row', { hasText: 'Sightline Profile' }).first().click();
     const canvas = flame().locator('#canvas');
-    await canvas.waitFor({ timeout: 30_000 });
+    await canvas.waitFor({ timeout: 120_000 });
     await until('boxes', () => canvas.evaluate((_, n) => globalThis.sightlineWhere(n), 'flush'));
     await page.waitForTimeout(300);
     await page.screenshot({ path: path.join(out, 'vscode-folded.png') });
@@ -290,6 +334,48 @@ try {
 
   await step('no host beyond this machine was asked', () => assert.deepEqual([...outside], []));
   await step('no error of ours in the console', () => assert.deepEqual(problems, []));
+
+  // A folder that is not trusted, whose settings name a program and flags.
+  await server.stop();
+  const strange = workspace();
+  fs.mkdirSync(path.join(strange, '.vscode'));
+  fs.writeFileSync(path.join(strange, '.vscode', 'settings.json'), JSON.stringify({ 'sightline.server.path': '/nowhere/sightline', 'sightline.hints.unit': 'percent' }));
+  const trust = { 'security.workspace.trust.enabled': true, 'security.workspace.trust.startupPrompt': 'never', 'security.workspace.trust.banner': 'never' };
+  server = await startServer({ install: [packaged], more: trust });
+
+  await step('restricted: opens a test, and records nothing', async () => {
+    await page.goto(address(server.port, strange, [['openFile', remote(server.port, path.join(strange, 'accesslog_test.go'))]]));
+    await page.waitForSelector('.monaco-editor .view-line', { timeout: 120_000 });
+    const lens = page.locator('.codelens-decoration a', { hasText: 'profile' });
+    await until('lenses, so the folder chose no server', async () => await lens.count() >= 3);
+    await until('the mode', async () => /Restricted Mode/.test(await page.locator('.statusbar').innerText()));
+    await lens.first().click();
+    await toast('it has to be trusted first').waitFor();
+    await page.screenshot({ path: path.join(out, 'vscode-restricted.png') });
+    await command('View: Show Sightline');
+    await page.locator('.pane', { hasText: 'Captures' }).last().locator('.monaco-button', { hasText: 'Manage Workspace Trust' }).waitFor();
+    assert.equal(await page.locator('.pane', { hasText: 'Captures' }).last().locator('.monaco-list-row').count(), 0);
+  });
+
+  await step('restricted: a file of another profiler can be looked at', async () => {
+    await openFile('old.folded');
+    await command('View: Reopen Editor With...');
+    await page.locator('.quick-input-list .monaco-list-row', { hasText: 'Sightline Profile' }).first().click();
+    const canvas = flame().locator('#canvas');
+    await canvas.waitFor();
+    await until('boxes', () => canvas.evaluate((_, n) => globalThis.sightlineWhere(n), 'flush'));
+    await page.locator('.pane', { hasText: 'Captures' }).last().locator('.monaco-list-row', { hasText: 'old.folded' }).waitFor();
+  });
+
+  await step('restricted: once it is trusted, a test is recorded', async () => {
+    await closeToasts();
+    await command('Workspaces: Manage Workspace Trust');
+    await page.locator('.workspace-trust-editor .monaco-button', { hasText: /^Trust/ }).first().click();
+    await openFile('accesslog_test.go', 20);
+    await page.locator('.codelens-decoration a', { hasText: 'profile' }).first().click();
+    await toast('Profiling TestPages').waitFor({ timeout: 120_000 });
+    await toast(/TestPages: .* samples in/).waitFor({ timeout: 120_000 });
+  });
 } catch (err) {
   failures++;
   console.error(current, err);

@@ -1,6 +1,5 @@
 // The geometry of a flame graph, without a canvas: which box lies where, what is under the mouse,
 // what a search finds. All numbers that are shown are the server's texts; widths are only drawn.
-import { narrow } from '../src/narrow';
 import type { FlameResult } from '../src/protocol';
 
 /** Rect is a box as it is drawn: x and width in pixels, row from 0 at the top. */
@@ -103,9 +102,9 @@ export function matching(g: FlameResult, found: (name: string) => boolean): numb
 /** familyOf is what a function belongs to, for its colour: its package, name space or module. */
 export function familyOf(name: string, label: string, module: string): string {
   if (/^\[?kernel\]?$/.test(module) || name.startsWith('kernel!')) return 'kernel';
-  const short = narrow(label), end = short.search(/\.|::/);
-  if (end > 0) return short.slice(0, end);
-  return module.slice(module.lastIndexOf('/') + 1) || short;
+  const end = label.search(/\.|::/);
+  if (end > 0) return label.slice(0, end);
+  return module.slice(module.lastIndexOf('/') + 1) || label;
 }
 
 /**

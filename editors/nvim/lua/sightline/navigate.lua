@@ -92,9 +92,9 @@ local function neighbors(side)
       return
     end
     pick.select(n[side] or {}, {
-      prompt = ('%s of %s (%s)'):format(side == 'callers' and 'Callers' or 'Callees', n.name, n.text),
-      none = side == 'callers' and (n.name .. ' was called by nothing that was seen.')
-        or (n.name .. ' called nothing that was seen.'),
+      prompt = ('%s of %s (%s)'):format(side == 'callers' and 'Callers' or 'Callees', n.label, n.text),
+      none = side == 'callers' and (n.label .. ' was called by nothing that was seen.')
+        or (n.label .. ' called nothing that was seen.'),
       columns = function(row)
         return { row.text, row.label }
       end,

@@ -104,13 +104,6 @@ local function builder()
   return b
 end
 
-local names = {
-  [protocol.views.by_name] = 'functions',
-  [protocol.views.call_tree] = 'call tree',
-  [protocol.views.callers] = 'callers of ',
-  [protocol.views.callees] = 'callees of ',
-}
-
 local function render(t)
   if not api.nvim_buf_is_valid(t.buf) then
     return
@@ -138,10 +131,9 @@ local function render(t)
   end
 
   local r, built = t.result, {}
-  local what = names[t.view] .. (t.focus or '')
   local summary = r and table.concat(vim.tbl_filter(function(s)
     return s ~= ''
-  end, { what, r.text, r.filter }), ' · ') or ''
+  end, { r.about, r.text, r.filter }), ' · ') or ''
   built[1] = builder().add(' ' .. (r and r.title or ''), 'SightlineTitle')
   built[2] = builder().add(' ' .. summary, 'SightlineHeader')
   if r then
@@ -160,7 +152,7 @@ local function render(t)
       b.add(' ' .. totals.text(n.row.text), heat(t, n.row, most))
       b.add('  ' .. selves.text(n.row.selfText or '') .. '  ', 'SightlineHeader')
       b.add(('  '):rep(n.depth) .. (not n.row.children and '  ' or n.open and '▾ ' or '▸ '), 'SightlineGuide')
-      b.add(n.row.label ~= '' and n.row.label or n.row.name, 'SightlineName')
+      b.add(n.row.label, 'SightlineName')
     end
     built[#built + 1] = b
     t.lines[#built] = s

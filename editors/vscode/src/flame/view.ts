@@ -18,6 +18,8 @@ export class FlameView implements vscode.Disposable {
   private waiting: ToView[] = [];
   private asking: vscode.CancellationTokenSource | undefined;
   private graph: rpc.FlameResult | undefined;
+  /** drawn is the graph itself, for tests. */
+  get drawn(): rpc.FlameResult | undefined { return this.graph; }
   /** state is what the graph shows, for tests. */
   state: ViewState | undefined;
 
@@ -174,6 +176,9 @@ export class FlamePanel implements vscode.Disposable {
   }
 
   get current(): FlameView | undefined { return this.view; }
+
+  /** active is the graph that a person looked at last, be it a custom editor's. */
+  get active(): FlameView | undefined { return FlameView.active; }
 
   show(subject: Subject): FlameView {
     if (this.view) {

@@ -1,16 +1,19 @@
 // In the real extension host: what the extension does, seen through the editor's own interface.
 import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import * as vscode from 'vscode';
 import type { Parts, RecordingResult } from '../../src/commands';
+import type { ProcessPage } from '../../src/process/page';
 import * as rpc from '../../src/protocol';
+import { testOfItem } from '../../src/testing';
 
 const id = 'sightline-dev.sightline';
 let parts: Parts;
 let folder: string;
 
-async function until<T>(what: string, condition: () => T | Promise<T>, timeout = 60_000): Promise<NonNullable<T>> {
+async function until<T>(what: string, condition: () => T | Promise<T>, timeout = 120_000): Promise<NonNullable<T>> {
   const end = Date.now() + timeout;
   for (;;) {
     const v = await condition();
@@ -70,6 +73,11 @@ describe('the extension in the real extension host', () => {
     await until('the server', () => parts.server.running);
   });
 
+  it('runs in a version that it says it runs in, and where it is asked to in the oldest of those', () => {
+    const { engines } = vscode.extensions.getExtension(id)?.packageJSON as { engines: { vscode: string } };
+    const [least, now] = [engines.vscode.replace('^', ''), vscode.version].map((v) => v.split('.').slice(0, 2).map(Number)) as [number[], number[]];
+    assert.ok(process.env.OLDEST ? now.join() === least.join() : (now[1] ?? 0) > (least[1] ?? 0), vscode.version);
+  });
   it('registers every command that it contributes', async () => {
     const all = new Set(await vscode.commands.getCommands(true));
     const contributed = (vscode.extensions.getExtension(id)?.packageJSON as { contributes: { commands: { command: string; category: string }[] } }).contributes.commands;
@@ -243,7 +251,21 @@ describe('the extension in the real extension host', () => {
       assert.match(item.contextValue ?? '', / pinned/);
       await vscode.commands.executeCommand('sightline.captures.baseline', now);
       await until('signed changes in lenses', async () => (await vscode.commands.executeCommand<vscode.CodeLens[]>('vscode.executeCodeLensProvider', vscode.Uri.file(path.join(folder, 'accesslog.go')), 100)).some((l) => /[▲▼=±+−]/.test(l.command?.title ?? '')));
+      // Tree and flame graph show the difference too.
+      const signed = /^[+\-±]/;
+      const rows = (await parts.hotPaths.getChildren()).filter((n) => 'row' in n);
+      assert.ok(rows.length > 0);
+      for (const n of rows) assert.match(String(parts.hotPaths.getTreeItem(n).description), signed);
+      await vscode.commands.executeCommand('sightline.flameGraph');
+      const view = await until('the graph', () => parts.flame.current?.state && parts.flame.current);
+      assert.equal(view.subject.before?.capture, result.capture);
+      const graph = view.drawn;
+      assert.ok(graph && graph.boxes.some((b) => b.g !== 0) && graph.boxes.every((b) => signed.test(b.t)), JSON.stringify(graph?.boxes[0]));
+      assert.match(graph.title, /TestPages.* · from .* to /);
       await vscode.commands.executeCommand('sightline.clearBaseline');
+      await until('a graph of the one capture', () => view.drawn && view.drawn !== graph && view.drawn.boxes.every((b) => !signed.test(b.t)));
+      for (const n of (await parts.hotPaths.getChildren()).filter((x) => 'row' in x)) assert.match(String(parts.hotPaths.getTreeItem(n).description), /^\d+\.\d% · /);
+      view.panel.dispose();
       await vscode.commands.executeCommand('sightline.captures.delete', await find(second.capture), true);
       assert.equal(await find(second.capture), undefined);
       assert.ok(await find(result.capture));
@@ -303,6 +325,30 @@ describe('the extension in the real extension host', () => {
       assert.ok(r.engines.length > 3 && r.text.length > 50);
       await vscode.commands.executeCommand('workbench.action.closeActiveEditor');
     });
+    it('shows a process, asks while it is seen, and says when it has ended', async () => {
+      const child = spawn('sleep', ['600']);
+      const page = await vscode.commands.executeCommand<ProcessPage>('sightline.inspectProcess', child.pid);
+      const state = await until('numbers', () => (page.state?.updates ?? 0) > 1 ? page.state : undefined);
+      assert.match(state.title, new RegExp(`^sleep \\(${child.pid}\\) · .* · sleeping · for `));
+      assert.ok(state.facts > 8 && state.threads === 1 && state.files > 2, JSON.stringify(state));
+      assert.equal(page.panel.title, `sleep (${child.pid})`);
+      await open('accesslog.go'); // in the first column, where the page is not
+      const beside = page.panel.viewColumn;
+      const other = await vscode.workspace.openTextDocument({ content: 'x' });
+      await vscode.window.showTextDocument(other, { viewColumn: beside, preview: false });
+      await until('it to be hidden', () => !page.panel.visible);
+      await new Promise((resolve) => setTimeout(resolve, 300)); // what was under way
+      const asked = page.asked;
+      await new Promise((resolve) => setTimeout(resolve, 2500));
+      assert.equal(page.asked, asked, 'it asks while nobody sees it');
+      page.panel.reveal();
+      await until('it to ask again', () => page.asked > asked);
+      child.kill('SIGKILL');
+      await until('that it has ended', () => page.state?.ended);
+      page.panel.dispose();
+      await vscode.commands.executeCommand('workbench.action.revertAndCloseActiveEditor');
+      source = await open('accesslog.go');
+    });
     it('lists processes, this one among them', async () => {
       const all = await parts.server.request<rpc.ProcessInfo[]>(rpc.MethodProcesses);
       assert.ok(all.some((p) => p.pid === process.pid && !p.go), `${all.length} processes`);
@@ -358,30 +404,122 @@ describe('the extension in the real extension host', () => {
     assert.ok((await dropped).discarded);
   });
 
+  it('chooses and records a launch target, and tells what is wrong with another', async function () {
+    this.timeout(240_000);
+    const file = path.join(folder, '.sightline.json');
+    fs.writeFileSync(file, JSON.stringify({ targets: [{ name: 'spin', command: ['/bin/sh', '-c', 'while [ $((i += 1)) -lt $TIMES ]; do :; done'], env: { TIMES: '300000' } }, { name: 'other', command: ['/bin/true'] }] }, null, 1));
+    const e = await open('.sightline.json');
+    const lenses = async () => (await vscode.commands.executeCommand<vscode.CodeLens[]>('vscode.executeCodeLensProvider', e.document.uri, 100)).map((l) => l.command?.title ?? '');
+    await until('lenses on its entries', async () => (await lenses()).join() === 'record spin,record other');
+    // As a person does it: the picker, and its first entry.
+    const recorded = vscode.commands.executeCommand<RecordingResult>('sightline.recordTarget');
+    let over = false;
+    void recorded.then(() => { over = true; });
+    await until('the picker to be answered', async () => {
+      await vscode.commands.executeCommand('workbench.action.acceptSelectedQuickOpenItem');
+      return parts.status.recording || over;
+    });
+    const r = await recorded;
+    assert.ok(r?.capture && r.name === 'spin' && r.samples > 0, JSON.stringify(r));
+    assert.ok((await parts.captures.refresh()).some((c) => c.id === r.capture && c.target === 'spin'));
+    await edit(e, (b) => b.replace(new vscode.Range(lineOf(e.document, '"other"'), 0, lineOf(e.document, '"other"') + 1, 0), '   "name": 7,\n'));
+    const said = await until('the mistake at its place', () => vscode.languages.getDiagnostics(e.document.uri).find((d) => d.source === 'sightline'));
+    assert.equal(said.message, 'targets[1].name is a number: make it a string');
+    assert.equal(e.document.getText(said.range), '7');
+    await vscode.commands.executeCommand('workbench.action.files.revert');
+    await until('it to be gone', () => !vscode.languages.getDiagnostics(e.document.uri).some((d) => d.source === 'sightline'));
+    await vscode.commands.executeCommand('workbench.action.closeActiveEditor');
+    fs.rmSync(file);
+  });
+
   it('profiles an item of the Test Explorer', async function () {
     this.timeout(240_000);
+    // As the Go extension makes them: FILE?KIND#NAME; subtests that were found when they ran have no range.
     const controller = vscode.tests.createTestController('go', 'Go');
     try {
       const d = await vscode.workspace.openTextDocument(path.join(folder, 'accesslog_test.go'));
-      const line = lineOf(d, 'func TestParse(');
-      const item = controller.createTestItem('test', 'TestParse', d.uri);
-      item.range = new vscode.Range(line, 0, line + 3, 0);
-      controller.items.add(item);
-      const r = await vscode.commands.executeCommand<RecordingResult>('sightline.profileTestItem', item);
-      assert.equal(r?.name, 'TestParse');
+      const item = (kind: string, name: string, at?: number, parent?: vscode.TestItem): vscode.TestItem => {
+        const made = controller.createTestItem(d.uri.with({ query: kind, fragment: name }).toString(), name, d.uri);
+        if (at !== undefined) made.range = new vscode.Range(at, 0, at + 3, 0);
+        (parent?.children ?? controller.items).add(made);
+        return made;
+      };
+      const uri = d.uri.toString(), at = lineOf(d, 'func TestParse('), file = item('file', '');
+      const test = item('test', 'TestParse', at, file), sub = item('test', 'TestParse/a (b)/request', undefined, test);
+      const want = new Map<vscode.TestItem, object>([
+        [test, { uri, run: '^TestParse$' }],
+        [sub, { uri, run: '^TestParse$/^a \\(b\\)$/^request$' }],
+        [item('benchmark', 'BenchmarkPages', lineOf(d, 'func BenchmarkPages('), file), { uri, bench: '^BenchmarkPages$' }],
+        [item('test', '(*Suite).TestParse', 0, test), { uri, run: '^TestParse$' }], // go test knows the function that runs the suite
+        [file, { uri }],
+        [controller.createTestItem(`${vscode.Uri.file(folder).toString()}?module`, 'm', vscode.Uri.file(folder)), { dir: folder }],
+      ]);
+      for (const [of, arguments_] of want) assert.deepEqual(await testOfItem(parts.server, of), arguments_, of.id);
+      // One of another extension, whose ids say nothing to us.
+      const other = controller.createTestItem('7', 'TestParse', d.uri);
+      other.range = new vscode.Range(at, 0, at + 3, 0);
+      assert.equal((await testOfItem(parts.server, other))?.run, '^TestParse$');
+      const r = await vscode.commands.executeCommand<RecordingResult>('sightline.profileTestItem', item('test', 'TestParse/request', undefined, test));
+      assert.equal(r?.name, 'TestParse/request');
     } finally {
       controller.dispose();
     }
   });
 
-  it('opens a file of another profiler and annotates the sources with it', async function () {
-    this.timeout(180_000);
-    const file = path.join(folder, 'old.folded');
-    await vscode.commands.executeCommand('vscode.openWith', vscode.Uri.file(file), 'sightline.profile');
-    const capture = await until('the import', async () => (await parts.captures.refresh()).find((c) => c.shown));
-    assert.equal(await vscode.commands.executeCommand('sightline.importFile', vscode.Uri.file(file)), capture.id, 'not imported twice');
-    await vscode.commands.executeCommand('workbench.action.closeActiveEditor');
-    await vscode.commands.executeCommand('sightline.openCapture', {});
+  describe('files of other profilers', () => {
+    // Each is made here, by the tool whose format it is or by our own export, and opened as a person would.
+    const made = (name: string): string => path.join(folder, name);
+    const program = (): string => (parts.server as unknown as { program: { path: string } }).program.path;
+    const run = (command: string, ...args: string[]): void => { execFileSync(command, args, { cwd: folder, stdio: 'pipe' }); };
+    const exported = (name: string): void => run(program(), 'export', made('cpu.pprof'), '-o', made(name));
+    const formats: { name: string; make: () => void; lines: boolean }[] = [
+      { name: 'cpu.pprof', make: () => run('go', 'test', '-run', 'TestPages', '-count', '5', '-o', made('log.test'), '-cpuprofile', made('cpu.pprof')), lines: true },
+      { name: 'perf.data', make: () => run('perf', 'record', '-q', '-F', '499', '-e', 'cpu-clock:u', '-g', '-o', made('perf.data'), made('log.test'), '-test.run', 'TestPages', '-test.count', '5'), lines: true },
+      { name: 'cpu.speedscope.json', make: () => exported('cpu.speedscope.json'), lines: true },
+      { name: 'cpu.perfView.xml', make: () => exported('cpu.perfView.xml'), lines: false },
+      { name: 'cpu.perfView.xml.zip', make: () => exported('cpu.perfView.xml.zip'), lines: false },
+      { name: 'cpu.folded', make: () => exported('cpu.folded'), lines: false },
+    ];
+    for (const f of formats) {
+      it(`opens ${f.name}${f.lines ? ' and annotates the sources with it' : ''}`, async function () {
+        this.timeout(180_000);
+        f.make();
+        const said = heard('showWarningMessage');
+        try {
+          const source = await open('accesslog.go');
+          await vscode.commands.executeCommand('sightline.clear');
+          await until('no numbers', () => drawn(source.document).size === 0);
+          await vscode.commands.executeCommand('vscode.openWith', vscode.Uri.file(made(f.name)), 'sightline.profile', vscode.ViewColumn.Two);
+          const view = await until('the graph', () => {
+            const v = parts.flame.active;
+            return v?.subject.source.file === made(f.name) && v.state && v.state.boxes > 5 ? v : undefined;
+          });
+          assert.ok(view.drawn?.labels.includes('accesslog.Parse'), view.drawn?.labels.join(' '));
+          const capture = await until('the import', async () => (await parts.captures.refresh()).find((c) => c.shown));
+          if (f.lines) {
+            await until('numbers', () => /^\d+\.\d%/.test(drawn(source.document).get(lineOf(source.document, 'regexp.MustCompile'))?.text ?? ''));
+          }
+          assert.equal(await vscode.commands.executeCommand('sightline.importFile', vscode.Uri.file(made(f.name))), capture.id, 'not imported twice');
+          assert.deepEqual(said.texts, []);
+          view.panel.dispose();
+        } finally {
+          said.restore();
+          await vscode.commands.executeCommand('sightline.openCapture', {});
+        }
+      });
+    }
+    it('says of a file that is none why it is not drawn', async function () {
+      this.timeout(60_000);
+      const said = heard('showWarningMessage');
+      try {
+        fs.writeFileSync(made('broken.pprof'), 'no profile at all');
+        await vscode.commands.executeCommand('vscode.openWith', vscode.Uri.file(made('broken.pprof')), 'sightline.profile');
+        await until('it', () => said.texts.some((t) => t.includes('broken.pprof')));
+        parts.flame.active?.panel.dispose();
+      } finally {
+        said.restore();
+      }
+    });
   });
 
   it('says once that the server crashed, with its log, and works on', async function () {
@@ -409,7 +547,7 @@ describe('the extension in the real extension host', () => {
     const server = parts.server as unknown as { request: (method: string, ...rest: unknown[]) => Promise<unknown> };
     const before = server.request;
     server.request = (method, ...rest) => method === rpc.MethodDoctor
-      ? Promise.resolve({ healthy: true, text: '', engines: [{ engine: 'bpf', what: 'kernel code', works: false, why: 'CAP_BPF is missing', remedy: 'sudo setcap x' }] } satisfies rpc.DoctorResult)
+      ? Promise.resolve({ healthy: true, text: '', engines: [{ engine: 'bpf', what: 'kernel code', works: false, detail: 'not tried', why: 'CAP_BPF is missing', remedy: 'sudo setcap x' }] } satisfies rpc.DoctorResult)
       : before.call(parts.server, method, ...rest);
     try {
       for (let i = 0; i < 2; i++) await vscode.commands.executeCommand('sightline.record', { command: ['/bin/true'] });

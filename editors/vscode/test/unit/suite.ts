@@ -2,13 +2,28 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import manifest from '../../package.json';
+import schema from '../../schema/sightline.json';
 import { findProgram, versionMismatch } from '../../src/binary';
 import { breaksIn, marksOf, moved, shows, stepOf, steps, type Mark } from '../../src/drawn';
-import { narrow } from '../../src/narrow';
 import type { FlameResult } from '../../src/protocol';
 import { splitCommand } from '../../src/words';
 import { mix, paletteOf, parse } from '../../webview/colors';
+import { keep, most, scale } from '../../webview/series';
 import { at, childrenOf, families, familyOf, isFunction, layout, matcher, matching, step } from '../../webview/layout';
+
+describe('the extension\'s manifest', () => {
+  const commands = manifest.contributes.commands as { command: string; enablement?: string }[];
+  it('lets nothing be recorded in a folder that is not trusted', () => {
+    for (const id of ['profileTest', 'profilePackage', 'profileTestItem', 'record', 'recordTarget', 'attach', 'recordMachine']) {
+      assert.match(commands.find((c) => c.command === `sightline.${id}`)?.enablement ?? '', /^isWorkspaceTrusted && /, id);
+    }
+  });
+  it('has the schema of launch targets', () => {
+    assert.deepEqual(manifest.contributes.jsonValidation.map((v) => v.url), ['./schema/sightline.json']);
+    assert.deepEqual(Object.keys(schema.properties.targets.items.properties), ['name', 'command', 'env', 'dir', 'tests', 'build']);
+  });
+});
 
 describe('the server\'s program', () => {
   let dir: string;
@@ -88,16 +103,6 @@ describe('marks', () => {
   });
 });
 
-describe('a narrow name', () => {
-  it('has neither module nor folders', () => {
-    assert.equal(narrow('/tmp/a/b.test!example.com/x.(*T).F'), 'x.(*T).F');
-    assert.equal(narrow('example.com/x.F[a/b.T]'), 'x.F[a/b.T]');
-    assert.equal(narrow('std::vec::Vec<T>'), 'std::vec::Vec<T>');
-    assert.equal(narrow('main'), 'main');
-    assert.equal(narrow('kernel!do_sys'), 'do_sys');
-  });
-});
-
 describe('a command line', () => {
   it('is split as a shell does', () => {
     assert.deepEqual(splitCommand(`./a  -x "b c" 'd "e' f\\ g "" "q\\"r"`), ['./a', '-x', 'b c', 'd "e', 'f g', '', 'q"r']);
@@ -156,7 +161,7 @@ describe('a flame graph', () => {
   });
   it('groups by package, name space, module and kernel', () => {
     assert.equal(familyOf('prog!example.com/x/y.(*T).a', 'y.(*T).a', 'prog'), 'y');
-    assert.equal(familyOf('m!a/b.F[c/d.E]', 'a/b.F[c/d.E]', 'm'), 'b');
+    assert.equal(familyOf('m!a/b.F[c/d.E]', 'b.F[c/d.E]', 'm'), 'b');
     assert.equal(familyOf('std::vec::push', 'std::vec::push', '/lib/x.so'), 'std');
     assert.equal(familyOf('qsort', 'qsort', '/lib/libc.so.6'), 'libc.so.6');
     assert.equal(familyOf('kernel!do_sys', 'do_sys', 'kernel'), 'kernel');
@@ -189,5 +194,26 @@ describe('colours', () => {
         assert.ok(contrast >= 3, `${fill} under ${p.text}: ${contrast.toFixed(2)}`);
       }
     }
+  });
+});
+
+describe('values over time', () => {
+  it('are those of the last minutes, and never less than nothing', () => {
+    const values: number[] = [];
+    for (let i = 0; i < most + 10; i++) keep(values, i);
+    assert.equal(values.length, most);
+    assert.equal(values[0], 10);
+    keep(values, NaN);
+    keep(values, -1);
+    assert.deepEqual(values.slice(-2), [0, 0]);
+  });
+  it('end at the right edge, and the most is at the top', () => {
+    const points = scale([0, 2, 4], 300, 100, 1);
+    assert.deepEqual(points.map(([, y]) => y), [100, 50, 0]);
+    assert.equal(points[2]?.[0], 300);
+    assert.ok((points[0]?.[0] ?? 0) < (points[1]?.[0] ?? 0));
+    assert.deepEqual(scale([], 300, 100, 1), []);
+    assert.equal(scale([0.5], 300, 100, 1)[0]?.[1], 50);
+    assert.ok(scale(Array.from({ length: most }, () => 1), 300, 100, 1).every(([x]) => x >= -3));
   });
 });
