@@ -24,7 +24,7 @@ import (
 var (
 	benchBinary      = flag.String("symbols", "", "a binary to name addresses of, besides those that are built for it")
 	benchDifferences = flag.Int("differences", 1, "examples of each class of differences to llvm-symbolizer and addr2line that are printed")
-	benchUnits       = flag.Int("units", 64, "units of the C++ program whose addresses are named; each has some 3 MB of DWARF")
+	benchUnits       = flag.Int("units", 100, "units of the C++ program whose addresses are named; each has some 2 MB of DWARF")
 )
 
 var (
