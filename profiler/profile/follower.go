@@ -22,6 +22,7 @@ type Follower struct {
 	ids      []FrameID
 	stacks   *Stacks[FrameID]
 	of       [][]FrameID // Symbols.Of of the view before
+	nameless bool        // a stack has a location beyond it
 	// By the capture's stack, as far as was followed.
 	parents   []StackID
 	locations []LocationID
@@ -65,7 +66,7 @@ func (f *Follower) follows(c *Capture) bool {
 	return f.stacks != nil && f.imported == c.Imported &&
 		len(parents) >= n && slices.Equal(parents[:n], f.parents) && slices.Equal(locations[:n], f.locations) &&
 		len(c.Symbols.Frames) >= len(f.named) && slices.Equal(c.Symbols.Frames[:len(f.named)], f.named) &&
-		len(c.Symbols.Of) >= len(f.of) && slices.EqualFunc(c.Symbols.Of[:len(f.of)], f.of, slices.Equal[[]FrameID])
+		len(c.Symbols.Of) >= len(f.of) && (!f.nameless || len(c.Symbols.Of) == len(f.of)) && slices.EqualFunc(c.Symbols.Of[:len(f.of)], f.of, slices.Equal[[]FrameID])
 }
 
 func (f *Follower) begin(c *Capture) {
@@ -98,6 +99,8 @@ func (f *Follower) grow(c *Capture) {
 		var of []FrameID
 		if int(loc) < len(c.Symbols.Of) {
 			of = c.Symbols.Of[loc]
+		} else {
+			f.nameless = true
 		}
 		outermost := unknownFrame
 		if len(of) > 0 {
