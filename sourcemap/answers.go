@@ -33,7 +33,8 @@ type answers struct {
 	sums   map[string][]sum // checksums of sources that frames are in
 }
 
-// An answer is the frames of the addresses [low, high): chains[from:to], innermost first.
+// An answer is the frames of the addresses [low, high): chains[from:to], innermost first; none where the
+// binary's tables do not know them.
 type answer struct {
 	low, high uint64
 	from, to  int32
@@ -309,7 +310,7 @@ func decodeAnswers(text, buildID string) (*answers, error) {
 			return nil, errAnswers
 		}
 	}
-	a.spans = make([]answer, count(4))
+	a.spans = make([]answer, count(3))
 	end := uint64(0)
 	for i := range a.spans {
 		s := &a.spans[i]
@@ -317,7 +318,7 @@ func decodeAnswers(text, buildID string) (*answers, error) {
 		s.high = s.low + number()
 		s.from = int32(len(a.chains))
 		n := count(1)
-		if bad || s.low < end || s.high <= s.low || n == 0 {
+		if bad || s.low < end || s.high <= s.low {
 			return nil, errAnswers
 		}
 		for range n {

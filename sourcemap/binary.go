@@ -164,22 +164,26 @@ type freshPlace struct {
 	location  profile.LocationID
 }
 
-// extent is the addresses around addr for which DWARF has the answer that frames has just given; none
-// where another table gave it, or it was known.
+// extent is the addresses around addr that have the answer which frames has just given: addr alone
+// where another table than DWARF gave it, or none did. It is none where the answer need not be kept, as it
+// is Go's, or was kept, or as there is no DWARF whose reading it would spare.
 func (b *binaryTable) extent(addr uint64) (low, high uint64) {
-	if b.dwarf == nil || b.inPLT(addr) || b.goes != nil && b.goes.find(addr) {
+	if b.dwarf == nil || b.goes != nil && b.goes.find(addr) || b.answers.has(addr) {
 		return 0, 0
 	}
-	if _, ok := b.answers.find(addr); ok {
-		return 0, 0
+	if !b.inPLT(addr) {
+		low, high = b.dwarf.extent(addr)
 	}
-	return b.dwarf.extent(addr)
+	if low >= high {
+		return addr, addr + 1
+	}
+	return low, high
 }
 
 // tables asks the tables that are not Go's, one after the other.
 func (b *binaryTable) tables(addr uint64, buf []profile.Frame) ([]profile.Frame, bool) {
 	if a, ok := b.answers.find(addr); ok {
-		return b.answers.append(a, buf), true
+		return b.answers.append(a, buf), a.to > a.from
 	}
 	plt := b.inPLT(addr)
 	for i := range b.rest {

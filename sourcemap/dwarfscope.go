@@ -230,6 +230,8 @@ func (u *unit) walk() *routineList {
 				}
 				here.routine = id
 			}
+		} else if n := a.fixed; n >= 0 && n <= len(c.b)-c.pos {
+			c.pos += n
 		} else {
 			u.skipEntry(&c, a)
 		}

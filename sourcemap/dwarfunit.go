@@ -98,7 +98,8 @@ type abbrev struct {
 	scope    bool // a function or an inlined call: worth reading
 	code     bool // it says where its code is
 	attrs    []attrForm
-	skips    []skip // how to get past all attributes
+	fixed    int    // bytes of all attributes; -1 where that varies
+	skips    []skip // how to get past them then
 }
 
 // A skip is a number of bytes and then a value of a form whose size varies; 0 for none, at the end.
@@ -325,6 +326,11 @@ func (u *unit) planSkips(a *abbrev) {
 		a.skips = append(a.skips, skip{fixed, f.form, next})
 		fixed = 0
 	}
+	if len(a.skips) == 0 {
+		a.fixed = fixed
+		return
+	}
+	a.fixed = -1
 	if fixed > 0 {
 		a.skips = append(a.skips, skip{bytes: fixed})
 	}
@@ -333,6 +339,10 @@ func (u *unit) planSkips(a *abbrev) {
 // skipEntry moves the cursor past an entry's attributes. It returns the offset of its next sibling
 // where it says that, and 0 where it does not.
 func (u *unit) skipEntry(c *cursor, a *abbrev) (next uint64) {
+	if a.fixed >= 0 {
+		c.skip(uint64(a.fixed))
+		return 0
+	}
 	for i := range a.skips {
 		s := &a.skips[i]
 		if s.bytes > len(c.b)-c.pos {
@@ -345,6 +355,10 @@ func (u *unit) skipEntry(c *cursor, a *abbrev) (next uint64) {
 		case s.next:
 			next = u.value(c, attrForm{form: s.form}, 0).v
 		case s.form == formExprloc || s.form == formBlock:
+			if c.pos < len(c.b) && int(c.b[c.pos]) < len(c.b)-c.pos && c.b[c.pos] < 0x80 { // nearly all
+				c.pos += 1 + int(c.b[c.pos])
+				continue
+			}
 			c.skip(c.uleb())
 		case s.form == formUdata || s.form == formSdata:
 			c.uleb()

@@ -183,8 +183,10 @@ func (s *Symbolizer) keepAnswers() {
 		fresh := make([]freshAnswer, 0, len(places))
 		for _, p := range places {
 			f := freshAnswer{low: p.low, high: p.high}
-			for _, frame := range s.of[p.location] {
-				f.frames = append(f.frames, s.frames[frame])
+			for _, id := range s.of[p.location] {
+				if frame := s.frames[id]; frame.Func != profile.Unknown || frame.File != "" {
+					f.frames = append(f.frames, frame)
+				}
 			}
 			fresh = append(fresh, f)
 		}
@@ -456,7 +458,7 @@ func (w *batch) namePart(ctx context.Context, part []int32) ([]profile.Frame, er
 		known := false
 		if addr, ok := w.address(a.addr); ok {
 			frames, known = w.table.frames(addr, frames)
-			if known && keep {
+			if keep {
 				a.low, a.high = w.binary.extent(addr)
 			}
 		}

@@ -462,13 +462,25 @@ series: kind=cpu unit=ns
 			t.Errorf("%d stacks:\n%s\nwant:\n%s", n, lines(got), lines(want))
 		}
 	}
-	// What does not continue the view before is a capture of its own.
-	other := mustParseCapture(t, unsymbolized+"frame 1: other@o.c:1\nlocation 1: mapping=1 frames=1\nstack 1: location=1\nseries: kind=cpu unit=ns\n1 3\n")
-	got, err := f.Profile(other, CPU)
+	// So is one whose locations have got other names, as from a server that was asked at the end.
+	renamed := mustParseCapture(t, strings.ReplaceAll(strings.ReplaceAll(text, "frame 3: outer@x.go:7", "frame 3: better@x.go:7"), "frames=2", "frames=3"))
+	got, err := f.Profile(renamed, CPU)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, _ := other.Profile(CPU)
+	want, err := renamed.Profile(CPU)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines(got) != lines(want) || !strings.Contains(lines(got), "better") {
+		t.Errorf("with other names:\n%s\nwant:\n%s", lines(got), lines(want))
+	}
+	// What does not continue the view before is a capture of its own.
+	other := mustParseCapture(t, unsymbolized+"frame 1: other@o.c:1\nlocation 1: mapping=1 frames=1\nstack 1: location=1\nseries: kind=cpu unit=ns\n1 3\n")
+	if got, err = f.Profile(other, CPU); err != nil {
+		t.Fatal(err)
+	}
+	want, _ = other.Profile(CPU)
 	if lines(got) != lines(want) {
 		t.Errorf("another capture:\n%s\nwant:\n%s", lines(got), lines(want))
 	}

@@ -18,9 +18,11 @@ import (
 type Follower struct {
 	imported bool
 	frames   []Frame // of profiles: the zero one, Unknown, BrokenStack where the capture is recorded, then the capture's
-	named    int     // how many of the capture's frames are in ids
+	named    []Frame // those of the capture that are in ids
 	ids      []FrameID
 	stacks   *Stacks[FrameID]
+	of       [][]FrameID // Symbols.Of of the view before
+	nameless bool        // a stack has a location beyond it
 	// By the capture's stack, as far as was followed.
 	parents   []StackID
 	locations []LocationID
@@ -56,16 +58,19 @@ func (f *Follower) Profile(c *Capture, kind Kind) (*Profile, error) {
 	return p, nil
 }
 
-// follows says whether c is a later view, as far as its stacks tell.
+// follows says whether c is a later view of what was followed. To look costs little: what is equal is nearly
+// always the same memory.
 func (f *Follower) follows(c *Capture) bool {
 	parents, locations := c.Stacks.Columns()
 	n := len(f.parents)
-	return f.stacks != nil && f.imported == c.Imported && len(parents) >= n && len(c.Symbols.Frames) >= f.named &&
-		slices.Equal(parents[:n], f.parents) && slices.Equal(locations[:n], f.locations)
+	return f.stacks != nil && f.imported == c.Imported &&
+		len(parents) >= n && slices.Equal(parents[:n], f.parents) && slices.Equal(locations[:n], f.locations) &&
+		len(c.Symbols.Frames) >= len(f.named) && slices.Equal(c.Symbols.Frames[:len(f.named)], f.named) &&
+		len(c.Symbols.Of) >= len(f.of) && (!f.nameless || len(c.Symbols.Of) == len(f.of)) && slices.EqualFunc(c.Symbols.Of[:len(f.of)], f.of, slices.Equal[[]FrameID])
 }
 
 func (f *Follower) begin(c *Capture) {
-	*f = Follower{imported: c.Imported, stacks: NewStacks[FrameID](), named: 1, ids: make([]FrameID, 1), to: make([]StackID, 1), whole: make([]bool, 1)}
+	*f = Follower{imported: c.Imported, stacks: NewStacks[FrameID](), ids: make([]FrameID, 1), to: make([]StackID, 1), whole: make([]bool, 1)}
 	f.frames = append(make([]Frame, 1, len(c.Symbols.Frames)+3), Frame{Func: Unknown})
 	if !c.Imported {
 		f.frames = append(f.frames, Frame{Func: BrokenStack})
@@ -75,9 +80,7 @@ func (f *Follower) begin(c *Capture) {
 
 // grow takes over what is new.
 func (f *Follower) grow(c *Capture) {
-	for f.named < len(c.Symbols.Frames) {
-		frame := c.Symbols.Frames[f.named]
-		f.named++
+	for _, frame := range c.Symbols.Frames[min(len(f.ids), len(c.Symbols.Frames)):] {
 		switch {
 		case frame == Frame{Func: Unknown}:
 			f.ids = append(f.ids, unknownFrame)
@@ -96,6 +99,8 @@ func (f *Follower) grow(c *Capture) {
 		var of []FrameID
 		if int(loc) < len(c.Symbols.Of) {
 			of = c.Symbols.Of[loc]
+		} else {
+			f.nameless = true
 		}
 		outermost := unknownFrame
 		if len(of) > 0 {
@@ -120,5 +125,6 @@ func (f *Follower) grow(c *Capture) {
 		}
 		f.to, f.whole = append(f.to, at), append(f.whole, whole)
 	}
+	f.named, f.of = slices.Clip(c.Symbols.Frames), slices.Clip(c.Symbols.Of)
 	f.parents, f.locations = parents[:len(parents):len(parents)], locations[:len(parents):len(parents)]
 }

@@ -201,6 +201,22 @@ func promises() []promise {
 		}
 		all = append(all, p)
 	}
+	for _, binary := range []string{"c++", "go", "given"} {
+		benchmark := "Symbols/binary=" + binary
+		all = append(all, promise{
+			name: "naming 10,000 addresses, " + binary, benchmark: benchmark, unit: "cold-ms", format: "%.0f ms",
+			peer: benchmark, peerUnit: "llvm-symbolizer-ms", peerName: "llvm-symbolizer", budget: 1000, budgetText: "≤ 1 s",
+		}, promise{
+			name: "  in the next recording of the same build", benchmark: benchmark, unit: "cached-ms", format: "%.0f ms",
+			peer: benchmark, peerUnit: "addr2line-ms", peerName: "addr2line -i", budget: 50, budgetText: "≤ 50 ms",
+		}, promise{
+			name: "  memory", benchmark: benchmark, unit: "MB-peak", format: "%.0f MB",
+			peer: benchmark, peerUnit: "MB-binary", peerName: "the binary", budget: 300, budgetText: "≤ 300 MB",
+		}, promise{
+			name: "  the same as llvm-symbolizer says", benchmark: benchmark, unit: "%-same", format: "%.2f%%",
+			peer: benchmark, peerUnit: "%-to-the-letter", peerName: "to the letter", budget: math.Inf(1), budgetText: "≥ 99.9 %", least: 99.9,
+		})
+	}
 	all = append(all, promise{
 		name: "import of perf.data", benchmark: "Import/ours/format=perf.data", unit: "MB/s", format: "%.0f MB/s",
 		peer: "Import/peer=perf-report", peerUnit: "MB/s", peerName: "perf report", budget: math.Inf(1), budgetText: "≥ 50 MB/s", least: 50,
