@@ -231,8 +231,9 @@ func (s *server) recordTarget(c call, a recordTargetArgs) (any, error) {
 			if err := checkFolder(name, t.Dir); err != nil {
 				return nil, errState("%s:%d: the target %s runs in %s, and there is no such folder: correct \"dir\"", t.File, t.Line+1, t.Name, t.Dir)
 			}
-			r := &recording{name: t.Name, other: targetKey(t), builds: len(t.Build) > 0, place: t.File}
-			return s.runRecording(c, r, TargetRequest(t))
+			r := newRecording(TargetRequest(t), s)
+			r.name, r.other, r.builds, r.place = t.Name, targetKey(t), len(t.Build) > 0, t.File
+			return s.runRecording(c, r)
 		}
 		names = append(names, t.Name)
 	}

@@ -42,7 +42,7 @@ func (s *server) under(key string) *recording {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.recording != nil && s.recording.other == key {
-		return s.recording
+		return s.recording.recording
 	}
 	return nil
 }
@@ -174,8 +174,9 @@ func (s *server) profileNative(c call, a profileTestArgs) (any, error) {
 		}
 		req.Native.Programs, req.Native.Builds = p.programs, p.builds
 	}
-	r := &recording{name: tests[i].Name, other: nativeKey(path, tests[i].Name), builds: true, place: path}
-	return s.runRecording(c, r, req)
+	r := newRecording(req, s)
+	r.name, r.other, r.builds, r.place = tests[i].Name, nativeKey(path, tests[i].Name), true, path
+	return s.runRecording(c, r)
 }
 
 // NativeRequest is a request for a test of a file: without the programs that may have it, which a C++

@@ -59,7 +59,7 @@ func (s *server) tellChanged() {
 
 // tellWhile tells how a recording goes until it is over. It has a goroutine of its own, because whoever
 // follows the recording is busy with its numbers at times.
-func (s *server) tellWhile(r *recording) {
+func (s *server) tellWhile(r *attended) {
 	tick := time.NewTicker(statusInterval)
 	defer tick.Stop()
 	for {

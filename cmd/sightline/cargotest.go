@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -88,14 +86,14 @@ func cargoTargets(p *cargoPackage, file string) []cargoTarget {
 }
 
 // BuildCargo builds the test program that has a Rust test.
-func buildCargo(ctx context.Context, req lspserver.Request) (*nativeRun, error) {
+func buildCargo(ctx context.Context, around *surroundings, req lspserver.Request) (*nativeRun, error) {
 	t := req.Native
-	cargo, err := exec.LookPath("cargo")
+	cargo, err := around.lookPath("cargo")
 	if err != nil {
 		return nil, errors.New("no cargo command on PATH; install Rust to profile Rust tests")
 	}
 	manifest := filepath.Join(req.Dir, "Cargo.toml")
-	answer, err := runCargo(ctx, req.Dir, "metadata", "--no-deps", "--format-version", "1", "--manifest-path", manifest)
+	answer, err := runCargo(ctx, around, req.Dir, "metadata", "--no-deps", "--format-version", "1", "--manifest-path", manifest)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", manifest, err)
 	}
@@ -119,7 +117,7 @@ func buildCargo(ctx context.Context, req lspserver.Request) (*nativeRun, error) 
 			args = append(args, flag...)
 		}
 	}
-	messages, err := runCargo(ctx, req.Dir, append(args, t.Args...)...)
+	messages, err := runCargo(ctx, around, req.Dir, append(args, t.Args...)...)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("building the tests of %s: %w", p.Name, ctx.Err())
@@ -135,7 +133,7 @@ func buildCargo(ctx context.Context, req lspserver.Request) (*nativeRun, error) 
 	}
 	var there []string
 	for _, program := range programs {
-		run := &nativeRun{title: t.Title(), dir: req.Dir, env: append(slices.Clone(env), cargoLibraries(ctx, program, linked))}
+		run := &nativeRun{title: t.Title(), dir: req.Dir, around: around, env: append(slices.Clone(env), cargoLibraries(ctx, around, program, linked))}
 		names, err := run.list(ctx, program)
 		if err != nil {
 			return nil, fmt.Errorf("ask %s for its tests: %w; one with \"harness = false\" cannot be asked, record its program instead", filepath.Base(program), err)
@@ -174,11 +172,10 @@ func realPath(path string) string {
 func sameFile(a, b string) bool { return realPath(a) == realPath(b) }
 
 // RunCargo runs cargo and answers its standard output. What it writes beside is the error where it fails.
-func runCargo(ctx context.Context, dir string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "cargo", args...)
-	cmd.Dir = dir
+func runCargo(ctx context.Context, around *surroundings, dir string, args ...string) ([]byte, error) {
+	cmd := around.command(ctx, dir, "cargo", args...)
 	// Release builds have no lines otherwise. A person's own choice counts, and debug builds have them.
-	cmd.Env = slices.Concat([]string{"CARGO_PROFILE_BENCH_DEBUG=line-tables-only", "CARGO_PROFILE_RELEASE_DEBUG=line-tables-only"}, os.Environ(), []string{"CARGO_TERM_COLOR=never"})
+	cmd.Env = slices.Concat([]string{"CARGO_PROFILE_BENCH_DEBUG=line-tables-only", "CARGO_PROFILE_RELEASE_DEBUG=line-tables-only"}, around.environ(), []string{"CARGO_TERM_COLOR=never"})
 	var answer, msg bytes.Buffer
 	cmd.Stdout = &answer
 	cmd.Stderr = &limited{to: &msg}
@@ -218,13 +215,13 @@ func cargoPrograms(messages []byte) (programs, linked []string) {
 
 // CargoLibraries is the search path for shared libraries that cargo would run a program with (The Cargo
 // Book, "Environment variables", "Dynamic library paths").
-func cargoLibraries(ctx context.Context, program string, linked []string) string {
+func cargoLibraries(ctx context.Context, around *surroundings, program string, linked []string) string {
 	deps := filepath.Dir(program)
 	dirs := append(slices.Clone(linked), deps, filepath.Dir(deps))
-	if out, err := exec.CommandContext(ctx, "rustc", "--print", "target-libdir").Output(); err == nil {
+	if out, err := around.command(ctx, "", "rustc", "--print", "target-libdir").Output(); err == nil {
 		dirs = append(dirs, strings.TrimSpace(string(out)))
 	}
-	if old := os.Getenv("LD_LIBRARY_PATH"); old != "" {
+	if old := around.getenv("LD_LIBRARY_PATH"); old != "" {
 		dirs = append(dirs, old)
 	}
 	return "LD_LIBRARY_PATH=" + strings.Join(dirs, ":")
@@ -234,8 +231,7 @@ func cargoLibraries(ctx context.Context, program string, linked []string) string
 func (n *nativeRun) list(ctx context.Context, program string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, listLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "--list", "--format", "terse")
-	cmd.Dir, cmd.Env = n.dir, append(os.Environ(), n.env...)
+	cmd := n.around.with(n.env).command(ctx, n.dir, program, "--list", "--format", "terse")
 	cmd.WaitDelay = time.Second
 	var msg bytes.Buffer
 	cmd.Stderr = &msg
@@ -270,7 +266,7 @@ func chooseRust(names []string, name, inFile string) ([]string, error) {
 		case p == inFile || strings.HasSuffix(p, "::"+inFile):
 			end = append(end, n)
 		}
-		for _, of := range []string{name, inFile} {
+		for _, of := range slices.Compact([]string{name, inFile}) {
 			if strings.HasPrefix(plain(n), of+"::") {
 				cases[of] = append(cases[of], n)
 			}

@@ -463,6 +463,8 @@ var (
 
 func TestMain(m *testing.M) {
 	packageDir, _ = os.Getwd()
+	// Tests never meet a user's daemon. Those of the daemon have one of their own (daemon_test.go).
+	os.Setenv(noDaemonVariable, "1")
 	code := m.Run()
 	if built != "" {
 		os.RemoveAll(built)

@@ -30,14 +30,14 @@ type nativeRun struct {
 	dir    string
 	env    []string // on top of the environment there is
 	said   string   // see testRun.note
+	around *surroundings
 }
 
 func (n *nativeRun) command(count int, out io.Writer) *exec.Cmd {
-	cmd := exec.Command(n.words[0], n.words[1:]...)
+	cmd := n.around.with(n.env).command(context.Background(), n.dir, n.words[0], n.words[1:]...)
 	if n.repeat != "" && count > 1 {
 		cmd.Args = append(cmd.Args, n.repeat+strconv.Itoa(count))
 	}
-	cmd.Dir, cmd.Env = n.dir, append(os.Environ(), n.env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	return cmd
 }
@@ -57,10 +57,10 @@ func (n *nativeRun) target() profile.Target {
 }
 
 // FindNative builds or finds the program that has a test. What building writes goes to out.
-func findNative(ctx context.Context, req lspserver.Request, out io.Writer) (*nativeRun, error) {
+func findNative(ctx context.Context, around *surroundings, req lspserver.Request, out io.Writer) (*nativeRun, error) {
 	t := req.Native
 	if t.Framework == nativetest.Cargo {
-		return buildCargo(ctx, req)
+		return buildCargo(ctx, around, req)
 	}
 	if len(t.Programs) == 0 && len(t.Builds) == 0 {
 		return nil, fmt.Errorf("which program has the test %s is not known: name it in %s, as {\"targets\": [{\"name\": \"tests\", \"command\": [\"./build/tests\"], \"tests\": %q}]}, or build with CMake in a folder such as build",
@@ -69,11 +69,11 @@ func findNative(ctx context.Context, req lspserver.Request, out io.Writer) (*nat
 	var looked []string // programs that do not have it, and why
 	for _, p := range t.Programs {
 		if len(p.Build) > 0 {
-			if err := runBuild(ctx, p.Name, p.Build, p.Dir, p.Env, out); err != nil {
+			if err := runBuild(ctx, around, p.Name, p.Build, p.Dir, p.Env, out); err != nil {
 				return nil, err
 			}
 		}
-		run := &nativeRun{title: t.Title(), words: slices.Clone(p.Command), dir: p.Dir, env: p.Env}
+		run := &nativeRun{title: t.Title(), words: slices.Clone(p.Command), dir: p.Dir, env: p.Env, around: around}
 		path, err := run.program()
 		if err != nil {
 			looked = append(looked, fmt.Sprintf("%s of target %s is not there (%v)", p.Command[0], p.Name, err))
@@ -92,7 +92,7 @@ func findNative(ctx context.Context, req lspserver.Request, out io.Writer) (*nat
 		looked = append(looked, fmt.Sprintf("%s of target %s does not have it", p.Command[0], p.Name))
 	}
 	for _, dir := range t.Builds {
-		run, why, err := findInCMake(ctx, dir, t, out)
+		run, why, err := findInCMake(ctx, around, dir, t, out)
 		if err != nil || run != nil {
 			return run, err
 		}
@@ -106,7 +106,7 @@ func findNative(ctx context.Context, req lspserver.Request, out io.Writer) (*nat
 func (n *nativeRun) program() (string, error) {
 	name := n.words[0]
 	if !strings.Contains(name, "/") {
-		return exec.LookPath(name)
+		return n.around.lookPath(name)
 	}
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(n.dir, name)
@@ -141,8 +141,7 @@ func (n *nativeRun) selects(ctx context.Context, t *lspserver.NativeTest) (bool,
 	defer cancel()
 	ask := func(args ...string) (string, error) {
 		words := slices.Concat(n.words, args)
-		cmd := exec.CommandContext(ctx, words[0], words[1:]...)
-		cmd.Dir, cmd.Env = n.dir, append(os.Environ(), n.env...)
+		cmd := n.around.with(n.env).command(ctx, n.dir, words[0], words[1:]...)
 		cmd.WaitDelay = time.Second
 		var out, msg bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &msg
@@ -208,9 +207,8 @@ func listsCatch2(list string) bool {
 }
 
 // RunBuild runs the command that builds a target. What it writes goes to out.
-func runBuild(ctx context.Context, name string, words []string, dir string, env []string, out io.Writer) error {
-	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+func runBuild(ctx context.Context, around *surroundings, name string, words []string, dir string, env []string, out io.Writer) error {
+	cmd := around.with(env).command(ctx, dir, words[0], words[1:]...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.WaitDelay = time.Second
 	err := cmd.Run()
@@ -254,15 +252,14 @@ type ctestList struct {
 
 // FindInCMake builds what CMake was configured for in a folder and looks for the test in the programs
 // that its tests are run with. Where none has it, why says so.
-func findInCMake(ctx context.Context, dir string, t *lspserver.NativeTest, out io.Writer) (run *nativeRun, why string, err error) {
-	if err := runBuild(ctx, filepath.Base(dir), []string{"cmake", "--build", dir}, dir, nil, out); err != nil {
+func findInCMake(ctx context.Context, around *surroundings, dir string, t *lspserver.NativeTest, out io.Writer) (run *nativeRun, why string, err error) {
+	if err := runBuild(ctx, around, filepath.Base(dir), []string{"cmake", "--build", dir}, dir, nil, out); err != nil {
 		if errors.Is(err, exec.ErrNotFound) {
 			return nil, fmt.Sprintf("%s is a build folder of CMake, and there is no cmake on PATH to build it", dir), nil
 		}
 		return nil, "", err
 	}
-	cmd := exec.CommandContext(ctx, "ctest", "--show-only=json-v1")
-	cmd.Dir = dir
+	cmd := around.command(ctx, dir, "ctest", "--show-only=json-v1")
 	var msg bytes.Buffer
 	cmd.Stderr = &msg
 	list, err := cmd.Output()
@@ -274,6 +271,7 @@ func findInCMake(ctx context.Context, dir string, t *lspserver.NativeTest, out i
 		return nil, "", fmt.Errorf("ask ctest for the tests of %s: %w", dir, err)
 	}
 	for _, p := range programs {
+		p.around = around
 		path, err := p.program()
 		if err != nil || !speaks(path, t.Framework) {
 			continue

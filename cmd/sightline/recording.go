@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -27,6 +26,10 @@ import (
 // FlushEvery is how often what was recorded goes to the store: a crash loses at most that much.
 const flushEvery = time.Second
 
+// ShowFirst is how long the numbers of a finished recording may keep it from being written as a whole.
+// What was flushed is in the store.
+const showFirst = 300 * time.Millisecond
+
 // A recorder starts recordings: from the kernel through symbols into the store. It is what both
 // the command line and the language server record with (lspserver.Recorder).
 type recorder struct {
@@ -36,7 +39,10 @@ type recorder struct {
 	live bool
 	// Bound has commands end with this process, however it ends. A test always does.
 	bound   bool
-	running sync.WaitGroup // recordings that are not stored yet
+	running sync.WaitGroup  // recordings that are not stored yet
+	all     *sync.WaitGroup // counts them too, unless it is nil
+	// Around is where programs are found and started.
+	around *surroundings
 	// StackBytes is profiler.Options.StackBytes.
 	stackBytes int
 	// Interruptible has an interrupt of this process give up what a recording waits for after its end.
@@ -68,8 +74,16 @@ func (r *recorder) Start(ctx context.Context, req lspserver.Request) (lspserver.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stopWatch := context.AfterFunc(ctx, s.Stop)
 	r.running.Add(1)
+	if r.all != nil {
+		r.all.Add(1)
+	}
 	go func() {
 		defer r.running.Done()
+		defer func() {
+			if r.all != nil {
+				r.all.Done()
+			}
+		}()
 		defer close(s.done)
 		defer close(s.updates)
 		defer cancel()
@@ -203,6 +217,11 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 		rec.Stop()
 		return lspserver.Result{}, err
 	}
+	defer func() {
+		if keep.symbols != nil {
+			keep.symbols.Close()
+		}
+	}()
 	var ending sync.WaitGroup
 	recordingOver := make(chan struct{})
 	ending.Go(func() { s.follow(ctx, keep, recordingOver) })
@@ -241,26 +260,26 @@ func (s *session) build(ctx context.Context) (testRun, error) {
 	switch {
 	case s.req.Test != nil:
 		t := s.req.Test
-		test, err := buildTest(ctx, s.req.Dir, t.Package, t.Run, t.Bench, t.Args)
+		test, err := buildTest(ctx, s.recorder.around, s.req.Dir, t.Package, t.Run, t.Bench, t.Args)
 		if err != nil {
 			return nil, err
 		}
 		return test, nil
 	case s.req.Native != nil:
-		test, err := findNative(ctx, s.req, s)
+		test, err := findNative(ctx, s.recorder.around, s.req, s)
 		if err != nil {
 			return nil, err
 		}
 		return test, nil
 	}
-	return nil, runBuild(ctx, s.req.Name, s.req.Build, s.req.Dir, s.req.Env, s)
+	return nil, runBuild(ctx, s.recorder.around, s.req.Name, s.req.Build, s.req.Dir, s.req.Env, s)
 }
 
 // Target turns the request into what the profiler records.
 func (s *session) target(test testRun) (profiler.Target, profiler.Options, error) {
 	options := profiler.Options{
 		Freq: s.req.Freq, Engine: profiler.Engine(s.req.Engine), FrameTable: frameTable,
-		StackBytes: s.recorder.stackBytes, RowsDir: rowsDir(),
+		StackBytes: s.recorder.stackBytes, RowsDir: s.recorder.around.cacheDir("unwind"),
 	}
 	switch {
 	case test != nil:
@@ -269,11 +288,7 @@ func (s *session) target(test testRun) (profiler.Target, profiler.Options, error
 		cmd.SysProcAttr = endsWithUs()
 		return profiler.Target{Command: cmd}, options, nil
 	case len(s.req.Command) > 0:
-		cmd := exec.Command(s.req.Command[0], s.req.Command[1:]...)
-		cmd.Dir = s.req.Dir
-		if len(s.req.Env) > 0 {
-			cmd.Env = append(os.Environ(), s.req.Env...)
-		}
+		cmd := s.recorder.around.with(s.req.Env).command(context.Background(), s.req.Dir, s.req.Command[0], s.req.Command[1:]...)
 		cmd.Stdout, cmd.Stderr = s, s
 		if s.recorder.bound {
 			cmd.SysProcAttr = endsWithUs()
@@ -291,14 +306,14 @@ func (s *session) target(test testRun) (profiler.Target, profiler.Options, error
 	return profiler.Target{}, options, errors.New("nothing to record; name a test, a command, a process or the machine")
 }
 
-// RowsDir is where what was made of call-frame information is kept; "" where this user has no folder
-// for such things.
-func rowsDir() string {
-	dir, err := os.UserCacheDir()
-	if err != nil {
+// CacheDir is where things are kept that are as well made again: "unwind", what was made of call-frame
+// information, "frames", what DWARF said of addresses. It is "" where this user has no folder for such.
+func (s *surroundings) cacheDir(what string) string {
+	dir := s.cache()
+	if dir == "" {
 		return ""
 	}
-	return filepath.Join(dir, "sightline", "unwind")
+	return filepath.Join(dir, "sightline", what)
 }
 
 // FrameTable lets the recorder ask Go's own tables for the callers of functions without a frame.
@@ -470,9 +485,17 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 	}
 	u := lspserver.Update{Phase: lspserver.PhaseStoring, Samples: sampleCount(c)}
 	if s.recorder.live {
-		u.Capture = c // what was recorded is shown while it is being written; nobody changes it any more
+		u.Capture = c // what was recorded is shown before it is written; nobody changes it any more
+		shown := make(chan struct{})
+		u.Shown = sync.OnceFunc(func() { close(shown) })
+		s.tell(u)
+		select {
+		case <-shown:
+		case <-time.After(showFirst):
+		}
+	} else {
+		s.tell(u)
 	}
-	s.tell(u)
 	meta, err := k.writer.Finish(c)
 	if err != nil {
 		if m, metaErr := s.store.LoadMeta(k.writer.ID()); metaErr == nil && len(m.Kinds) > 0 && m.Kinds[0].Samples > 0 {

@@ -143,8 +143,11 @@ func (o *recordFlags) record(cmd *cobra.Command, io streams, req lspserver.Reque
 	if err != nil {
 		return err
 	}
-	showProgress(io, req, o.json, running.Updates())
+	shown := showRecording(req, st.Path(), dir, running)
+	showProgress(io, req, o.json, shown.updates(running.Updates()))
 	result, err := running.Wait()
+	shown.end(result, err)
+	tellDaemon(st.Path())
 	if err != nil {
 		return err
 	}

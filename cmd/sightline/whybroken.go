@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/sightline-dev/sightline/profiler/process"
 	"github.com/sightline-dev/sightline/profiler/profile"
 )
 
@@ -86,7 +87,7 @@ func showWhyBroken(io streams, p *profile.Profile, asJSON bool) error {
 	w := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "stacks\tmodule\treason\tremedy")
 	for _, r := range why.Rows {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", r.Count, printable(r.Module), r.Reason, r.Remedy)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", r.Count, process.Printable(r.Module), r.Reason, r.Remedy)
 	}
 	return w.Flush()
 }

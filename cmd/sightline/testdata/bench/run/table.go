@@ -138,6 +138,26 @@ func promises() []promise {
 			peer: "Initialize/floor=sh", peerUnit: "process-ms", peerName: "bare process", format: "%.1f ms", budget: 50, budgetText: "≤ 50 ms",
 		},
 		promise{
+			name: "  through a daemon that has to be started", benchmark: "DaemonStart/daemon=new", unit: "initialize-ms",
+			format: "%.1f ms", budget: 150, budgetText: "≤ 150 ms",
+		},
+		promise{
+			name: "  through a daemon that runs", benchmark: "DaemonStart/daemon=running", unit: "initialize-ms",
+			format: "%.1f ms", budget: 30, budgetText: "≤ 30 ms",
+		},
+		promise{
+			name: "daemon, 8 editors and 4 commands: p99 of hints", benchmark: "DaemonLoad", unit: "p99-hints-ms",
+			format: "%.1f ms", budget: 20, budgetText: "≤ 20 ms",
+		},
+		promise{
+			name: "  growth of its memory after warm-up", benchmark: "DaemonLoad", unit: "rss-growth-%",
+			format: "%.0f%%", budget: math.Inf(1), budgetText: "≤ 10 % in make soak",
+		},
+		promise{
+			name: "daemon, idle after 1,000 captures", benchmark: "DaemonIdle", unit: "idle-MB",
+			format: "%.0f MB", budget: 40, budgetText: "≤ 40 MB",
+		},
+		promise{
 			name: "all hints of 5,700 lines after an edit", benchmark: "HintsAfterEdit/ours/edit=letter", unit: "hints-ms",
 			peer: "HintsAfterEdit/peer=gopls/edit=letter", peerUnit: "hints-ms", peerName: "gopls", format: "%.1f ms", budget: 5, budgetText: "≤ 5 ms",
 		},
@@ -187,6 +207,13 @@ func promises() []promise {
 	}, promise{
 		name: "import of perf script's text", benchmark: "Import/ours/format=perf-script", unit: "MB/s", format: "%.0f MB/s",
 		peer: "Import/peer=perf-script", peerUnit: "MB/s", peerName: "perf script", budget: math.Inf(1), budgetText: "≥ 20 MB/s", least: 20,
+	})
+	all = append(all, promise{
+		name: "map of a process with 10,000 regions", benchmark: "Map/ours/target=10000", unit: "map-ms", format: "%.0f ms",
+		peer: "Map/peer=pmap/target=10000", peerUnit: "map-ms", peerName: "pmap -X", budget: 100, budgetText: "≤ 100 ms",
+	}, promise{
+		name: "  of a Go program, by kind", benchmark: "Map/ours/target=go", unit: "map-ms", format: "%.0f ms",
+		peer: "Map/peer=pmap/target=go", peerUnit: "map-ms", peerName: "pmap -X", budget: math.Inf(1),
 	})
 	for _, target := range []string{"example", "flate"} {
 		for _, engine := range []string{"bpf", "perf", "perf/user=ordinary"} {
