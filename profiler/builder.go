@@ -165,6 +165,9 @@ func (b *builder) sample(pid, tid int, at uint64, weight int64, kernel, user []u
 	if pid > 0 {
 		x.process = b.tracker.process(pid)
 		x.thread = b.tracker.thread(x.process, tid)
+		if len(kernel) > 0 && x.process.execing() {
+			user = nil // registers of the program before, whose memory is gone
+		}
 		x.sample.Task = b.task(x.process, x.thread, tid)
 		x.walk = b.submit(x.process, user, regs)
 		if x.walk == nil {

@@ -257,6 +257,18 @@ func (c *copying) walked(pid int, bytes uint64) {
 	}
 }
 
+// wants says that stacks of a process are copied wherever its code is.
+func (c *copying) wants(pid int) bool {
+	if c == nil {
+		return false
+	}
+	if c.set == nil {
+		return true // perf's are all alike
+	}
+	x, known := c.pids[pid]
+	return known && x.needs && x.rule.End == 0
+}
+
 func (c *copying) put(pid int, x copied) {
 	c.pids[pid] = x
 	x.rule.Bytes = 0

@@ -109,3 +109,33 @@ func TestLentFiles(t *testing.T) {
 		t.Errorf("read again: %q, %v", text, err)
 	}
 }
+
+// While a process is between two programs, the registers are those of the one before, and say nothing; and
+// where exec has taken the stack away before it says so, that is the reason.
+func TestSampleInExec(t *testing.T) {
+	sys := newFakeSystem()
+	b := newBuilder(profile.Target{}, sys, time.Now(), 0, 1)
+	b.unwinder = &unwinder{jobs: make(chan []*walk, maxWalks)}
+	b.copying = &copying{}
+	p := b.tracker.process(7)
+	p.put(region{start: 0x1000, end: 0x9000, file: sys.file("/bin/p")})
+	sample := func(at uint64) int {
+		b.sample(7, 7, at, 1, []uint64{0xffffffff81000010}, []uint64{0x1100}, &registers{sp: 0x7000_0000})
+		return len(b.c.Stacks.RootFirst(b.samples.Stack[b.samples.Len()-1], nil))
+	}
+	if n := sample(1); n != 2 {
+		t.Errorf("%d frames before exec", n)
+	}
+	if n := b.broken[brokenAt{module: "/bin/p", reason: unwind.NoStack}]; n != 1 {
+		t.Errorf("%d stacks without a stack: %v", n, b.broken)
+	}
+	b.tracker.rename(7, 7, "q", true)
+	if n := sample(2); n != 1 {
+		t.Errorf("%d frames in the middle of exec", n)
+	}
+	p = b.tracker.process(7)
+	p.put(region{start: 0x1000, end: 0x9000, file: sys.file("/bin/q")})
+	if n := sample(3); n != 2 {
+		t.Errorf("%d frames after exec", n)
+	}
+}

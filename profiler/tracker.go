@@ -51,6 +51,9 @@ type process struct {
 	nowChanges int
 }
 
+// execing says that the process is in the middle of exec: it has left its program, and has no other yet.
+func (p *process) execing() bool { return p.execed && !p.stale && len(p.regions) == 0 }
+
 // memory is the process's memory without a file.
 func (p *process) memory() *codeFile {
 	if p.anonymous == nil {
@@ -178,7 +181,7 @@ func (t *tracker) rename(pid, tid int, comm string, exec bool) {
 // without which no program runs.
 func (t *tracker) forsaken(pid, tid int) bool {
 	p := t.pids[pid]
-	return p != nil && tid == pid && p.execed && !p.ended && !p.stale && len(p.regions) == 0
+	return p != nil && tid == pid && !p.ended && p.execing()
 }
 
 // exit: a thread ended. What its process had mapped is kept for a while: samples may come late.

@@ -43,7 +43,14 @@ type brokenAt struct {
 // submit has a sample's stack walked, if it was copied and may need it: nil where the kernel's walk is
 // taken.
 func (b *builder) submit(p *process, user []uint64, regs *registers) *walk {
-	if b.unwinder == nil || len(regs.stack) == 0 || len(user) == 0 {
+	if b.unwinder == nil || len(user) == 0 {
+		return nil
+	}
+	if len(regs.stack) == 0 {
+		if len(user) == 1 && regs.sp != 0 && b.copying.wants(p.pid) {
+			file, _ := b.tracker.locate(p, user[0])
+			b.breaks(file, unwind.NoStack, false) // exec has taken it away
+		}
 		return nil
 	}
 	if r := p.region(user[0]); r != nil && r.file != nil && r.file.image.framed() {
@@ -102,16 +109,8 @@ func (b *builder) walked(x *waiting) (stack profile.StackID) {
 		b.copying.walked(x.process.pid, n)
 	}
 	if w.end.Reason != unwind.Root && !w.joined {
-		f, _ := w.space.locate(w.end.PC)
-		at := brokenAt{module: profile.Unknown, reason: w.end.Reason}
-		if f != nil {
-			at.module, at.unread = f.path, f.problem != ""
-		}
-		at.deep = w.end.Reason == unwind.CutByCopy && w.depth() > maxStackBytes
-		if b.broken == nil {
-			b.broken = make(map[brokenAt]int64)
-		}
-		b.broken[at]++
+		file, _ := w.space.locate(w.end.PC)
+		b.breaks(file, w.end.Reason, w.end.Reason == unwind.CutByCopy && w.depth() > maxStackBytes)
 	}
 	outermost := len(w.frames) - 1
 	for i, f := range slices.Backward(w.frames) {
@@ -119,6 +118,18 @@ func (b *builder) walked(x *waiting) (stack profile.StackID) {
 		stack = b.c.Stacks.Intern(stack, b.inSpace(w.space, f, root))
 	}
 	return stack
+}
+
+// breaks counts a stack that ends early in a file's code.
+func (b *builder) breaks(f *codeFile, why unwind.Reason, deep bool) {
+	at := brokenAt{module: profile.Unknown, reason: why, deep: deep}
+	if f != nil {
+		at.module, at.unread = f.path, f.problem != ""
+	}
+	if b.broken == nil {
+		b.broken = make(map[brokenAt]int64)
+	}
+	b.broken[at]++
 }
 
 // inSpace is the location of a walk's frame.

@@ -46,8 +46,8 @@ func barePrograms() []bareProgram {
 }
 
 // BenchmarkWholeStacks is the share of the weight on stacks that reach a root, in programs that keep no
-// frame pointers. The peer is perf record --call-graph dwarf with copies of 16 KiB, whose stacks are taken
-// for whole where perf script shows a function that nothing calls.
+// frame pointers. The peer is perf record --call-graph dwarf with copies of 32 KiB, whose stacks are taken
+// for whole where perf script comes to what begins a program or a thread.
 //
 // by-name-points is the largest difference between what a function has in total with the BPF engine and with
 // the peer, in one run that both record, of those that have 2 % with either, in points. noise-points is one
@@ -95,7 +95,7 @@ func BenchmarkWholeStacks(b *testing.B) {
 					figures = append(figures, figure{whole, engine + "-whole-%"})
 				}
 			}
-			perf := []string{"perf", "record", "-q", "-e", "cpu-clock", "-F", "999", "--call-graph", "dwarf,16384", "-o", data, "--"}
+			perf := []string{"perf", "record", "-q", "-e", "cpu-clock", "-F", "999", "--call-graph", "dwarf,32768", "-o", data, "--"}
 			if perfPeer.there(b) {
 				if _, ok := record("bpf", append(perf, command...)...); ok {
 					ours := collapsedStacks(mustOutput(b, dir, sightlineBinary(b), "export", "--store", store, "--format", "collapsed"))
@@ -124,15 +124,21 @@ type namedStacks [][]string
 
 func (s namedStacks) count() int { return max(len(s), 1) }
 
-// Whole is how many have an outermost function that nothing calls.
+// IsStart tells functions that programs and threads begin in, and those that libc begins with: where perf
+// ends depends on what names there are.
+func isStart(name string) bool {
+	switch name {
+	case "start", "dl_start_user", "start_main", "start_call_main", "start_thread",
+		"runtime.goexit", "runtime.mstart", "runtime.mstart0", "runtime.mcall", "runtime.morestack":
+		return true
+	}
+	return strings.Contains(name, "clone")
+}
+
+// Whole is how many begin so, or have such a function below one that has no name.
 func (s namedStacks) whole() (n int) {
 	for _, names := range s {
-		if len(names) == 0 {
-			continue
-		}
-		switch f := names[0]; {
-		case f == "start", f == "dl_start_user", f == "start_thread", strings.Contains(f, "clone"), f == "start_main",
-			f == "runtime.goexit", f == "runtime.mstart", f == "runtime.mstart0", f == "runtime.mcall", f == "runtime.morestack":
+		if slices.ContainsFunc(names[:min(2, len(names))], isStart) {
 			n++
 		}
 	}
@@ -158,7 +164,7 @@ func nameDifference(program string, ours, theirs map[string]float64) float64 {
 	largest := 0.0
 	names := slices.Sorted(maps.Keys(theirs))
 	for _, n := range names {
-		if max(ours[n], theirs[n]) < least || n == "" {
+		if max(ours[n], theirs[n]) < least || n == "" || isStart(n) {
 			continue
 		}
 		// Functions that only we show were inlined, which perf was not asked for, or are other names of
