@@ -4,7 +4,7 @@ GO      ?= go
 BIN     := bin/sightline
 FUZZTIME ?= 30s
 
-.PHONY: build run test test-oldest editors vscode screenshots check acceptance bench generate fuzz clean
+.PHONY: build run test test-oldest editors vscode screenshots check acceptance bench soak generate fuzz clean
 
 build:
 	@CGO_ENABLED=0 $(GO) build -o $(BIN) ./cmd/sightline
@@ -14,10 +14,12 @@ run: build
 	@cd testdata/example && ../../$(BIN) test -run TestPages && echo && ../../$(BIN) lines accesslog.go
 
 # Every test. Installs the compilers that tests build programs with and the editors they run in, where
-# they are missing.
+# they are missing. Tests record real programs and share the machine with each other: packages that
+# fail are tested a second time by themselves, and what fails then has failed.
+TEST := SIGHTLINE_REQUIRE_EDITORS=1 $(GO) test -timeout 30m
 test: editors
 	@.ci/packages test
-	SIGHTLINE_REQUIRE_EDITORS=1 $(GO) test -timeout 30m ./...
+	$(TEST) ./... || { echo "once more, what failed (the rest is cached)" >&2; $(TEST) -p 1 ./...; }
 
 # The extension in the oldest Visual Studio Code that it says it runs in. Not part of test: it fetches
 # another editor.
@@ -45,6 +47,18 @@ screenshots: build
 acceptance:
 	@test -d "$(FILES)" || { echo "acceptance: name the folder of the files: make acceptance FILES=DIR" >&2; exit 2; }
 	SIGHTLINE_ACCEPTANCE="$(abspath $(FILES))" $(GO) test -count=1 -run Acceptance ./profiler/convert
+
+# What takes too long for every run: 500 times a process that records, stores, prunes and compacts is
+# killed at a random instant, and editors and commands ask a daemon for ten minutes while it records.
+SOAKTIME ?= 10m
+soak:
+	SIGHTLINE_KILLS=500 $(GO) test -count=1 -timeout 60m -run 'TestKilledAtAnyInstant' -v ./profiler/store
+	$(GO) test -count=1 -timeout 60m -run '^$$' -bench 'BenchmarkDaemonLoad' -benchtime 1x ./cmd/sightline -args -load $(SOAKTIME)
+
+# The older Go releases whose runtime is known: tests of heap/goruntime use those that are here.
+toolchains:
+	@for v in 1.22.12 1.23.12 1.24.10 1.25.4; do GOTOOLCHAIN=go$$v $(GO) version; done
+	$(GO) test -count=1 ./heap/goruntime
 
 # What a reviewer would ask for: formatting, vet, generated files current, the race detector.
 check:

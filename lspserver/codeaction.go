@@ -45,6 +45,7 @@ func (s *server) CodeAction(ctx context.Context, p *protocol.CodeActionParams) (
 	}
 	line := int(min(p.Range.Start.Line, 1<<30))
 	s.testActions(d, line, add)
+	s.targetActions(d, line, add)
 	s.numberActions(d, line, add)
 	return actions, nil
 }
@@ -75,6 +76,7 @@ func (s *server) testActions(d *document, line int, add addAction) {
 				profileTestArgs{URI: string(d.uri), Run: t.run, Bench: t.bench}))
 		}
 	}
+	s.nativeActions(d, line, add)
 	if strings.HasSuffix(d.path, "_test.go") && len(tests) > 0 || strings.HasSuffix(d.path, ".go") && hasTests(filepath.Dir(d.path)) {
 		add(sourceAction, "Profile all tests of "+filepath.Base(filepath.Dir(d.path)),
 			command("sightline.profilePackage", "", "", profilePackageArgs{URI: string(d.uri)}))

@@ -16,8 +16,8 @@ import (
 	"github.com/sightline-dev/sightline/profiler/store"
 )
 
-// CodeLens implements protocol.Server: on hot functions what they cost, on Go tests a way to profile
-// them, and on line 1 a notice where the numbers are too old to be shown.
+// CodeLens implements protocol.Server: on hot functions what they cost, on tests a way to profile them,
+// on launch targets one to record them, and on line 1 a notice where the numbers are too old to be shown.
 func (s *server) CodeLens(ctx context.Context, p *protocol.CodeLensParams) ([]protocol.CodeLens, error) {
 	d, err := s.document(ctx, p.TextDocument.URI)
 	if d == nil {
@@ -37,6 +37,8 @@ func (s *server) CodeLens(ctx context.Context, p *protocol.CodeLensParams) ([]pr
 			add(t.line, s.testCommand(d, t))
 		}
 	}
+	s.nativeLenses(d, set, add)
+	s.targetLenses(d, set, add)
 	if set.lensFunctions {
 		if a := s.annotations(d); a != nil && a.stale() {
 			add(0, s.staleCommand(d, a))

@@ -28,6 +28,8 @@ func init() { // not in the declaration: lenses name commands, and commands make
 	commands = map[string]handler{
 		"sightline.profileTest":     with((*server).profileTest),
 		"sightline.record":          with((*server).record),
+		"sightline.recordTarget":    with((*server).recordTarget),
+		"sightline.createTargets":   with((*server).createTargets),
 		"sightline.stop":            with((*server).stopRecording),
 		"sightline.discard":         with((*server).discardRecording),
 		"sightline.openCapture":     with((*server).openCapture),

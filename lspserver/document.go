@@ -12,6 +12,8 @@ import (
 	"go.lsp.dev/protocol"
 	"go.lsp.dev/uri"
 
+	"github.com/sightline-dev/sightline/lspserver/launch"
+	"github.com/sightline-dev/sightline/lspserver/nativetest"
 	"github.com/sightline-dev/sightline/lspserver/rpc"
 	"github.com/sightline-dev/sightline/sourcemap"
 )
@@ -26,7 +28,9 @@ type document struct {
 	history history // how text came about
 	unknown bool    // a change could not be applied: where lines are is not known
 
-	tests     func() []goTest        // found at the first call
+	tests     func() []goTest // found at the first call
+	native    func() []nativetest.Test
+	launch    func() *launch.File    // nil for a document that has no launch targets
 	functions func() []goFunction    // found at the first call
 	placed    atomic.Pointer[placed] // the numbers placed last; see annotations
 }
@@ -35,6 +39,13 @@ func newDocument(u uri.URI, path, real string, version int32, text *rpc.Text, h 
 	d := &document{uri: u, path: path, real: real, version: version, text: text, history: h}
 	d.functions = sync.OnceValue(func() []goFunction { return goFunctions(path, text.String()) })
 	d.tests = sync.OnceValue(func() []goTest { return goTests(path, []byte(text.String())) })
+	d.native = sync.OnceValue(func() []nativetest.Test { return nativetest.Find(path, text.String()) })
+	d.launch = sync.OnceValue(func() *launch.File {
+		if filepath.Base(path) != launch.FileName {
+			return nil
+		}
+		return launch.Parse(path, []byte(text.String()))
+	})
 	return d
 }
 
@@ -138,7 +149,9 @@ func (s *server) DidOpen(_ context.Context, p *protocol.DidOpenTextDocumentParam
 	} else {
 		s.log.Info("a document that is no file here is not annotated", "uri", item.URI)
 	}
-	s.setDocument(item.URI, newDocument(item.URI, path, real, item.Version, rpc.NewText(item.Text), newHistory(item.Text)))
+	d := newDocument(item.URI, path, real, item.Version, rpc.NewText(item.Text), newHistory(item.Text))
+	s.setDocument(item.URI, d)
+	s.checkTargets(d)
 	return nil
 }
 
@@ -170,6 +183,7 @@ func (s *server) DidChange(_ context.Context, p *protocol.DidChangeTextDocumentP
 	next := newDocument(d.uri, d.path, d.real, p.TextDocument.Version, text, h)
 	next.unknown = unknown
 	s.setDocument(d.uri, next)
+	s.checkTargets(next)
 	return nil
 }
 
@@ -186,6 +200,9 @@ func (s *server) DidSave(_ context.Context, p *protocol.DidSaveTextDocumentParam
 
 // DidClose implements protocol.Server.
 func (s *server) DidClose(_ context.Context, p *protocol.DidCloseTextDocumentParams) error {
+	if d := s.documents()[p.TextDocument.URI]; d != nil {
+		s.forgetTargets(d)
+	}
 	s.setDocument(p.TextDocument.URI, nil)
 	return nil
 }

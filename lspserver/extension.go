@@ -24,6 +24,8 @@ var extensions = map[string]extension{
 	rpc.MethodHottest:   asked((*server).hottestSpots),
 	rpc.MethodNeighbors: asked((*server).neighbors),
 	rpc.MethodProcesses: asked((*server).processes),
+	rpc.MethodTargets:   asked((*server).launchTargets),
+	rpc.MethodProcess:   asked((*server).process),
 	rpc.MethodStatus:    asked((*server).statusNow),
 	rpc.MethodDoctor:    asked((*server).doctor),
 	rpc.MethodStacks:    asked((*server).stacks),

@@ -488,9 +488,9 @@ func TestInitialize(t *testing.T) {
 		t.Errorf("the version is %q", v)
 	}
 	want := []string{
-		"sightline.clear", "sightline.discard", "sightline.goToFrame", "sightline.importFile", "sightline.nextHotLine",
+		"sightline.clear", "sightline.createTargets", "sightline.discard", "sightline.goToFrame", "sightline.importFile", "sightline.nextHotLine",
 		"sightline.noteCapture", "sightline.openCapture", "sightline.pinCapture", "sightline.previousHotLine",
-		"sightline.profilePackage", "sightline.profileTest", "sightline.record", "sightline.removeCapture", "sightline.savePreset",
+		"sightline.profilePackage", "sightline.profileTest", "sightline.record", "sightline.recordTarget", "sightline.removeCapture", "sightline.savePreset",
 		"sightline.setBaseline", "sightline.setMetric", "sightline.stop",
 	}
 	if diff := cmp.Diff(want, c.ExecuteCommandProvider.Commands); diff != "" {

@@ -74,6 +74,18 @@ func goTests(path string, src []byte) []goTest {
 	return finder.found
 }
 
+// GoTestAt is the innermost Go test around a 0-based line of a file: the patterns for -run and -bench, one
+// of which is "".
+func GoTestAt(path string, src []byte, line int) (run, bench string, ok bool) {
+	tests := goTests(path, src)
+	for i := len(tests) - 1; i >= 0; i-- {
+		if t := tests[i]; t.line <= line && line <= t.last {
+			return t.run, t.bench, true
+		}
+	}
+	return "", "", false
+}
+
 // constraintOf is the build constraint of a file, as its text in the editor or else on disk has it;
 // "" where it has none.
 func (s *server) constraintOf(ctx context.Context, u uri.URI, path string) string {

@@ -98,6 +98,9 @@ func (s *server) Initialize(_ context.Context, p *protocol.InitializeParams) (*p
 // Initialized implements protocol.Server. What needs the client's answer happens in a goroutine that
 // ends with the session.
 func (s *server) Initialized(context.Context, *protocol.InitializedParams) error {
+	if s.cfg.Notice != "" {
+		s.say(protocol.MessageTypeWarning, s.cfg.Notice)
+	}
 	go func() {
 		s.fetchConfiguration()
 		if s.can.registerConfiguration {
@@ -114,6 +117,9 @@ func (s *server) Initialized(context.Context, *protocol.InitializedParams) error
 		}
 		s.watch()
 	}()
+	if s.hub.shared {
+		go s.accompanyAny()
+	}
 	return nil
 }
 
@@ -186,13 +192,13 @@ func (s *server) configure(raw []byte) (changed bool) {
 	return !next.equal(before)
 }
 
-// Shutdown implements protocol.Server: a recording under way is stopped and kept. It waits for the
-// recording's end as long as ctx allows.
+// Shutdown implements protocol.Server: a recording under way is stopped and kept, unless it belongs
+// to a hub that outlives the client. It waits for the recording's end as long as ctx allows.
 func (s *server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	r := s.recording
 	s.mu.Unlock()
-	if r != nil {
+	if r != nil && !s.hub.shared {
 		r.stop()
 		select {
 		case <-r.done:
@@ -200,7 +206,15 @@ func (s *server) Shutdown(ctx context.Context) error {
 		}
 	}
 	s.end()
+	s.hub.remove(s)
 	s.refresh.stop()
+	return nil
+}
+
+// Exit implements protocol.Server. It comes without Shutdown where the client never said initialize.
+func (s *server) Exit(context.Context) error {
+	s.end()
+	s.hub.remove(s)
 	return nil
 }
 

@@ -69,7 +69,10 @@ func TestWhyFailed(t *testing.T) {
 	for out, want := range map[string]string{
 		"=== RUN TestFib\n--- FAIL: TestFib (0.00s)\npanic: boom [recovered]\n\tpanic: boom\n\ngoroutine 7\nFAIL\tfib\t0.1s\n": "panic: boom [recovered]",
 		"    a_test.go:3: first\n    a_test.go:4: second\n--- FAIL: TestFib (0.00s)\n--- FAIL: TestB (0s)\nFAIL\n":             "--- FAIL: TestFib (0.00s)\na_test.go:3: first",
-		"one\ntwo\nthree\nexit status 3\n": "two\nthree",
+		"one\ntwo\nthree\nexit status 3\n":                                                         "two\nthree",
+		"[ RUN      ] A.B\na_test.cc:18: Failure\nExpected equality of these values:\n  1\n":       "a_test.cc:18: Failure\nExpected equality of these values:",
+		"....\n\nc_test.cpp:9: FAILED:\n  REQUIRE( false )\n\n":                                    "c_test.cpp:9: FAILED:\nREQUIRE( false )",
+		"running 1 test\nthread 'a::b' (7) panicked at src/lib.rs:28:9:\nboom\nnote: run with x\n": "thread 'a::b' (7) panicked at src/lib.rs:28:9:\nboom",
 	} {
 		s := start(t, fib, setup{})
 		call := s.StartCommand("sightline.profileTest", map[string]any{"dir": s.path("fib"), "run": "^TestFib$"})

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/sightline-dev/sightline/lspserver/launch"
+	"github.com/sightline-dev/sightline/lspserver/nativetest"
 	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/profiler/store"
 	"github.com/sightline-dev/sightline/sourcemap"
@@ -20,20 +22,28 @@ type Recorder interface {
 	Start(ctx context.Context, req Request) (Recording, error)
 }
 
-// A Request says what to record. Exactly one of Test, Command, PID and Machine is set.
+// A Request says what to record. Exactly one of Test, Native, Command, PID and Machine is set.
 type Request struct {
 	// Workspace is the root folder whose store takes the capture, as given to Config.OpenStore.
 	Workspace string
-	Dir       string        // folder that a command runs in; the test's package folder for a test
-	Test      *TestRequest  // a Go test or benchmark
-	Command   []string      // program and arguments
-	PID       int           // a running process
-	Machine   bool          // every process
-	For       time.Duration // how long at most; 0 is until the target ends, or until Stop
-	Freq      int           // samples per second and CPU; 0 is the recorder's default
-	Engine    string        // "bpf", "perf", or "" for the best that opens
+	Dir       string       // folder that a command runs in; the test's package folder for a test
+	Test      *TestRequest // a Go test or benchmark
+	Native    *NativeTest  // a test of a C++ or Rust program
+	Command   []string     // program and arguments
+	// Of a Command that is a launch target: its name, what it has on top of the environment there is, as
+	// "KEY=value", and a command that is run in Dir before it and must succeed.
+	Name    string
+	Env     []string
+	Build   []string
+	PID     int           // a running process
+	Machine bool          // every process
+	For     time.Duration // how long at most; 0 is until the target ends, or until Stop
+	Freq    int           // samples per second and CPU; 0 is the recorder's default
+	Engine  string        // "bpf", "perf", or "" for the best that opens
 	// Prefixes are the user's own rules from build paths to paths of this machine.
 	Prefixes []sourcemap.Prefix
+	// DebugFolders are searched for debug files before /usr/lib/debug.
+	DebugFolders []string
 }
 
 // A TestRequest names Go tests as go test does.
@@ -48,12 +58,38 @@ type TestRequest struct {
 	Max     time.Duration
 }
 
+// A NativeTest names a test of a C++ or Rust program, and where to look for the program. A Rust
+// program is built by Cargo. That of a C++ test is one of Programs, or else one of a CMake project,
+// which is built.
+type NativeTest struct {
+	Framework nativetest.Framework
+	Bench     bool   // Rust's #[bench]
+	File      string // the source that has it
+	Name      string // what people call it; of Rust with the modules that lead to the file
+	Filter    string // what selects it: see nativetest.Test
+	Programs  []launch.Target
+	Builds    []string // folders that CMake builds in
+	Args      []string // further flags: of cargo, as "--release", or of the program in C++
+	// As of a TestRequest.
+	Samples int
+	Max     time.Duration
+}
+
+// Title is the test as a person names it: "GoogleTest Fib.Small", "cargo test tests::small".
+func (t *NativeTest) Title() string {
+	if t.Bench {
+		return "cargo bench " + t.Name
+	}
+	return t.Framework.Title() + " " + t.Name
+}
+
 // A Recording is one run of a Recorder. All methods may be called from any goroutine.
 type Recording interface {
 	// Updates tells how the recording goes, a few times a second, and is closed when it ends. The
 	// receiver may be slow: the sender drops updates but those that carry Output.
 	Updates() <-chan Update
-	// Stop ends the recording and keeps what was recorded. It returns at once; Wait tells the end.
+	// Stop ends the recording and keeps what was recorded. It returns at once; Wait tells the end. After
+	// the target's end it gives up what may take long and can be done without: fetching debug files.
 	Stop()
 	// Discard ends the recording and keeps nothing. It returns at once.
 	Discard()
@@ -76,10 +112,14 @@ type Update struct {
 	Elapsed time.Duration // since the target began to run
 	Samples int           // taken so far
 	Phase   string
+	Note    string // what is being waited for within the phase, for people: "fetching symbols of libc.so.6"; ""
 	Output  []byte // what the target wrote since the last update
 	// Capture is a symbolized view of what is recorded so far, or nil; with PhaseStoring it is all
 	// that was recorded, to be shown while it is being written. It does not change any more.
 	Capture *profile.Capture
+	// Shown is called once Capture is shown, or cannot be, where it is not nil: the recorder waits a
+	// moment with what takes the processor from whoever waits for the numbers.
+	Shown func()
 }
 
 // A Result is how a recording ended.

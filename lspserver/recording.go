@@ -26,27 +26,55 @@ const liveInterval = 500 * time.Millisecond
 // reportInterval is how often at most progress is reported within a phase.
 const reportInterval = 200 * time.Millisecond
 
-// A recording is the one that a session has under way. The goroutine of the command that started it
-// runs it to its end.
+// A recording is one that is under way. It belongs to the hub, which follows it to its end; sessions
+// show it (attended).
 type recording struct {
+	req   Request
+	owner *server // whose client began it; nil where another process records
+	store string  // path of the store that takes the capture; "" where that is not known
+
 	name string // for people: "TestFib"
 	// target is what is recorded, in the words of its capture: "go test ./fib -run TestFib".
 	target string
 	dir    string       // package folder of a test; ""
 	test   *TestRequest // nil for other targets
+	other  string       // what tells a native test or launch target from others; ""
+	builds bool         // it begins with building
+	place  string       // file or folder whose workspace takes the capture; "" is where the target runs
 	tags   string       // the build constraint of the test's file; ""
 	run    Recording    // nil until it has started
 
-	done chan struct{} // closed when it is over and its numbers are shown
+	ended  chan struct{} // closed when result and err are set
+	source sourceOf      // nil: there are no live numbers
 
 	// texts are the files that were open when it began, as they were on disk then: what is being
 	// built. By canonical path.
 	texts map[string][]byte
 
-	mu        sync.Mutex
+	views profile.Follower // of the goroutine that follows the recording
+
+	mu        sync.Mutex // guards what follows
 	last      Update
 	stopped   bool // stop was asked for, perhaps before run was there
 	discarded bool
+	output    tail // what the target wrote
+	live      *loaded
+	liveAt    time.Time // when live was made
+	shown     func()    // Update.Shown of the last live; may be nil
+	watchers  map[chan struct{}]bool
+	result    Result
+	err       error
+}
+
+func newRecording(req Request, owner *server) *recording {
+	return &recording{req: req, owner: owner, ended: make(chan struct{}), watchers: map[chan struct{}]bool{}}
+}
+
+// attended is a recording as one session shows it.
+type attended struct {
+	*recording
+	own  bool          // its client began it
+	done chan struct{} // closed when it is over and its numbers are shown here
 }
 
 // is says whether the recording is that of a test.
@@ -102,7 +130,15 @@ func (r *recording) update(u Update) {
 	}
 	// An update may carry only output.
 	u.Elapsed, u.Samples = max(u.Elapsed, r.last.Elapsed), max(u.Samples, r.last.Samples)
-	r.last = Update{Elapsed: u.Elapsed, Samples: u.Samples, Phase: u.Phase}
+	r.last = Update{Elapsed: u.Elapsed, Samples: u.Samples, Phase: u.Phase, Note: u.Note}
+	r.output.write(u.Output)
+}
+
+// wrote is a copy of what the target wrote so far.
+func (r *recording) wrote() *tail {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return &tail{slices.Clone(r.output.kept)}
 }
 
 // state is how far the recording is.
@@ -110,6 +146,13 @@ func (r *recording) state() (elapsed time.Duration, samples int, phase string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.last.Elapsed, r.last.Samples, r.last.Phase
+}
+
+// note is what is being waited for; "" where there is nothing to say of it.
+func (r *recording) note() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last.Note
 }
 
 // status is the recording in words, for a lens.
@@ -128,6 +171,9 @@ func (r *recording) progress() string {
 	case PhaseRecording:
 		return fmt.Sprintf("recording %s · %s", Duration(elapsed), Samples(int64(samples)))
 	case PhaseSymbolizing:
+		if note := r.note(); note != "" {
+			return note
+		}
 		return "reading symbols of " + Samples(int64(samples))
 	case PhaseStoring:
 		return "storing " + Samples(int64(samples))
@@ -136,8 +182,9 @@ func (r *recording) progress() string {
 }
 
 type profileTestArgs struct {
-	URI   string   `json:"uri,omitempty"`   // a file of the package, or
+	URI   string   `json:"uri,omitempty"`   // a file of the package, or of a C++ or Rust test; or
 	Dir   string   `json:"dir,omitempty"`   // the package's folder
+	Test  string   `json:"test,omitempty"`  // name of a C++ or Rust test of the file
 	Run   string   `json:"run,omitempty"`   // as for go test -run
 	Bench string   `json:"bench,omitempty"` // as for go test -bench
 	Args  []string `json:"args,omitempty"`  // further go test flags
@@ -147,6 +194,9 @@ type profileTestArgs struct {
 func (s *server) profileTest(c call, a profileTestArgs) (any, error) {
 	const name = "sightline.profileTest"
 	dir, tags := a.Dir, ""
+	if a.Test != "" {
+		return s.profileNative(c, a)
+	}
 	switch {
 	case (a.URI == "") == (dir == ""):
 		return nil, rpc.ErrParams("%s needs either \"uri\" (a file of the package) or \"dir\" (its folder)", name)
@@ -167,16 +217,14 @@ func (s *server) profileTest(c call, a profileTestArgs) (any, error) {
 			return nil, rpc.ErrParams("%s: argument %q is no regular expression (%v): give one as go test -%s takes", name, p.arg, err, p.arg)
 		}
 	}
-	title := testTitle(a.Run, a.Bench)
-	if title == "" {
-		title = "the tests of " + filepath.Base(dir)
-	}
 	dir = filepath.Clean(dir)
 	test := &TestRequest{Package: dir, Run: a.Run, Bench: a.Bench, Args: a.Args}
 	if _, set := s.shown(); len(set.testFlags) > 0 {
 		test.Args = slices.Concat(a.Args, set.testFlags)
 	}
-	return s.runRecording(c, &recording{name: title, dir: dir, test: test, tags: tags}, Request{Dir: dir, Test: test})
+	r := newRecording(Request{Dir: dir, Test: test}, s)
+	r.name, r.dir, r.test, r.tags, r.builds = r.req.title(), dir, test, tags, true
+	return s.runRecording(c, r)
 }
 
 type profilePackageArgs struct {
@@ -263,13 +311,26 @@ func (s *server) record(c call, a recordArgs) (any, error) {
 		Dir: filepath.Clean(a.Dir), Command: a.Command, PID: a.PID, Machine: a.Machine,
 		For: time.Duration(a.Seconds * float64(time.Second)),
 	}
-	title := "the machine"
-	if a.PID != 0 {
-		title = fmt.Sprintf("process %d", a.PID)
-	} else if len(a.Command) > 0 {
-		title = filepath.Base(a.Command[0])
+	r := newRecording(req, s)
+	r.name = req.title()
+	return s.runRecording(c, r)
+}
+
+// title is a short name of what is recorded, for people.
+func (req Request) title() string {
+	switch {
+	case req.Test != nil:
+		return cmp.Or(testTitle(req.Test.Run, req.Test.Bench), "the tests of "+filepath.Base(req.Dir))
+	case req.Native != nil:
+		return req.Native.Name
+	case req.Name != "":
+		return req.Name
+	case req.PID != 0:
+		return fmt.Sprintf("process %d", req.PID)
+	case len(req.Command) > 0:
+		return filepath.Base(req.Command[0])
 	}
-	return s.runRecording(c, &recording{name: title}, req)
+	return "the machine"
 }
 
 // A recordingResult is the answer of the commands that record.
@@ -286,41 +347,89 @@ type recordingResult struct {
 }
 
 // runRecording records to the end. The client may end it in three ways, all of which keep what was
-// recorded: by cancelling the progress, by cancelling the call, and by sightline.stop.
-func (s *server) runRecording(c call, r *recording, req Request) (any, error) {
+// recorded: by cancelling the progress, by cancelling the call, and by sightline.stop. Where another
+// client records the same target, that recording is shared.
+func (s *server) runRecording(c call, r *recording) (any, error) {
 	if s.cfg.Recorder == nil {
 		return nil, errState("this build of the server cannot record: run the program sightline itself as the language server")
 	}
-	w := s.workspaceFor(req)
+	w := s.workspaceFor(r.place, r.req)
+	a := &attended{recording: r, own: true, done: make(chan struct{})}
 	s.mu.Lock()
-	if other := s.recording; other != nil {
+	if other := s.recording; other != nil && other.own {
 		s.mu.Unlock()
 		elapsed, _, _ := other.state()
 		return nil, errState("%s is being recorded since %s: stop it with sightline.stop, or drop it with sightline.discard, before another begins", other.name, Duration(elapsed))
 	}
-	r.done = make(chan struct{})
+	req := &r.req
 	req.Workspace, req.Freq, req.Engine, req.Prefixes = w.root, s.settings.frequency, s.settings.engine, s.settings.prefixes
-	r.target = req.name()
-	s.recording = r
+	req.DebugFolders = s.settings.debugFolders
 	if req.For == 0 {
 		req.For = time.Duration(s.settings.recordingLimit * float64(time.Second))
 	}
+	r.target = req.name()
+	s.recording = a // instead of another client's, which goes on
 	s.mu.Unlock()
+	r.store = s.storePathOf(w)
 	r.texts = s.textsOnDisk()
+	r.source = func(c *profile.Capture) func(string) []byte { return s.liveSource(r, c) }
 
-	run, err := s.cfg.Recorder.Start(s.ctx, req)
+	lives := s.ctx
+	if s.hub.shared {
+		lives = context.WithoutCancel(s.ctx) // the client may go away, the recording goes on
+	}
+	of, err := s.hub.begin(r, func() (Recording, error) { return s.cfg.Recorder.Start(lives, *req) })
 	if err != nil {
-		s.over(r)
+		s.over(a)
 		return nil, errState("%v", err)
 	}
-	r.started(run)
-	defer context.AfterFunc(c.ctx, r.stop)()
-	go s.tellWhile(r)
+	if of != r {
+		shared := &attended{recording: of, own: true, done: a.done}
+		s.mu.Lock()
+		if s.recording == a {
+			s.recording = shared
+		}
+		s.mu.Unlock()
+		a = shared
+		if other := s.workspaceOfStore(of.store); other != nil {
+			w = other
+		}
+	}
+	defer context.AfterFunc(c.ctx, func() {
+		if !s.hub.shared || s.ctx.Err() == nil { // the call was cancelled; else the client went away
+			a.stop()
+		}
+	})()
+	go s.tellWhile(a)
 	s.refresh.lensesOnly()
+	return s.attend(w, a, c)
+}
 
+// accompany shows a recording that another client began, or another process makes, where it goes
+// into a store of this session.
+func (s *server) accompany(r *recording) {
+	w := s.workspaceOfStore(r.store)
+	if w == nil {
+		return
+	}
+	a := &attended{recording: r, done: make(chan struct{})}
+	s.mu.Lock()
+	if s.recording != nil || s.ctx.Err() != nil {
+		s.mu.Unlock()
+		return
+	}
+	s.recording = a
+	s.mu.Unlock()
+	go s.tellWhile(a)
+	s.refresh.lensesOnly()
+	go func() { _, _ = s.attend(w, a, call{ctx: s.ctx}) }() // ends with the recording, or the session
+}
+
+// attend shows a recording to its end.
+func (s *server) attend(w *workspace, a *attended, c call) (any, error) {
 	begin := func() *rpc.Progress {
 		return s.client.Begin(context.WithoutCancel(c.ctx), rpc.Work{
-			Token: c.token, Title: "Profiling " + r.name, Message: r.progress(), Cancellable: true, OnCancel: r.stop,
+			Token: c.token, Title: "Profiling " + a.name, Message: a.progress(), Cancellable: true, OnCancel: a.stop,
 		})
 	}
 	progress := make(chan *rpc.Progress, 1)
@@ -330,10 +439,12 @@ func (s *server) runRecording(c call, r *recording, req Request) (any, error) {
 		// The client is asked, and may take its time or never answer: the recording does not wait.
 		go func() { progress <- begin() }()
 	}
-	output := s.follow(r, run, progress)
-	result, err := run.Wait()
-
-	res := s.finish(w, r, result, err, output)
+	if !s.follow(a, progress) {
+		s.over(a)
+		return nil, s.ctx.Err()
+	}
+	result, err := a.outcome()
+	res := s.finish(w, a, result, err)
 	select {
 	case p := <-progress:
 		p.End(res.Message) // before the answer, after which the client's token means nothing
@@ -341,7 +452,7 @@ func (s *server) runRecording(c call, r *recording, req Request) (any, error) {
 		go func() { (<-progress).End(res.Message) }()
 	}
 	if err != nil {
-		return nil, errState("%s", withOutput(err, output))
+		return nil, errState("%s", withOutput(err, a.wrote()))
 	}
 	return res, nil
 }
@@ -356,58 +467,72 @@ func withOutput(err error, output *tail) string {
 	return text + "\n" + last
 }
 
-// follow shows how a recording goes until it ends, and returns what the target wrote.
-func (s *server) follow(r *recording, run Recording, progress chan *rpc.Progress) *tail {
-	output := &tail{}
+// follow shows how a recording goes until it ends. It says false where the session ended first.
+func (s *server) follow(a *attended, progress chan *rpc.Progress) (ended bool) {
 	var shown *rpc.Progress
-	var live, lens, told time.Time // when live numbers, lenses and progress were shown last
-	phase, toldPhase := "", r.phase()
+	var lens, told time.Time // when lenses and progress were shown last
+	var live *loaded
+	phase, toldPhase := "", a.phase()
+	news, stop := a.watch()
+	defer stop()
+	var gone <-chan struct{}
+	if s.hub.shared {
+		gone = s.ctx.Done()
+	}
+	look := func() {
+		now := time.Now()
+		if p := a.phase(); p != toldPhase {
+			toldPhase = p
+			s.tellChanged()
+		}
+		if _, _, p := a.state(); shown != nil && (p != phase || now.Sub(told) >= reportInterval) {
+			phase, told = p, now
+			shown.Report(a.progress(), -1)
+		}
+		l, storing := a.numbers()
+		switch {
+		case l != live:
+			live, lens = l, now
+			s.mu.Lock()
+			if s.recording == a {
+				s.live = l
+			}
+			s.mu.Unlock()
+			if storing {
+				s.refresh.now()
+				a.tellShown()
+			} else {
+				s.refresh.all()
+			}
+		case now.Sub(lens) >= time.Second:
+			lens = now
+			s.refresh.lensesOnly()
+		}
+	}
 	for {
 		select {
 		case p := <-progress:
 			shown = p
-			_, _, phase = r.state()
-			p.Report(r.progress(), -1)
-		case u, ok := <-run.Updates():
-			if !ok {
-				if shown != nil {
-					progress <- shown
-				}
-				return output
-			}
-			output.write(u.Output)
-			r.update(u)
-			now := time.Now()
-			if p := r.phase(); p != toldPhase {
-				toldPhase = p
-				s.tellChanged()
-			}
-			if _, _, p := r.state(); shown != nil && (p != phase || now.Sub(told) >= reportInterval) {
-				phase, told = p, now
-				shown.Report(r.progress(), -1)
-			}
-			if u.Capture != nil && (now.Sub(live) >= liveInterval || u.Phase == PhaseStoring) {
-				if l, err := load(captureKey{}, u.Capture, s.liveSource(r, u.Capture)); err == nil {
-					live, lens = now, now
-					s.mu.Lock()
-					s.live = l
-					s.mu.Unlock()
-					if u.Phase == PhaseStoring {
-						s.refresh.now()
-					} else {
-						s.refresh.all()
-					}
-				}
-			} else if now.Sub(lens) >= time.Second {
-				lens = now
-				s.refresh.lensesOnly()
-			}
+			_, _, phase = a.state()
+			p.Report(a.progress(), -1)
+			continue
+		case <-news:
+			look()
+			continue
+		case <-gone:
+		case <-a.ended:
+			look()
+			ended = true
 		}
+		if shown != nil {
+			progress <- shown
+		}
+		return ended
 	}
 }
 
 // finish shows the numbers of a recording that has ended and tells the person how it went.
-func (s *server) finish(w *workspace, r *recording, result Result, err error, output *tail) *recordingResult {
+func (s *server) finish(w *workspace, r *attended, result Result, err error) *recordingResult {
 	elapsed, samples, _ := r.state()
 	res := &recordingResult{
 		Capture: string(result.ID), Root: w.root, Name: r.name, Samples: samples, Milliseconds: elapsed.Milliseconds(),
@@ -421,9 +546,11 @@ func (s *server) finish(w *workspace, r *recording, result Result, err error, ou
 		if l, loadErr = s.load(w, result.ID); loadErr != nil {
 			s.complain(result.ID, loadErr)
 		}
-		s.mu.Lock()
-		s.opened, s.recorded = nil, captureKey{w.root, result.ID}
-		s.mu.Unlock()
+		if r.own { // what somebody else recorded takes nobody away from what they look at
+			s.mu.Lock()
+			s.opened, s.recorded = nil, captureKey{w.root, result.ID}
+			s.mu.Unlock()
+		}
 	}
 	s.over(r)
 	if l != nil {
@@ -440,16 +567,23 @@ func (s *server) finish(w *workspace, r *recording, result Result, err error, ou
 		}
 	}
 	res.Message = outcome(res, result, err)
-	s.report(res, result, err, output)
+	if r.own {
+		s.report(res, result, err, r.wrote())
+	}
 	return res
 }
 
-// over makes room for another recording.
-func (s *server) over(r *recording) {
+// over makes room for another recording: one of this client, or another that is under way.
+func (s *server) over(r *attended) {
 	s.mu.Lock()
-	s.recording, s.live = nil, nil
+	if s.recording == r {
+		s.recording, s.live = nil, nil
+	}
 	s.mu.Unlock()
 	close(r.done)
+	if s.hub.shared {
+		s.accompanyAny()
+	}
 	s.tellChanged()
 	s.refresh.all()
 }
@@ -504,6 +638,13 @@ func (s *server) report(res *recordingResult, result Result, err error, output *
 			text += ". " + result.Message
 		}
 		s.say(protocol.MessageTypeInfo, text)
+	}
+}
+
+// accompanyAny shows a recording that is under way, if there is one to show.
+func (s *server) accompanyAny() {
+	for _, r := range s.hub.recordings() {
+		s.accompany(r)
 	}
 }
 
@@ -577,7 +718,7 @@ func (s *server) hottest(w *workspace, l *loaded) *destination {
 }
 
 // underway is the recording under way; an error that says so where there is none.
-func (s *server) underway() (*recording, error) {
+func (s *server) underway() (*attended, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.recording == nil {
@@ -641,15 +782,24 @@ func (t *tail) last() string {
 // A goError is a line of t.Error and its like.
 var goError = regexp.MustCompile(`^\s*\S+\.go:\d+: \S`)
 
+// A nativeFailure is how a failure begins that GoogleTest, Catch2 or a Rust test tells: its place, and on
+// the next line what was wrong.
+var nativeFailure = regexp.MustCompile(`^\S+:\d+: (Failure|FAILED:?)\s*$|^thread '.*' .*panicked at .*:$`)
+
 // why is what says best why a target failed, in at most two lines: a panic, or the first test that
 // failed and its first message, or else the last lines.
 func (t *tail) why() string {
 	lines := strings.Split(t.String(), "\n")
 	var fail, message string
 	var rest []string
-	for _, l := range lines {
+	for i, l := range lines {
 		text := strings.TrimSpace(l)
 		switch {
+		case nativeFailure.MatchString(l):
+			if i+1 < len(lines) {
+				text += "\n" + shortened(strings.TrimSpace(lines[i+1]))
+			}
+			return shortened(text)
 		case strings.HasPrefix(l, "panic: "), strings.HasPrefix(l, "fatal error: "):
 			return shortened(text)
 		case strings.HasPrefix(text, "--- FAIL: "):

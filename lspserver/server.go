@@ -25,8 +25,10 @@ import (
 // Config is what a server needs from the program around it. The zero value works, without
 // recording.
 type Config struct {
+	Hub      *Hub     // what the servers of one process have in common; nil where there is but one
 	Recorder Recorder // nil: commands that record answer that this build cannot
-	// OpenStore opens the store of a workspace, given its root folder. It is called once per folder.
+	// OpenStore opens the store of a workspace, given its root folder. It is called once per folder and
+	// hub.
 	// nil: store.OpenWorkspace.
 	OpenStore func(workspace string) (*store.Store, error)
 	Version   string           // told to the client
@@ -43,10 +45,14 @@ type Config struct {
 	// Processes lists the processes that can be recorded, one's own first, then the busiest first.
 	// nil: asking for them is an error.
 	Processes func(ctx context.Context) ([]rpc.ProcessInfo, error)
+	// Process tells what one process uses and has open; the error is one sentence with the remedy. nil:
+	// asking for it is an error.
+	Process func(ctx context.Context, p rpc.ProcessParams) (*rpc.ProcessResult, error)
 	// Import reads a file of another tool into the store of a workspace, named by its root folder as
 	// for OpenStore, and answers the capture that it became. Its error is one sentence with the
 	// remedy. nil: asking for it is an error.
 	Import  func(ctx context.Context, path string, workspace string) (store.ID, error)
+	Notice  string // a warning that the person is to see once, such as what this server has to do without; ""
 	LogFile string // where Log goes, to be told; "" for standard error
 	// ReadFile reads a file of another tool without storing it, with names. Its error is one sentence
 	// with the remedy. nil: asking for it is an error.
@@ -75,18 +81,25 @@ func New(client rpc.Client, cfg Config) rpc.Server {
 	if cfg.FindPaths == nil {
 		cfg.FindPaths = sourcemap.FindPaths
 	}
+	hub := cfg.Hub
+	if hub == nil {
+		hub = newHub()
+	}
 	s := &server{
 		client: client, cfg: cfg, log: cfg.Log,
 		settings:   defaultSettings(),
-		captures:   newCaptures(cacheLimit),
+		hub:        hub,
+		captures:   hub.captures,
 		complained: map[store.ID]bool{},
 		told:       map[string]bool{},
 		moved:      make(chan struct{}, 1),
+		again:      make(chan struct{}, 1),
 	}
 	s.metric = s.settings.metric
 	s.ctx, s.end = context.WithCancel(context.Background())
 	s.refresh = newRefresher(s)
 	s.pathsChanged()
+	hub.add(s)
 	return s
 }
 
@@ -99,14 +112,17 @@ type server struct {
 	ctx      context.Context // the session's life; ends at Shutdown
 	end      context.CancelFunc
 	refresh  *refresher
-	captures *captures
+	hub      *Hub
+	captures *captures // the hub's
 	views    stackViews
+	openings openings
 
 	docs    atomic.Pointer[documents]       // written by notifications only
 	paths   atomic.Pointer[sourcemap.Paths] // written under mu
 	can     abilities                       // set by Initialize, then read only
 	initial []byte                          // settings that came with initialize, set by it
 	moved   chan struct{}                   // has one when paths are to be found anew
+	again   chan struct{}                   // has one when stores are to be looked at at once
 
 	telling sync.Mutex // held while the client is told of a state, so that states are told in order; before mu
 
@@ -120,7 +136,7 @@ type server struct {
 	hiddenIn   map[string]map[captureKey]bool // cleared away for one document, by its path; copied when it changes
 	live       *loaded                        // what the recording under way has so far; nil
 	recorded   captureKey                     // what the last recording became
-	recording  *recording                     // under way; nil
+	recording  *attended                      // under way; nil
 	complained map[store.ID]bool              // captures whose failure was told
 	told       map[string]bool                // settings' mistakes that were told
 }

@@ -254,7 +254,7 @@ func (s *session) started() *replayed {
 	select {
 	case r := <-s.recorder.started:
 		return r
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		s.t.Fatal("no recording was started")
 		return nil
 	}
@@ -267,7 +267,7 @@ func (r *replayed) awaitAsked(t testing.TB, what string) {
 		if got != what {
 			t.Fatalf("the recorder was asked to %s, want %s", got, what)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatalf("the recorder was not asked to %s", what)
 	}
 }

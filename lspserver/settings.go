@@ -41,8 +41,11 @@ type settings struct {
 	frequency      int // samples per second; 0: the recorder's default
 	engine         string
 	prefixes       []sourcemap.Prefix // longest From first
+	debugFolders   []string           // searched for debug files before /usr/lib/debug
 	recordingLimit float64            // seconds; 0: none
 	testFlags      []string           // further go test flags
+	cargoFlags     []string           // further cargo test flags
+	lensTargets    bool
 }
 
 func defaultSettings() *settings {
@@ -54,7 +57,9 @@ func defaultSettings() *settings {
 		lensThreshold: 1,
 		lensTests: map[testKind]bool{
 			plainTest: true, benchmark: true, fuzzTarget: true, example: true, subtest: true,
+			googleTest: true, catch2Test: true, rustTest: true, rustBench: true,
 		},
+		lensTargets: true,
 	}
 }
 
@@ -78,11 +83,18 @@ var settingTable = []setting{
 	{"lenses.fuzzTargets", lensKind(fuzzTarget)},
 	{"lenses.examples", lensKind(example)},
 	{"lenses.subtests", lensKind(subtest)},
+	{"lenses.googleTest", lensKind(googleTest)},
+	{"lenses.catch2", lensKind(catch2Test)},
+	{"lenses.rustTests", lensKind(rustTest)},
+	{"lenses.rustBenchmarks", lensKind(rustBench)},
+	{"lenses.launchTargets", boolean(func(s *settings, v bool) { s.lensTargets = v })},
 	{"recording.frequency", wholeNumber(1, 20000, func(s *settings, v int) { s.frequency = v })},
 	{"recording.engine", oneOf(func(s *settings, v string) { s.engine = v }, "", "bpf", "perf")},
 	{"recording.limit", number64(0, 86400, func(s *settings, v float64) { s.recordingLimit = v })},
 	{"test.flags", stringList(func(s *settings, v []string) { s.testFlags = v })},
+	{"test.cargoFlags", stringList(func(s *settings, v []string) { s.cargoFlags = v })},
 	{"paths", prefixMap},
+	{"debugFolders", stringList(func(s *settings, v []string) { s.debugFolders = v })},
 }
 
 func boolean(set func(*settings, bool)) func(*settings, any) string {

@@ -59,7 +59,7 @@ func FuzzParseSettings(f *testing.F) {
 	f.Add([]byte(`[[[`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		s, _, _ := parseSettings(raw)
-		if s.hintThreshold < 0 || s.hintThreshold > 100 || s.frequency < 0 || s.frequency > 20000 || len(s.lensTests) != 5 {
+		if s.hintThreshold < 0 || s.hintThreshold > 100 || s.frequency < 0 || s.frequency > 20000 || len(s.lensTests) != len(defaultSettings().lensTests) {
 			t.Fatalf("settings are %+v", s)
 		}
 		if again, _, _ := parseSettings(raw, raw); !again.equal(s) {

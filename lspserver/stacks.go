@@ -190,19 +190,45 @@ func (s *server) foreignFile(ctx context.Context, method, path string) (*loaded,
 		return nil, errState("%.200s cannot be read: %v", path, errors.Unwrap(err))
 	}
 	key := captureKey{root: fmt.Sprintf("%s\x00%d\x00%d", path, st.Size(), st.ModTime().UnixNano())}
-	return s.captures.get(key, func() (*loaded, error) {
-		c, err := s.cfg.ReadFile(ctx, path)
-		if err != nil {
-			return nil, errState("%v", err)
-		}
-		l, err := load(captureKey{}, c, func(string) []byte { return nil })
-		if err != nil {
-			return nil, errState("%.200s: %v", path, err)
-		}
-		l.name = filepath.Base(path)
-		l.again = func() (*profile.Capture, error) { return c, nil }
-		return l, nil
+	return await(ctx, func() (*loaded, error) {
+		return s.captures.get(key, func() (*loaded, error) {
+			c, err := s.cfg.ReadFile(s.ctx, path)
+			if err != nil {
+				return nil, errState("%v", err)
+			}
+			l, err := load(captureKey{}, c, new(profile.Follower), func(string) []byte { return nil })
+			if err != nil {
+				return nil, errState("%.200s: %v", path, err)
+			}
+			l.name = filepath.Base(path)
+			l.again = func() (*profile.Capture, error) { return c, nil }
+			return l, nil
+		})
 	})
+}
+
+// await calls work, which several requests may share, and returns before it ends when ctx does: a
+// request that is cancelled is answered at once, and the work is kept for the others.
+func await[T any](ctx context.Context, work func() (T, error)) (T, error) {
+	var result T
+	var err error
+	var panicked any
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { panicked = recover() }() // it is the request's to report
+		result, err = work()
+	}()
+	select {
+	case <-done:
+		if panicked != nil {
+			panic(panicked)
+		}
+		return result, err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
 }
 
 // stackTitle is what is shown and how old it is now: of one target twice, only how old.
@@ -238,10 +264,8 @@ func (s *server) viewOf(ctx context.Context, src *stackSource, f view.Filter) (*
 	}
 	s.views.mu.Lock()
 	k := kept(&s.views.views, func(k *keptView) bool { return k.src == src && k.filter == string(text) }, func() keptView {
-		// Another request may wait for this one, so it goes on when this request is cancelled.
-		ctx := context.WithoutCancel(ctx)
 		return keptView{src, string(text), sync.OnceValues(func() (*stackView, error) {
-			selection, err := src.source.Filter(ctx, f)
+			selection, err := src.source.Filter(s.ctx, f)
 			if err != nil {
 				return nil, err
 			}
@@ -249,11 +273,11 @@ func (s *server) viewOf(ctx context.Context, src *stackSource, f view.Filter) (*
 		})}
 	})
 	s.views.mu.Unlock()
-	v, err := k.make()
+	v, err := await(ctx, k.make)
 	if err != nil {
 		return nil, filterError(err)
 	}
-	return v, ctx.Err()
+	return v, nil
 }
 
 // filterError is what a client is told of a filter or a focus that is wrong.

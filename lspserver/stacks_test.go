@@ -273,6 +273,34 @@ func TestStacksOfFile(t *testing.T) {
 	}
 }
 
+// A request that is cancelled is answered at once; the file that it began to read is there for the next.
+func TestStacksCancelled(t *testing.T) {
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	s := start(t, fib, setup{config: func(s *session, c *lspserver.Config) {
+		c.ReadFile = func(ctx context.Context, path string) (*profile.Capture, error) {
+			close(begun) // a second time would panic
+			<-goOn
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			return s.capture("cpu ns\nfib.Fib@fib/fib.go:4|start=3|entry 5000000\n", nil), nil
+		}
+	}})
+	path := s.path("cpu.pprof")
+	if err := os.WriteFile(path, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p := rpc.StacksParams{View: rpc.ViewByName, SourceRef: rpc.SourceRef{File: path}}
+	call := s.Go(rpc.MethodStacks, p)
+	<-begun
+	call.Cancel()
+	if _, err := call.Wait(); err == nil || !strings.Contains(err.Error(), "-32800") && !strings.Contains(err.Error(), "cancel") {
+		t.Errorf("cancelled: %v", err)
+	}
+	close(goOn)
+	s.wantRows(p, "100.0% · 5.0 ms | 100.0% · 5.0 ms | fib.Fib | fib/fib.go 2", "100.0% · 5.0 ms |  | ROOT | -")
+}
+
 func TestPresets(t *testing.T) {
 	s := start(t, fib, setup{captures: []string{fibCPU}})
 	var all []rpc.Preset

@@ -59,7 +59,7 @@ func (s *server) tellChanged() {
 
 // tellWhile tells how a recording goes until it is over. It has a goroutine of its own, because whoever
 // follows the recording is busy with its numbers at times.
-func (s *server) tellWhile(r *recording) {
+func (s *server) tellWhile(r *attended) {
 	tick := time.NewTicker(statusInterval)
 	defer tick.Stop()
 	for {
@@ -75,7 +75,7 @@ func (s *server) tellWhile(r *recording) {
 // phase is what the recording does now, known before its first update.
 func (r *recording) phase() string {
 	_, _, phase := r.state()
-	if r.test != nil {
+	if r.builds {
 		return cmp.Or(phase, PhaseBuilding)
 	}
 	return cmp.Or(phase, PhaseRecording)
@@ -83,7 +83,10 @@ func (r *recording) phase() string {
 
 // name is a request as its capture will be named: "go test ./fib -run TestFib".
 func (req Request) name() string {
-	t := profile.Target{Command: req.Command, PID: req.PID, Machine: req.Machine}
+	t := profile.Target{Command: req.Command, PID: req.PID, Machine: req.Machine, Run: req.Name}
+	if req.Native != nil {
+		t.Run = req.Native.Title()
+	}
 	if req.Test != nil {
 		t.Package = req.Test.Package
 		if rel, err := filepath.Rel(req.Workspace, req.Test.Package); err == nil && rel == "." {

@@ -47,7 +47,7 @@ func (s *server) changeCapture(name string, a openCaptureArgs, change func(*stor
 	if err := change(st, id); err != nil {
 		return nil, errState("%v", err)
 	}
-	s.list(w)
+	s.stored(w)
 	s.refresh.all()
 	w.mu.Lock()
 	i := slices.IndexFunc(w.metas, func(m store.Meta) bool { return m.ID == id })
@@ -88,7 +88,7 @@ func (s *server) removeCapture(_ call, a openCaptureArgs) (any, error) {
 		s.opened = nil
 	}
 	s.mu.Unlock()
-	s.list(w)
+	s.stored(w)
 	s.dropBaseline()
 	s.refresh.all()
 	return s.showState(), nil
@@ -116,7 +116,7 @@ func (s *server) importFile(c call, a importFileArgs) (any, error) {
 	if s.cfg.Import == nil {
 		return nil, errState("this build of the server cannot import %s: run \"sightline import %[1]s\" in a terminal", path)
 	}
-	w := s.workspaceFor(Request{Dir: filepath.Dir(path)})
+	w := s.workspaceFor("", Request{Dir: filepath.Dir(path)})
 	progress := s.client.Begin(c.ctx, rpc.Work{Token: c.token, Title: "Importing " + filepath.Base(path)})
 	id, err := s.cfg.Import(c.ctx, path, w.root)
 	if err != nil {
@@ -126,7 +126,7 @@ func (s *server) importFile(c call, a importFileArgs) (any, error) {
 		}
 		return nil, errState("%v", err)
 	}
-	s.list(w)
+	s.stored(w)
 	_, err = s.load(w, id)
 	progress.End("")
 	if err != nil {

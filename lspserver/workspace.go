@@ -27,16 +27,8 @@ type workspace struct {
 	mu         sync.Mutex // guards what follows; held while the store is read
 	store      *store.Store
 	listed     bool
-	version    store.Token  // of the store when it was listed
-	metas      []store.Meta // newest first
-	byBase     map[string][]touch
+	*index            // what the store had when it was listed; empty before
 	complained string // the last complaint about the store, said once
-}
-
-// A touch is a file of a stored capture.
-type touch struct {
-	meta int // index into metas
-	file store.FileMeta
 }
 
 // folder is the root folder that a path lies in, the innermost; nil if none.
@@ -79,7 +71,7 @@ func (s *server) addFolders(folders []protocol.WorkspaceFolder) {
 		}
 		i := slices.IndexFunc(s.workspaces, func(w *workspace) bool { return w.root == path })
 		if i < 0 {
-			s.workspaces = append(s.workspaces, &workspace{root: path})
+			s.workspaces = append(s.workspaces, &workspace{root: path, index: &index{}})
 		} else {
 			s.workspaces[i].adopted = false
 		}
@@ -98,9 +90,12 @@ func (s *server) removeFolders(folders []protocol.WorkspaceFolder) {
 	s.pathsChanged()
 }
 
-// workspaceFor is the workspace whose store takes a recording: a test's own project, else that of the
-// folder it runs in or the first there is.
-func (s *server) workspaceFor(req Request) *workspace {
+// workspaceFor is the workspace whose store takes a recording: that of a place where one is given, a
+// test's own project, else that of the folder it runs in or the first there is.
+func (s *server) workspaceFor(place string, req Request) *workspace {
+	if place != "" {
+		return s.adoptWorkspaceOf(place)
+	}
 	if req.Test == nil {
 		s.mu.Lock()
 		w := folderOf(s.workspaces, req.Dir)
@@ -135,7 +130,7 @@ func (s *server) adoptWorkspaceOf(path string) *workspace {
 	if w := folderOf(s.workspaces, path); w != nil {
 		return w
 	}
-	w := &workspace{root: projectOf(path), adopted: true}
+	w := &workspace{root: projectOf(path), adopted: true, index: &index{}}
 	s.workspaces = append(s.workspaces, w)
 	s.pathsChanged()
 	return w
@@ -232,33 +227,58 @@ func (s *server) allWorkspaces() []*workspace {
 	return slices.Clone(s.workspaces)
 }
 
+// workspaceOfStore is a workspace whose captures are in the store at path; nil if there is none.
+func (s *server) workspaceOfStore(path string) *workspace {
+	if path == "" {
+		return nil
+	}
+	for _, w := range s.allWorkspaces() {
+		if s.storePathOf(w) == path {
+			return w
+		}
+	}
+	return nil
+}
+
+// storePathOf is the path of a workspace's store; "" where it cannot be opened, which whoever reads it
+// tells.
+func (s *server) storePathOf(w *workspace) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_ = s.openStore(w)
+	return w.storePath()
+}
+
+// openStore opens the workspace's store unless it is open. The caller holds w.mu.
+func (s *server) openStore(w *workspace) error {
+	if w.store != nil {
+		return nil
+	}
+	st, err := s.hub.openStore(w.root, s.cfg.OpenStore)
+	if err == nil {
+		w.store = st
+	}
+	return err
+}
+
 // list reads what the workspace's store has, unless nothing was written since it was last read. It
 // says whether something is new. What goes wrong is told to the person once.
 func (s *server) list(w *workspace) (changed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	err := func() error {
-		if w.store == nil {
-			st, err := s.cfg.OpenStore(w.root)
-			if err != nil {
-				return err
-			}
-			w.store = st
-		}
-		version, err := w.store.Changed()
-		if err != nil || w.listed && version == w.version {
+		if err := s.openStore(w); err != nil {
 			return err
 		}
-		metas, err := w.store.List()
-		if err != nil {
+		next, err := s.hub.read(w.store)
+		if err != nil || w.listed && next == w.index {
 			return err
 		}
 		// The first list is no news: nobody has asked before it. Neither is that a recording grows.
-		changed = w.listed && !slices.EqualFunc(finished(w.metas), finished(metas), func(a, b store.Meta) bool { return a.ID == b.ID })
-		w.version, w.listed = version, true
-		w.index(metas)
+		changed = w.listed && !slices.EqualFunc(finished(w.metas), finished(next.metas), sameCapture)
+		w.index, w.listed = next, true
 		s.captures.retain(w.root, func(id store.ID) bool {
-			return slices.ContainsFunc(metas, func(m store.Meta) bool { return m.ID == id })
+			return slices.ContainsFunc(w.metas, func(m store.Meta) bool { return m.ID == id })
 		})
 		return nil
 	}()
@@ -272,28 +292,28 @@ func (s *server) list(w *workspace) (changed bool) {
 	return changed
 }
 
+// sameCapture says whether a list of captures shows two states of a capture alike.
+func sameCapture(a, b store.Meta) bool {
+	return a.ID == b.ID && a.Pinned == b.Pinned && a.Note == b.Note && a.Interrupted == b.Interrupted && len(a.Files) == len(b.Files)
+}
+
+// lookAgain has the session look at its stores at once.
+func (s *server) lookAgain() {
+	select {
+	case s.again <- struct{}{}:
+	default:
+	}
+}
+
+// stored takes in what this session itself has changed in a workspace's store, and tells the others.
+func (s *server) stored(w *workspace) {
+	s.list(w)
+	s.hub.changed(s.storePathOf(w), s)
+}
+
 // finished are the captures that are complete, or will never be.
 func finished(metas []store.Meta) []store.Meta {
 	return slices.DeleteFunc(slices.Clone(metas), func(m store.Meta) bool { return m.Recording })
-}
-
-// index makes metas findable by the files they touch. Paths are compared when somebody asks: to
-// resolve all of them up front would be slow.
-func (w *workspace) index(metas []store.Meta) {
-	w.metas = metas
-	w.byBase = map[string][]touch{}
-	for i, m := range w.metas {
-		if m.Recording {
-			continue // it has no symbols yet
-		}
-		for _, f := range m.Files {
-			base := filepath.Base(f.Path)
-			w.byBase[base] = append(w.byBase[base], touch{i, f})
-			if local := filepath.Base(f.Local); f.Local != "" && local != base {
-				w.byBase[local] = append(w.byBase[local], touch{i, f})
-			}
-		}
-	}
 }
 
 // A candidate is a capture that may have numbers for a document.
@@ -350,7 +370,7 @@ func (s *server) load(w *workspace, id store.ID) (*loaded, error) {
 		if err != nil {
 			return nil, err
 		}
-		l, err := load(key, c, func(path string) []byte {
+		l, err := load(key, c, new(profile.Follower), func(path string) []byte {
 			src, err := st.Source(id, path)
 			if err != nil {
 				s.log.Warn("a recorded source cannot be read, its lines may be off", "capture", id, "file", path, "error", err)
@@ -374,6 +394,8 @@ func (s *server) watch() {
 			return
 		case <-s.moved:
 			s.findPaths()
+		case <-s.again:
+			s.relist()
 		case <-tick.C:
 			s.relist()
 		}

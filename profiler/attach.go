@@ -170,6 +170,9 @@ func (m *machine) discover(pid int) *process {
 	maps, _ := readMaps(pid)
 	for i := range maps {
 		x := &maps[i]
+		if isDump(x.name) && len(p.dumps) < maxDumps {
+			p.dumps = append(p.dumps, x.name)
+		}
 		p.put(region{x.start, x.end, x.offset, m.files.find(pid, x)})
 	}
 	return p

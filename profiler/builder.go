@@ -23,7 +23,9 @@ type builder struct {
 	zero    uint64 // CLOCK_MONOTONIC at the capture's start
 	depth   int    // addresses a perf chain has at most
 
-	files     []*codeFile // by MappingID, whose first element is nil
+	files     []*codeFile                     // by MappingID, whose first element is nil
+	describe  func(pid int) (*Process, error) // nil: nothing is known of processes
+	makers    map[*codeFile]*Process          // of code without a file
 	ids       map[*codeFile]profile.MappingID
 	locations map[profile.Location]profile.LocationID
 	tasks     map[profile.Task]profile.TaskID
@@ -249,6 +251,7 @@ func (b *builder) location(f *codeFile, l profile.Location) profile.LocationID {
 			b.ids[f] = m
 			b.files = append(b.files, f)
 			b.c.Mappings = append(b.c.Mappings, f.mapping())
+			b.made(f)
 			if f.problem != "" {
 				b.warn(profile.WarnUnreadable, f.problem)
 			}

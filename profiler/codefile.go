@@ -26,7 +26,7 @@ const (
 // A codeFile is one file that had code mapped, or what takes its place: the vDSO, the kernel, or a
 // process's memory without a file. It is the same for all processes that map it.
 //
-// What is said of it does not change once it is made; the last three fields belong to codeFiles.
+// What is said of it does not change once it is made; the last four fields belong to codeFiles.
 type codeFile struct {
 	kind    profile.MappingKind
 	path    string
@@ -35,11 +35,13 @@ type codeFile struct {
 	deleted bool   // profile.Mapping.Deleted
 	problem string // why there are no bytes, one sentence; "" where there are
 	key     fileKey
-	data    []byte // the vDSO
+	data    []byte   // the vDSO
+	of      *process // whose memory it is, where there is no file
 
+	root *root    // that path begins at
 	file *os.File // nil when there is none or it was closed to keep within the limit
 	from string   // path it was opened by and can be opened by again
-	lent bool     // somebody reads file until the recording is closed
+	lent int      // so many read file, and are not done
 }
 
 // fileKey says which file something is, by what stat(2) tells. The change time is left out: removing
@@ -79,6 +81,7 @@ type codeFiles struct {
 	open   []*codeFile // those with a file, oldest first
 	limit  int         // of open files
 	vdso   *codeFile
+	roots  *roots
 	closed bool
 }
 
@@ -95,6 +98,7 @@ func newCodeFiles() *codeFiles {
 		byName: make(map[nameKey]*codeFile),
 		byFile: make(map[fileKey]*codeFile),
 		limit:  fileLimit(),
+		roots:  newRoots(),
 	}
 }
 
@@ -153,6 +157,9 @@ func (fs *codeFiles) find(pid int, m *mapped) *codeFile {
 		return b
 	}
 	b := fs.openMapped(pid, m, name, gone)
+	if b.root == nil {
+		b.root, _ = fs.roots.hold(pid) // without, what goes with it is looked for in this file system
+	}
 	switch {
 	case b.problem != "":
 		fs.byName[mine] = b
@@ -338,7 +345,7 @@ func (fs *codeFiles) keep(b *codeFile, f *os.File, from string) {
 	}
 	for i, old := range fs.open {
 		var st unix.Stat_t
-		if old != b && !old.lent && unix.Stat(old.path, &st) == nil && st.Ino == old.key.ino && uint64(st.Dev) == old.key.dev {
+		if old != b && old.lent == 0 && unix.Stat(old.path, &st) == nil && st.Ino == old.key.ino && uint64(st.Dev) == old.key.dev {
 			old.file.Close()
 			old.file, old.from = nil, old.path
 			fs.open = append(fs.open[:i], fs.open[i+1:]...)
@@ -416,7 +423,7 @@ func readMemory(pid int, from, to uint64) ([]byte, error) {
 }
 
 // reader is a codeFile's bytes, opened again where they had to be closed. The result is good until
-// close.
+// done or close.
 func (fs *codeFiles) reader(b *codeFile) (io.ReaderAt, error) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -426,7 +433,7 @@ func (fs *codeFiles) reader(b *codeFile) (io.ReaderAt, error) {
 	case b.data != nil:
 		return bytes.NewReader(b.data), nil
 	case b.file != nil:
-		b.lent = true
+		b.lent++
 		return b.file, nil
 	case b.problem != "":
 		return nil, fmt.Errorf("%s: %w", b.problem, os.ErrNotExist)
@@ -442,9 +449,17 @@ func (fs *codeFiles) reader(b *codeFile) (io.ReaderAt, error) {
 		return nil, fmt.Errorf("read %s once more: it is another file now: %w", b.path, os.ErrNotExist)
 	}
 	// Not subject to the limit: it was asked for, and must stay.
-	b.file, b.lent = f, true
+	b.file = f
+	b.lent++
 	fs.open = append(fs.open, b)
 	return f, nil
+}
+
+// done says that what reader gave is not read any more, so that the file may be closed for others.
+func (fs *codeFiles) done(b *codeFile) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	b.lent = max(b.lent-1, 0)
 }
 
 // close closes all files.
@@ -458,4 +473,5 @@ func (fs *codeFiles) close() {
 		b.file = nil
 	}
 	fs.open = nil
+	fs.roots.close()
 }

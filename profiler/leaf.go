@@ -5,6 +5,7 @@ import (
 	"runtime"
 
 	"github.com/sightline-dev/sightline/profiler/profile"
+	"github.com/sightline-dev/sightline/profiler/unwind"
 )
 
 // Registers are what a sample says of the user's innermost function beyond its address: the
@@ -17,7 +18,10 @@ type registers struct {
 	// stack was not copied.
 	all   []uint64
 	stack []byte
-	cut   bool // the kernel's walk has as many addresses as it gives at most
+	// other is the bytes of the thread's other stack from otherSP on: empty where none was copied.
+	otherSP uint64
+	other   []byte
+	cut     bool // the kernel's walk has as many addresses as it gives at most
 }
 
 // LeafFrames finds the callers that a walk by frame pointers misses. That walk reads the innermost
@@ -25,12 +29,24 @@ type registers struct {
 // innermost function has no frame: every small leaf function of Go, and those in assembly such as
 // memmove. It then goes on with the caller's caller.
 //
+// Go's own tables tell of Go code, and call-frame information of all other.
+//
 // One goroutine uses it, under the recording's lock.
 type leafFrames struct {
-	open   func(io.ReaderAt) (FrameTable, error)
+	open   func(io.ReaderAt) (FrameTable, error) // nil: Go's tables are not asked
 	reader func(*codeFile) (io.ReaderAt, error)
-	tables map[*codeFile]FrameTable // nil for those that have none
-	depths map[depthKey]int64       // what was asked before; -1: not known
+	// Rows are those that the unwinder has for a file: nil where it has none, and not known where it has
+	// not read them yet, for which nobody waits. Where this is nil, as nothing else needs rows, they are
+	// read from the file.
+	rows   func(*codeFile) (table *unwind.Table, known bool)
+	tables map[*codeFile]leafTables
+	depths map[depthKey]int64 // what was asked before; -1: not known
+}
+
+// LeafTables are what there is for one file, nil where there is none.
+type leafTables struct {
+	goes FrameTable
+	rows *unwind.Table
 }
 
 type depthKey struct {
@@ -43,10 +59,7 @@ type depthKey struct {
 const maxDepths = 1 << 18
 
 func newLeafFrames(open func(io.ReaderAt) (FrameTable, error), reader func(*codeFile) (io.ReaderAt, error)) *leafFrames {
-	if open == nil {
-		return nil
-	}
-	return &leafFrames{open: open, reader: reader, tables: make(map[*codeFile]FrameTable), depths: make(map[depthKey]int64)}
+	return &leafFrames{open: open, reader: reader, tables: make(map[*codeFile]leafTables), depths: make(map[depthKey]int64)}
 }
 
 // caller is the return address of the function at leaf, a runtime address, where the frame that the
@@ -93,16 +106,21 @@ func (l *leafFrames) depth(file *codeFile, addr uint64) int64 {
 	if d, ok := l.depths[key]; ok {
 		return d
 	}
-	table, ok := l.tables[file]
+	t, ok := l.tables[file]
 	if !ok {
-		if r, err := l.reader(file); err == nil {
-			table, _ = l.open(r) // without one, its leaves stay as they are
+		if t, ok = l.read(file); !ok {
+			return -1
 		}
-		l.tables[file] = table
+		l.tables[file] = t
 	}
 	depth := int64(-1)
-	if table != nil {
-		if d, ok := table.Depth(addr); ok {
+	if t.goes != nil {
+		if d, ok := t.goes.Depth(addr); ok {
+			depth = int64(d)
+		}
+	}
+	if depth < 0 && t.rows != nil {
+		if d, ok := t.rows.Depth(addr); ok {
 			depth = int64(d)
 		}
 	}
@@ -111,4 +129,29 @@ func (l *leafFrames) depth(file *codeFile, addr uint64) int64 {
 	}
 	l.depths[key] = depth
 	return depth
+}
+
+// read reads the tables of a file. Without any, its leaves stay as they are. It says false where they are
+// being read.
+func (l *leafFrames) read(file *codeFile) (t leafTables, known bool) {
+	if l.rows != nil && !file.image.framed() {
+		if t.rows, known = l.rows(file); !known {
+			return t, false
+		}
+	}
+	r, err := l.reader(file)
+	if err != nil {
+		return t, true
+	}
+	if l.open != nil && file.image.golang {
+		if goes, err := l.open(r); err == nil {
+			t.goes = goes
+		}
+	}
+	if l.rows == nil && !file.image.framed() {
+		if rows, err := unwind.ReadELF(r); err == nil {
+			t.rows = rows
+		}
+	}
+	return t, true
 }

@@ -154,6 +154,7 @@ func (r *Recording) open() (err error) {
 	r.b.c.Engine = string(r.opener.engine())
 	r.b.c.Machine = describeMachine()
 	r.b.tracker.owners = owners
+	r.b.describe = r.files.roots.describe
 	r.b.frames = newLeafFrames(r.options.FrameTable, r.files.reader)
 	r.warn()
 	r.merger = newMerger(rings, r.opener.source)
@@ -164,7 +165,9 @@ func (r *Recording) open() (err error) {
 	r.every = pace(period, r.rings, perSample)
 	if r.opener.copying != nil {
 		r.b.copying = r.opener.copying
+		r.b.copying.reader = r.files.reader
 		r.b.unwinder = startUnwinder(r.files, r.options.FrameTable, r.rows())
+		r.b.frames.rows = r.b.unwinder.rowsOf
 	}
 
 	if r.target.Command != nil {

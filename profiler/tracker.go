@@ -37,6 +37,7 @@ type process struct {
 	execed      bool      // a program's exec was seen, and not only its process
 	mainEnded   bool      // its main thread
 	ended       bool      // all its threads
+	dumps       []string  // paths of the jitdumps that it has mapped
 	// stale says that records were lost which may have told of mappings: the next address that is
 	// in no region is reason to ask discover again.
 	stale bool
@@ -53,7 +54,7 @@ type process struct {
 // memory is the process's memory without a file.
 func (p *process) memory() *codeFile {
 	if p.anonymous == nil {
-		p.anonymous = &codeFile{kind: profile.Anonymous, path: anonymousName}
+		p.anonymous = &codeFile{kind: profile.Anonymous, path: anonymousName, of: p}
 	}
 	return p.anonymous
 }
@@ -216,7 +217,11 @@ func (t *tracker) mapped(pid int, m *mapped) {
 	if m.start >= m.end {
 		return
 	}
-	t.process(pid).put(region{m.start, m.end, m.offset, t.sys.find(pid, m)})
+	p := t.process(pid)
+	if isDump(m.name) && !slices.Contains(p.dumps, m.name) && len(p.dumps) < maxDumps {
+		p.dumps = append(p.dumps, m.name)
+	}
+	p.put(region{m.start, m.end, m.offset, t.sys.find(pid, m)})
 }
 
 func (p *process) put(r region) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sightline-dev/sightline/profiler/profile"
@@ -20,13 +21,19 @@ type binaryTable struct {
 	image *image
 	goes  *goTable // nil in binaries that are not Go's
 	rest  []opener
+	mu    sync.Mutex // guards rest and startMain
 	// notes are what is wrong with the binary though it can be used, a sentence each without the
 	// binary's name. They may grow with lookups.
-	notes []string
+	notes   []string
+	notesMu sync.Mutex
 	// startMain is the address of __libc_start_main where the binary defines it, once soughtMain.
 	startMain  uint64
 	soughtMain bool
-	built      time.Time // modification time of the file; zero where it is not known
+	// answers are what DWARF said in recordings before; nil for none. fresh are the places where it gave
+	// other answers since.
+	answers *answers
+	fresh   []freshPlace
+	built   time.Time // modification time of the file; zero where it is not known
 
 	// What was split from the binary, after attach: its debug file and the file with common parts of
 	// its debug information, nil where there is none, and where split units are.
@@ -85,7 +92,25 @@ func openBinary(r io.ReaderAt) (*binaryTable, error) {
 }
 
 func (b *binaryTable) note(format string, args ...any) {
+	b.notesMu.Lock()
+	defer b.notesMu.Unlock()
 	b.notes = append(b.notes, fmt.Sprintf(format, args...))
+}
+
+// part is a number from 0 on: addresses of different ones may be asked for at once, in different
+// goroutines, those of one only one after the other.
+func (b *binaryTable) part(addr uint64) int {
+	if b.goes != nil {
+		return 0
+	}
+	if _, ok := b.answers.find(addr); ok {
+		return 0
+	}
+	b.opened(&b.rest[0])
+	if t, ok := b.rest[0].table.(*dwarfTable); ok && !b.inPLT(addr) {
+		return t.part(addr)
+	}
+	return 0
 }
 
 // frames implements table.
@@ -117,6 +142,8 @@ func (b *binaryTable) others(addr uint64, buf []profile.Frame) ([]profile.Frame,
 // with __libc_start_main and right before it (sysdeps/nptl/libc_start_call_main.h is included by
 // csu/libc-start.c, since glibc 2.34; it has some 170 bytes on x86-64).
 func (b *binaryTable) callsMain(addr uint64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if !b.soughtMain {
 		b.soughtMain = true
 		if b.file.Type == elf.ET_DYN {
@@ -131,8 +158,29 @@ func (b *binaryTable) callsMain(addr uint64) bool {
 	return addr < b.startMain && b.startMain-addr <= 256
 }
 
+// A freshPlace is a location with an answer of DWARF's, and the addresses that it holds for.
+type freshPlace struct {
+	low, high uint64
+	location  profile.LocationID
+}
+
+// extent is the addresses around addr for which DWARF has the answer that frames has just given; none
+// where another table gave it, or it was known.
+func (b *binaryTable) extent(addr uint64) (low, high uint64) {
+	if b.dwarf == nil || b.inPLT(addr) || b.goes != nil && b.goes.find(addr) {
+		return 0, 0
+	}
+	if _, ok := b.answers.find(addr); ok {
+		return 0, 0
+	}
+	return b.dwarf.extent(addr)
+}
+
 // tables asks the tables that are not Go's, one after the other.
 func (b *binaryTable) tables(addr uint64, buf []profile.Frame) ([]profile.Frame, bool) {
+	if a, ok := b.answers.find(addr); ok {
+		return b.answers.append(a, buf), true
+	}
 	plt := b.inPLT(addr)
 	for i := range b.rest {
 		o := &b.rest[i]
@@ -151,6 +199,8 @@ func (b *binaryTable) tables(addr uint64, buf []profile.Frame) ([]profile.Frame,
 
 // opened opens a table if it was not yet.
 func (b *binaryTable) opened(o *opener) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if o.open == nil {
 		return
 	}

@@ -324,7 +324,7 @@ func compareSplit(t *testing.T, bin string, addrs []uint64) {
 	names := map[uint64][]string{}
 	for i := range table.syms {
 		s := &table.syms[i]
-		names[s.addr] = append(names[s.addr], demangle(s.spelling()))
+		names[s.addr] = append(names[s.addr], Demangle(s.spelling()))
 	}
 	bad, compared := 0, 0
 	for i, a := range addrs {

@@ -39,15 +39,31 @@ type Debuginfod struct {
 	Timeout time.Duration
 	// MaxSize is the size in bytes above which a file is not fetched. Default: 2 GiB.
 	MaxSize int64
-	// Progress is told, some times a second, what is being fetched, from several goroutines at once.
-	// Where it returns false, this and all further fetches of this Debuginfod are given up. nil: nobody
-	// is told.
+	// Progress is told what is asked for and, some times a second, how much has come, from several
+	// goroutines at once. Where it returns false, this and all further fetches of this Debuginfod are
+	// given up. nil: nobody is told.
 	Progress func(Download) bool
+	// GiveUp, when it is closed, ends all fetches at once and keeps further ones from beginning. nil: they
+	// run to their end.
+	GiveUp <-chan struct{}
 
 	mu      sync.Mutex            // guards the two
 	fetches map[string]chan error // by build ID, those under way
 	silent  map[string]time.Time  // by server: until when it is not asked
 	stopped atomic.Bool           // Progress has said false
+}
+
+// ErrGivenUp says that a file was not fetched because nobody wants to wait for it.
+var ErrGivenUp = errors.New("fetching debug files was cancelled; record again to fetch them")
+
+// over says whether fetches are given up.
+func (d *Debuginfod) over() bool {
+	select {
+	case <-d.GiveUp:
+		return true
+	default:
+		return d.stopped.Load()
+	}
 }
 
 // A Download is the state of one fetch.
@@ -65,8 +81,9 @@ const (
 )
 
 // Fetch is the path of the debug file with a build ID (lower-case hexadecimal), fetched where the
-// folder does not have it. The error wraps ErrNoDebugFile where no server has it; others are a
-// sentence that names server and remedy; that of ctx comes as it is.
+// folder does not have it. The error wraps ErrNoDebugFile where no server has it, and is ErrGivenUp where
+// that is not known because of Progress or GiveUp; others are a sentence that names server and remedy;
+// that of ctx comes as it is.
 func (d *Debuginfod) Fetch(ctx context.Context, buildID string) (path string, err error) {
 	if !isBuildID(buildID) {
 		return "", fmt.Errorf("fetch the debug file of build ID %q: it is no build ID: %w", buildID, ErrNoDebugFile)
@@ -76,8 +93,11 @@ func (d *Debuginfod) Fetch(ctx context.Context, buildID string) (path string, er
 		if done, err := d.cached(path, buildID); done {
 			return path, err
 		}
-		if d.stopped.Load() || len(d.Servers) == 0 {
+		switch {
+		case len(d.Servers) == 0:
 			return "", ErrNoDebugFile
+		case d.over():
+			return "", ErrGivenUp
 		}
 		d.mu.Lock()
 		under, ok := d.fetches[buildID]
@@ -99,6 +119,8 @@ func (d *Debuginfod) Fetch(ctx context.Context, buildID string) (path string, er
 		}
 		select { // another goroutine fetches it: then look again
 		case <-under:
+		case <-d.GiveUp:
+			return "", ErrGivenUp
 		case <-ctx.Done():
 			return "", ctx.Err()
 		}
@@ -145,8 +167,8 @@ func (d *Debuginfod) fetch(ctx context.Context, path, buildID string) error {
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case d.stopped.Load():
-			return ErrNoDebugFile
+		case d.over():
+			return ErrGivenUp
 		case errors.Is(err, ErrNoDebugFile):
 			missing++
 			continue
@@ -199,6 +221,22 @@ func (d *Debuginfod) ask(ctx context.Context, server, path, buildID string) erro
 	defer cancel(nil)
 	timer := time.AfterFunc(timeout, func() { cancel(hung) })
 	defer timer.Stop()
+	if d.GiveUp != nil {
+		answered := make(chan struct{})
+		defer close(answered)
+		go func() { // ends with this call
+			select {
+			case <-d.GiveUp:
+				cancel(ErrGivenUp)
+			case <-answered:
+			}
+		}()
+	}
+	state := Download{BuildID: buildID, Server: server}
+	if d.Progress != nil && !d.Progress(state) {
+		d.stopped.Store(true)
+		return ErrGivenUp
+	}
 
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base.JoinPath("buildid", buildID, "debuginfo").String(), nil)
 	if err != nil {
@@ -233,7 +271,7 @@ func (d *Debuginfod) ask(ctx context.Context, server, path, buildID string) erro
 	defer os.Remove(tmp.Name()) // it has another name by then where all went well
 	defer tmp.Close()
 
-	state := Download{BuildID: buildID, Server: server, Size: size}
+	state.Size = size
 	var told time.Time
 	var counted int64 // bytes when the timer was last set
 	buf := make([]byte, 256<<10)
@@ -256,7 +294,7 @@ func (d *Debuginfod) ask(ctx context.Context, server, path, buildID string) erro
 			told = time.Now()
 			if !d.Progress(state) {
 				d.stopped.Store(true)
-				return ErrNoDebugFile
+				return ErrGivenUp
 			}
 		}
 		if err == io.EOF {

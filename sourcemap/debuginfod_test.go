@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -118,7 +119,21 @@ func TestDebuginfod(t *testing.T) {
 		}, func(d *Debuginfod) { d.MaxSize = 1 << 20 }, "more than the 1048576"},
 		{"redirects in circles", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, nil, "in circles"},
 		{"is told to stop", func(w http.ResponseWriter, r *http.Request) { w.Write(debug) },
-			func(d *Debuginfod) { d.Progress = func(Download) bool { return false } }, ""},
+			func(d *Debuginfod) { d.Progress = func(x Download) bool { return x.Done == 0 } }, ErrGivenUp.Error()},
+		{"is told not to begin", http.NotFound, func(d *Debuginfod) { d.Progress = func(Download) bool { return false } }, ErrGivenUp.Error()},
+		{"hangs and is given up", func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-hang:
+			case <-r.Context().Done():
+			}
+		}, func(d *Debuginfod) {
+			over := make(chan struct{})
+			d.GiveUp, d.Timeout = over, time.Hour
+			d.Progress = func(Download) bool {
+				time.AfterFunc(10*time.Millisecond, sync.OnceFunc(func() { close(over) }))
+				return true
+			}
+		}, ErrGivenUp.Error()},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			url, asked := debugServer(t, c.answer)
@@ -132,8 +147,16 @@ func TestDebuginfod(t *testing.T) {
 				t.Fatal("it is used")
 			case c.want == "" && !errors.Is(err, ErrNoDebugFile), !strings.Contains(err.Error(), c.want):
 				t.Errorf("error %v", err)
-			case c.want != "" && !strings.Contains(err.Error(), url):
+			case c.want == ErrGivenUp.Error() && !errors.Is(err, ErrGivenUp):
+				t.Errorf("error %v", err)
+			case c.want != "" && c.want != ErrGivenUp.Error() && !strings.Contains(err.Error(), url):
 				t.Errorf("no server in %v", err)
+			}
+			if c.want == ErrGivenUp.Error() {
+				if got, warned := named(t, prog, addrs[:1], Config{Debuginfod: d}); len(got) != 1 || !strings.Contains(warned, "was cancelled") {
+					t.Errorf("named %+v; warned: %s", got, warned)
+				}
+				return
 			}
 			// Symbols are what there is without it.
 			got, warned := named(t, prog, addrs[:1], Config{Debuginfod: d})

@@ -8,7 +8,7 @@ import (
 	mangled "github.com/ianlancetaylor/demangle"
 )
 
-// demangled remembers what demangle has done: the same name comes with every location of a
+// demangled remembers what Demangle has done: the same name comes with every location of a
 // function. It is emptied when it is full, so that a server that lives for weeks stays bounded.
 var demangled struct {
 	sync.Mutex
@@ -21,24 +21,27 @@ const maxDemangled = 1 << 16
 // exponentially longer.
 const maxMangled = 1 << 14
 
-// demangle is the source spelling of a C++ (Itanium ABI) or Rust (legacy or v0) symbol, and any
+// Demangle is the source spelling of a C++ (Itanium ABI) or Rust (legacy or v0) symbol, and any
 // other name itself. Names the ABI gives no meaning are returned as they are.
 //
 // Parameters are kept, as they tell overloads apart; the hash of a legacy Rust name is not. The
 // result is at most 64 KiB long.
-func demangle(name string) string {
+func Demangle(name string) string {
 	if !isMangled(name) || len(name) > maxMangled {
 		return name
 	}
 	demangled.Lock()
-	defer demangled.Unlock()
-	if s, ok := demangled.names[name]; ok {
+	s, ok := demangled.names[name]
+	demangled.Unlock()
+	if ok {
 		return s
 	}
-	s := mangled.Filter(separated(name), mangled.MaxLength(16))
+	s = mangled.Filter(separated(name), mangled.MaxLength(16))
 	if strings.HasPrefix(name, "_R") && strings.Contains(s, "::") {
 		s = constructors.Replace(s)
 	}
+	demangled.Lock()
+	defer demangled.Unlock()
 	if demangled.names == nil || len(demangled.names) >= maxDemangled {
 		demangled.names = make(map[string]string)
 	}

@@ -26,8 +26,8 @@ func TestDemangle(t *testing.T) {
 		"_Z" + strings.Repeat("9", 20000): "_Z" + strings.Repeat("9", 20000),
 	} {
 		for range 2 { // the second time from memory
-			if got := demangle(name); got != want {
-				t.Errorf("demangle(%.60q) = %q; want %q", name, got, want)
+			if got := Demangle(name); got != want {
+				t.Errorf("Demangle(%.60q) = %q; want %q", name, got, want)
 			}
 		}
 	}
@@ -38,7 +38,7 @@ func FuzzDemangle(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
-		if s := demangle(name); len(s) > max(len(name), 1<<16+64) {
+		if s := Demangle(name); len(s) > max(len(name), 1<<16+64) {
 			t.Errorf("%d bytes become %d", len(name), len(s))
 		}
 	})

@@ -5,6 +5,10 @@ import (
 	"debug/elf"
 	"fmt"
 	"path"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
 
 	"github.com/sightline-dev/sightline/profiler/profile"
 )
@@ -21,15 +25,20 @@ import (
 type dwarfTable struct {
 	*dwarfFile // of the binary, or of its debug file
 
+	parts []*dwarfFile   // each names the addresses in some of the units, and may do so while others do
+	mu    sync.Mutex     // guards what finds an address's unit: all below but symtab, and the dwarfFile
+	owner map[uint64]int // a unit's offset → the part that names the addresses in it
+	load  []uint64       // bytes of units that each part has
+
 	listed  []uint64 // offsets of the units in .debug_aranges
 	index   []piece  // their addresses; id is into listed
 	read    []*unit  // units by the addresses in spans, after scan
 	spans   []piece  // id is into read
 	scanned bool
 
-	symbols   func() *symtabTable // of the binary; nil where there is none
-	symtab    *symtabTable        // nil where there is none; after symbolAt
-	hasSymtab bool
+	symbols    func() *symtabTable // of the binary; nil where there is none
+	symtab     *symtabTable        // nil where there is none; after openedSymtab
+	symtabOnce sync.Once
 }
 
 // A function is what an entry and those it refers to say of it.
@@ -67,9 +76,18 @@ func newDWARFTable(f *elf.File, symbols func() *symtabTable, sup func() *dwarfFi
 	file.code = merge(codeEnds(f))
 	file.openSup, file.openSplit = sup, split
 	t := &dwarfTable{dwarfFile: file, symbols: symbols}
+	file.linkerName = t.mangledAt
 	t.readIndex()
+	t.parts = []*dwarfFile{file.fork()}
+	for range min(runtime.GOMAXPROCS(0), maxParts) - 1 {
+		t.parts = append(t.parts, file.fork())
+	}
+	t.owner, t.load = map[uint64]int{}, make([]uint64, len(t.parts))
 	return t, nil
 }
+
+// maxParts bounds the memory that parts take for what all of them read.
+const maxParts = 4
 
 // merge joins ranges that overlap or touch.
 func merge(r ranges) ranges {
@@ -86,19 +104,22 @@ func merge(r ranges) ranges {
 
 // frames implements table.
 func (t *dwarfTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, bool) {
-	u := t.unitOf(addr)
+	t.mu.Lock()
+	part, u := t.place(addr)
+	t.mu.Unlock()
 	if u == nil {
 		return buf, false
 	}
+	u = t.parts[part].adopt(u)
 	u.load()
 	at, hasLine := u.lines.at(addr)
 	full := u.full()
-	inner, hasScope := find(full.pieces, addr)
+	inlined, inner, hasScope := full.bodyAt(addr)
 	if !hasLine && !hasScope {
 		return buf, false
 	}
 	// Where the present frame is: at first the address's row, then the call that was inlined.
-	file, line, column := u.lines.file(uint64(at.file)), at.line, at.column
+	file, line, column := u.lines.file(uint64(at.file)), at.line, uint32(at.column)
 	frame := func(f function) profile.Frame {
 		x := profile.Frame{Func: f.name, File: file}
 		switch {
@@ -114,8 +135,7 @@ func (t *dwarfTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, 
 	}
 	var f function
 	if hasScope {
-		id := inner.id
-		scopes := full.scopes
+		id, scopes := inner.id, inlined.scopes
 		for f = full.t.functionAt(full, scopes[id].die); scopes[id].parent >= 0; f = full.t.functionAt(full, scopes[id].die) {
 			s := &scopes[id]
 			// The name may be in a file that is missing (dwz). The line is then the caller's, at the call.
@@ -137,6 +157,55 @@ func (t *dwarfTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, 
 	}
 	x.Entry = f.entry
 	return append(buf, x), true
+}
+
+// extent is the addresses around addr that have the same frames; none where that is not known.
+func (t *dwarfTable) extent(addr uint64) (low, high uint64) {
+	t.mu.Lock()
+	part, u := t.place(addr)
+	t.mu.Unlock()
+	if u == nil {
+		return 0, 0
+	}
+	u = t.parts[part].adopt(u)
+	u.load()
+	row, ok := u.lines.extent(addr)
+	if !ok {
+		return 0, 0
+	}
+	_, scope, ok := u.full().bodyAt(addr)
+	if !ok { // symbols name it, which end where they like
+		return 0, 0
+	}
+	return max(row.low, scope.low), min(row.high, scope.high)
+}
+
+// part is the number of the part that names an address: those of different ones may be asked for at
+// once.
+func (t *dwarfTable) part(addr uint64) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	part, _ := t.place(addr)
+	return part
+}
+
+// place is the part that names an address, and its unit as the index has it. A unit that nobody has
+// asked for is given to the part with the least to read.
+func (t *dwarfTable) place(addr uint64) (part int, u *unit) {
+	if u = t.unitOf(addr); u == nil {
+		return 0, nil
+	}
+	part, ok := t.owner[u.off]
+	if !ok {
+		for i, n := range t.load {
+			if n < t.load[part] {
+				part = i
+			}
+		}
+		t.owner[u.off] = part
+		t.load[part] += u.end - u.off
+	}
+	return part, u
 }
 
 // unitOf is the unit an address lies in, nil for none.
@@ -232,11 +301,7 @@ func (t *dwarfTable) scan() {
 
 // symbolAt is the name that the symbol table has for an address.
 func (t *dwarfTable) symbolAt(addr uint64) (name string, entry bool) {
-	if !t.hasSymtab {
-		t.hasSymtab = true
-		t.symtab = t.symbols()
-	}
-	if t.symtab == nil {
+	if t.openedSymtab() == nil {
 		return "", false
 	}
 	var buf [1]profile.Frame
@@ -246,3 +311,31 @@ func (t *dwarfTable) symbolAt(addr uint64) (name string, entry bool) {
 	}
 	return frames[0].Func, frames[0].Entry
 }
+
+func (t *dwarfTable) openedSymtab() *symtabTable {
+	t.symtabOnce.Do(func() { t.symtab = t.symbols() })
+	return t.symtab
+}
+
+// mangledAt is the mangled C++ name that the linker knows the function by which begins at an address
+// and has a name in DWARF; without what marks it as a part or a copy of one, and "" where there is none.
+// A name that is not mangled tells no more than DWARF does, and one that does not hold the name in DWARF is
+// of another function: linkers join those with the same code.
+func (t *dwarfTable) mangledAt(addr uint64, name string) string {
+	symtab := t.openedSymtab()
+	if symtab == nil {
+		return ""
+	}
+	mangled := symtab.beginsAt(addr)
+	if !strings.HasPrefix(mangled, "_Z") {
+		return ""
+	}
+	mangled = cloneSuffix.ReplaceAllString(mangled, "")
+	if name, _, _ = strings.Cut(name, "<"); !strings.Contains(Demangle(mangled), name) {
+		return ""
+	}
+	return mangled
+}
+
+// cloneSuffix is what GCC and LLVM append to the name of a function's copy or part.
+var cloneSuffix = regexp.MustCompile(`(\.(cold|part|isra|constprop|lto_priv|llvm|clone)(\.\d+)*)+$`)

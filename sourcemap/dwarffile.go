@@ -27,7 +27,16 @@ type dwarfFile struct {
 	// all files of one binary share them.
 	sums map[string][]sum
 
-	loaded *loadedUnits // of all files of one binary; see unit.load
+	loaded  *loadedUnits // of all files of one binary; see unit.load
+	scratch []byte       // what entries has read last
+
+	pieces        []piece // memory for unit.walk and readBody, empty between them
+	depth, around []int32
+	rows          []row // memory for lineTable.run
+
+	// linkerName is the mangled name of the function that begins at an address and is named so in DWARF,
+	// "" where it has none.
+	linkerName func(addr uint64, name string) string
 
 	openSup   func() *dwarfFile // opens sup; nil where there is none
 	sup       *dwarfFile        // nil where there is none or it cannot be read; after supplement
@@ -59,10 +68,21 @@ func openDWARFFile(f *elf.File, suffix string) (*dwarfFile, error) {
 			failure = errors.Join(failure, err)
 		}
 	}
+	t.str.keep = maxNames
 	if t.info.size == 0 || t.abbrev.size == 0 {
 		return nil, cmp.Or(failure, errNoTable)
 	}
 	return t, nil
+}
+
+// fork is the same file for another goroutine: it shares no more with t than what was read of the
+// sections, and has read nothing of its own.
+func (t *dwarfFile) fork() *dwarfFile {
+	f := *t
+	f.sums, f.loaded = map[string][]sum{}, &loadedUnits{}
+	f.scratch, f.sup, f.pieces, f.depth, f.around, f.rows = nil, nil, nil, nil, nil, nil
+	f.clear()
+	return &f
 }
 
 // clear forgets all that was read.
@@ -72,6 +92,24 @@ func (t *dwarfFile) clear() {
 }
 
 func (t *dwarfFile) cursor(b []byte) cursor { return cursor{b: b, big: t.big} }
+
+// entries is n bytes of .debug_info from off on, or up to its end: valid until the next call.
+func (t *dwarfFile) entries(off, n uint64) []byte {
+	if t.info.r == nil {
+		return t.info.bytes(off, n)
+	}
+	if off >= t.info.size {
+		return nil
+	}
+	n = min(n, t.info.size-off)
+	if n > uint64(cap(t.scratch)) {
+		t.scratch = t.info.bytes(off, n) // which notices a size that lies
+		return t.scratch
+	}
+	t.scratch = t.scratch[:n]
+	got, _ := t.info.r.ReadAt(t.scratch, int64(off))
+	return t.scratch[:got]
+}
 
 // supplement is the supplementary file, nil for none.
 func (t *dwarfFile) supplement() *dwarfFile {
@@ -113,6 +151,19 @@ func (t *dwarfFile) unitAt(off uint64) *unit {
 	return u
 }
 
+// adopt is t's own of a unit that another part of the same file has opened.
+func (t *dwarfFile) adopt(of *unit) *unit {
+	u := t.units[of.off]
+	if u == nil {
+		u = &unit{
+			t: t, off: of.off, end: of.end, first: of.first, version: of.version, kind: of.kind, id: of.id, addrSize: of.addrSize,
+			wide: of.wide, abbrevOff: of.abbrevOff, root: of.root, low: of.low, code: of.code,
+		}
+		t.units[of.off] = u
+	}
+	return u
+}
+
 // unitHolding is the unit an offset of .debug_info lies in.
 func (t *dwarfFile) unitHolding(off uint64) *unit {
 	t.walk()
@@ -144,10 +195,16 @@ func (t *dwarfFile) functionAt(u *unit, off uint64) function {
 	var namedAt uint64
 	var d die
 	at := off
+	type place struct {
+		u  *unit
+		at uint64
+	}
+	var passed []place
 	for range maxReferences {
 		if u == nil || !u.die(at, &d) {
 			break
 		}
+		passed = append(passed, place{u, at})
 		if name == "" {
 			if name = u.str(d.name); name != "" {
 				named, namedAt = u, at
@@ -181,8 +238,17 @@ func (t *dwarfFile) functionAt(u *unit, off uint64) function {
 		}
 		at = next.v
 	}
+	if linkage == "" && name != "" && t.linkerName != nil {
+		// Compilers leave the linkage name away of functions that only one unit has.
+		for _, p := range passed {
+			if low, ok := p.u.entryLow(p.at); ok {
+				linkage = t.linkerName(low, name)
+				break
+			}
+		}
+	}
 	if linkage != "" {
-		f.name, f.entry = demangle(linkage), isEntry(linkage)
+		f.name, f.entry = Demangle(linkage), isEntry(linkage)
 	} else if name != "" {
 		f.name, f.entry = named.qualified(namedAt, name), isEntry(name)
 	}

@@ -6,20 +6,27 @@ import (
 	"io"
 	"path"
 	"strings"
+	"sync"
 )
 
 // A content is a debug section, of which only the parts asked for are read; one that is compressed
-// is read as a whole. Offsets outside it give nothing.
+// is read as a whole. Offsets outside it give nothing. Any goroutine may read it.
+//
+// It is read, and not mapped: a program that is built again while its debug information is mapped
+// would end this one with SIGBUS.
 type content struct {
 	r     io.ReaderAt // nil where all is in memory
 	all   []byte
 	size  uint64
+	keep  int               // pages, where it is not maxPages
+	mu    sync.Mutex        // guards pages
 	pages map[uint64][]byte // what was read, by offset / pageSize
 }
 
 const (
-	pageSize = 64 << 10
-	maxPages = 128 // of one section are kept
+	pageSize = 16 << 10
+	maxPages = 512     // of one section are kept: 8 MB
+	maxNames = 3 << 10 // of one with names, which are anywhere in it: 48 MB
 )
 
 // openContent finds a debug section by its name without the leading dot, in its plain form, with
@@ -95,24 +102,32 @@ func (c *content) window(off, n uint64) []byte {
 	if c.r == nil {
 		return c.all[off:]
 	}
-	page := off / pageSize
-	b, ok := c.pages[page]
-	if !ok {
-		b = c.bytes(page*pageSize, pageSize)
-		if c.pages == nil || len(c.pages) >= maxPages {
-			c.pages = map[uint64][]byte{}
-		}
-		c.pages[page] = b
-	}
-	if rest := off % pageSize; rest < uint64(len(b)) {
-		b = b[rest:]
-	} else {
-		b = nil
-	}
+	b := c.rest(off)
 	if uint64(len(b)) < n && off+uint64(len(b)) < c.size {
 		return c.bytes(off, n)
 	}
 	return b
+}
+
+// rest is the content from off on up to the end of its page.
+func (c *content) rest(off uint64) []byte {
+	page := off / pageSize
+	c.mu.Lock()
+	b, ok := c.pages[page]
+	c.mu.Unlock()
+	if !ok {
+		b = c.bytes(page*pageSize, pageSize)
+		c.mu.Lock()
+		if c.pages == nil || len(c.pages) >= max(c.keep, maxPages) {
+			c.pages = map[uint64][]byte{}
+		}
+		c.pages[page] = b
+		c.mu.Unlock()
+	}
+	if rest := off % pageSize; rest < uint64(len(b)) {
+		return b[rest:]
+	}
+	return nil
 }
 
 // maxString bounds a name: templates make names of some ten thousand bytes.
@@ -120,6 +135,12 @@ const maxString = 1 << 16
 
 // cstring is the NUL-terminated string at off.
 func (c *content) cstring(off uint64) string {
+	if c.r != nil && off < c.size {
+		b := c.rest(off)
+		if i := bytes.IndexByte(b, 0); i >= 0 {
+			return string(b[:i])
+		}
+	}
 	for n := uint64(256); ; n *= 16 {
 		b := c.window(off, n)
 		if i := bytes.IndexByte(b, 0); i >= 0 {
@@ -200,6 +221,14 @@ func (c *cursor) offset() uint64 {
 
 // uleb is an unsigned LEB128 number (DWARF 5, 7.6); bits beyond 64 are dropped.
 func (c *cursor) uleb() uint64 {
+	if c.pos < len(c.b) && c.b[c.pos] < 0x80 { // nearly all
+		c.pos++
+		return uint64(c.b[c.pos-1])
+	}
+	return c.longULEB()
+}
+
+func (c *cursor) longULEB() uint64 {
 	var v uint64
 	for shift := uint(0); ; shift += 7 {
 		x := c.u8()

@@ -96,8 +96,16 @@ type abbrev struct {
 	tag      dwarf.Tag
 	children bool
 	scope    bool // a function or an inlined call: worth reading
-	fixed    int  // bytes of all attributes; -1 where that varies
+	code     bool // it says where its code is
 	attrs    []attrForm
+	skips    []skip // how to get past all attributes
+}
+
+// A skip is a number of bytes and then a value of a form whose size varies; 0 for none, at the end.
+type skip struct {
+	bytes int
+	form  uint16
+	next  bool // the value is where the next sibling is, of whatever form
 }
 
 type attrForm struct {
@@ -120,30 +128,26 @@ func (a *abbrevs) of(code uint64) *abbrev {
 
 // A unit is a compilation unit. What it holds beyond its header is read when needed.
 type unit struct {
-	t                *dwarfFile
-	off, end         uint64 // in .debug_info, with the header
-	first            uint64 // offset of the root entry
-	version          uint16
-	kind             uint8
-	id               uint64 // of the split unit that this is, or is the skeleton of; 0 where the header has none
-	skeleton         *unit  // what the binary has of this unit, where it is a split one
-	split            *unit  // what this is the skeleton of, nil where that is not found; after full
-	soughtSplit      bool
-	addrSize         int
-	wide             bool
-	abbrevOff        uint64   // in .debug_abbrev
-	abbrevs          *abbrevs // read by table
-	data             []byte   // .debug_info from off to end, when loaded
-	root             die
-	low              uint64  // base of its ranges
-	code             []piece // where its code is, by its root entry
-	budget           int     // ranges it may still list
-	lines            *lineTable
-	scopes           []scope // read by load
-	pieces           []piece // by address, without overlaps; id is into scopes
-	containers       []container
-	members          map[uint64]int32 // function without linkage name → the container it is in
-	loaded, hasLines bool
+	t           *dwarfFile
+	off, end    uint64 // in .debug_info, with the header
+	first       uint64 // offset of the root entry
+	version     uint16
+	kind        uint8
+	id          uint64 // of the split unit that this is, or is the skeleton of; 0 where the header has none
+	skeleton    *unit  // what the binary has of this unit, where it is a split one
+	split       *unit  // what this is the skeleton of, nil where that is not found; after full
+	soughtSplit bool
+	addrSize    int
+	wide        bool
+	abbrevOff   uint64   // in .debug_abbrev
+	abbrevs     *abbrevs // read by table
+	root        die
+	low         uint64  // base of its ranges
+	code        []piece // where its code is, by its root entry
+	lines       *lineTable
+	list        *routineList // its functions, after load
+	size        int          // bytes of memory, about, that all this takes
+	hasLines    bool
 }
 
 // maxRanges bounds the ranges read of one unit: entries of a damaged one may all refer to one long
@@ -155,7 +159,7 @@ func (t *dwarfFile) unitHeader(off uint64) *unit {
 	c := t.cursor(t.info.window(off, 40))
 	n := c.length()
 	begin := off + uint64(c.pos)
-	u := &unit{t: t, off: off, end: begin + n, wide: c.wide, kind: unitCompile, budget: maxRanges}
+	u := &unit{t: t, off: off, end: begin + n, wide: c.wide, kind: unitCompile}
 	if u.version = c.u16(); u.version >= 5 {
 		u.kind = c.u8()
 		u.addrSize = int(c.u8())
@@ -213,7 +217,8 @@ func (u *unit) open() bool {
 	if u.skeleton != nil {
 		u.low = u.skeleton.low
 	}
-	u.code = flatten(u.ranges(nil, &u.root, 0), nil)
+	budget := maxRanges
+	u.code = flatten(u.ranges(nil, &u.root, 0, &budget), nil)
 	return true
 }
 
@@ -263,6 +268,7 @@ func (u *unit) readAbbrevs(last uint64) *abbrevs {
 // parseAbbrevs says with short that the data ended before the list did.
 func (u *unit) parseAbbrevs(c cursor, last uint64) (list *abbrevs, short bool) {
 	list = &abbrevs{}
+	var attrs []attrForm // of all abbreviations
 	for {
 		code := c.uleb()
 		if c.bad {
@@ -273,6 +279,7 @@ func (u *unit) parseAbbrevs(c cursor, last uint64) (list *abbrevs, short bool) {
 		}
 		a := abbrev{tag: dwarf.Tag(c.uleb()), children: c.u8() != 0}
 		a.scope = a.tag == dwarf.TagSubprogram || a.tag == dwarf.TagInlinedSubroutine
+		first := len(attrs)
 		for !c.bad {
 			f := attrForm{attr: clip16(c.uleb()), form: clip16(c.uleb())}
 			if f.form == formImplicit {
@@ -281,16 +288,18 @@ func (u *unit) parseAbbrevs(c cursor, last uint64) (list *abbrevs, short bool) {
 			if f.attr == 0 && f.form == 0 {
 				break
 			}
-			if size := u.formSize(f.form); size < 0 || a.fixed < 0 {
-				a.fixed = -1
-			} else {
-				a.fixed += size
-			}
-			a.attrs = append(a.attrs, f)
+			attrs = append(attrs, f)
+			a.code = a.code || dwarf.Attr(f.attr) == dwarf.AttrLowpc || dwarf.Attr(f.attr) == dwarf.AttrRanges
 		}
 		if c.bad {
 			return nil, true
 		}
+		if last != 0 && code != last {
+			attrs = attrs[:first]
+			continue
+		}
+		a.attrs = attrs[first:len(attrs):len(attrs)]
+		u.planSkips(&a)
 		if code == uint64(len(list.list))+1 {
 			list.list = append(list.list, a)
 		} else {
@@ -303,6 +312,47 @@ func (u *unit) parseAbbrevs(c cursor, last uint64) (list *abbrevs, short bool) {
 			return list, false
 		}
 	}
+}
+
+func (u *unit) planSkips(a *abbrev) {
+	fixed := 0
+	for _, f := range a.attrs {
+		next := a.children && dwarf.Attr(f.attr) == dwarf.AttrSibling
+		if size := u.formSize(f.form); size >= 0 && !next {
+			fixed += size
+			continue
+		}
+		a.skips = append(a.skips, skip{fixed, f.form, next})
+		fixed = 0
+	}
+	if fixed > 0 {
+		a.skips = append(a.skips, skip{bytes: fixed})
+	}
+}
+
+// skipEntry moves the cursor past an entry's attributes. It returns the offset of its next sibling
+// where it says that, and 0 where it does not.
+func (u *unit) skipEntry(c *cursor, a *abbrev) (next uint64) {
+	for i := range a.skips {
+		s := &a.skips[i]
+		if s.bytes > len(c.b)-c.pos {
+			c.bad = true
+			c.pos = len(c.b)
+			return 0
+		}
+		c.pos += s.bytes
+		switch {
+		case s.next:
+			next = u.value(c, attrForm{form: s.form}, 0).v
+		case s.form == formExprloc || s.form == formBlock:
+			c.skip(c.uleb())
+		case s.form == formUdata || s.form == formSdata:
+			c.uleb()
+		case s.form != 0:
+			u.value(c, attrForm{form: s.form}, 0)
+		}
+	}
+	return next
 }
 
 func clip16(v uint64) uint16 { return uint16(min(v, 0xffff)) }
@@ -476,11 +526,6 @@ func (u *unit) die(off uint64, d *die) bool {
 	if off < u.first || off >= u.end || !u.table() {
 		return false
 	}
-	if u.data != nil {
-		c := u.cursor(u.data)
-		c.pos = int(off - u.off)
-		return u.entry(&c, u.off, d)
-	}
 	for n := uint64(512); ; n *= 16 {
 		b := u.t.info.window(off, min(n, u.end-off))
 		c := u.cursor(b[:min(uint64(len(b)), u.end-off)])
@@ -571,9 +616,9 @@ func isConstant(form uint16) bool {
 
 // ranges appends the addresses of an entry, with the id given. Those not in code are left out:
 // linkers set the addresses of functions they remove to 0, 1 or the highest one.
-func (u *unit) ranges(to []piece, d *die, id int32) []piece {
+func (u *unit) ranges(to []piece, d *die, id int32, budget *int) []piece {
 	if d.ranges.form != 0 {
-		return u.rangeList(to, d.ranges, id)
+		return u.rangeList(to, d.ranges, id, budget)
 	}
 	low, ok := u.address(d.low)
 	if !ok {
@@ -585,11 +630,12 @@ func (u *unit) ranges(to []piece, d *die, id int32) []piece {
 	} else if h, ok := u.address(d.high); ok {
 		high = h
 	}
-	return u.appendRange(to, low, high, id)
+	return u.appendRange(to, low, high, id, budget)
 }
 
-func (u *unit) appendRange(to []piece, low, high uint64, id int32) []piece {
-	if u.budget--; u.budget < 0 || low >= high || !u.t.code.holds(low) {
+// appendRange takes one from the budget, which bounds what a damaged unit costs.
+func (u *unit) appendRange(to []piece, low, high uint64, id int32, budget *int) []piece {
+	if *budget--; *budget < 0 || low >= high || !u.t.code.holds(low) {
 		return to
 	}
 	return append(to, piece{low, high, id})
@@ -597,7 +643,7 @@ func (u *unit) appendRange(to []piece, low, high uint64, id int32) []piece {
 
 // rangeList appends the addresses of a range list, of .debug_ranges before DWARF 5 and of
 // .debug_rnglists since.
-func (u *unit) rangeList(to []piece, x value, id int32) []piece {
+func (u *unit) rangeList(to []piece, x value, id int32, budget *int) []piece {
 	section, parse, off := u.t.ranges, u.rangesV4, x.v
 	if u.version < 5 && u.skeleton != nil {
 		section, off = u.skeleton.t.ranges, off+u.skeleton.root.splitRanges.v
@@ -622,17 +668,17 @@ func (u *unit) rangeList(to []piece, x value, id int32) []piece {
 	for n := uint64(1024); ; n *= 16 {
 		b := section.window(off, n)
 		c := u.cursor(b)
-		list := parse(&c, to, id)
-		if !c.bad || uint64(len(b)) < n || u.budget < 0 {
+		list := parse(&c, to, id, budget)
+		if !c.bad || uint64(len(b)) < n || *budget < 0 {
 			return list
 		}
 	}
 }
 
 // rangesV4 reads pairs of addresses (DWARF 4, 2.17.3).
-func (u *unit) rangesV4(c *cursor, to []piece, id int32) []piece {
+func (u *unit) rangesV4(c *cursor, to []piece, id int32, budget *int) []piece {
 	base, highest := u.low, uint64(1)<<(8*u.addrSize-1)<<1-1
-	for u.budget >= 0 {
+	for *budget >= 0 {
 		low, high := c.addr(), c.addr()
 		switch {
 		case c.bad || low == 0 && high == 0:
@@ -640,16 +686,16 @@ func (u *unit) rangesV4(c *cursor, to []piece, id int32) []piece {
 		case low == highest:
 			base = high
 		default:
-			to = u.appendRange(to, base+low, base+high, id)
+			to = u.appendRange(to, base+low, base+high, id, budget)
 		}
 	}
 	return to
 }
 
 // rangesV5 reads range list entries (DWARF 5, 7.25).
-func (u *unit) rangesV5(c *cursor, to []piece, id int32) []piece {
+func (u *unit) rangesV5(c *cursor, to []piece, id int32, budget *int) []piece {
 	base := u.low
-	for u.budget >= 0 {
+	for *budget >= 0 {
 		var low, high uint64
 		ok := true
 		indexed := func() (addr uint64) {
@@ -686,7 +732,7 @@ func (u *unit) rangesV5(c *cursor, to []piece, id int32) []piece {
 			return to
 		}
 		if ok && !c.bad {
-			to = u.appendRange(to, low, high, id)
+			to = u.appendRange(to, low, high, id, budget)
 		}
 	}
 	return to

@@ -3,19 +3,22 @@ package sourcemap
 import (
 	"cmp"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
 // A filePool keeps the files open that one binary's debug information is in, and not more than some
-// of them: a large program built with split DWARF has thousands. One goroutine uses it at a time.
+// of them: a large program built with split DWARF has thousands. Any goroutine may use it.
 type filePool struct {
-	root string // of the process whose binary it is, besides this one's; "" for none
+	root string     // of the process whose binary it is, besides this one's; "" for none
+	mu   sync.Mutex // guards open, and file of all files
 	open []*pooledFile
 }
 
@@ -42,7 +45,9 @@ func (p *filePool) get(path string) (*pooledFile, error) {
 		file, info, err := openUnder(root, path)
 		if err == nil {
 			f := &pooledFile{pool: p, root: root, path: path, info: info, file: file}
+			p.mu.Lock()
 			p.keep(f)
+			p.mu.Unlock()
 			return f, nil
 		}
 		failure = cmp.Or(failure, err)
@@ -59,6 +64,7 @@ func (p *filePool) elf(path string) (*elf.File, error) {
 	return elf.NewFile(f)
 }
 
+// keep counts an open file; the caller holds mu.
 func (p *filePool) keep(f *pooledFile) {
 	p.open = append(p.open, f)
 	if len(p.open) > maxPooled {
@@ -69,6 +75,8 @@ func (p *filePool) keep(f *pooledFile) {
 
 // close closes all files; what is read later opens them again.
 func (p *filePool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, f := range p.open {
 		f.close()
 	}
@@ -82,19 +90,35 @@ func (f *pooledFile) close() {
 
 // ReadAt implements io.ReaderAt. It fails where the file was changed since it was first opened.
 func (f *pooledFile) ReadAt(b []byte, off int64) (int, error) {
-	if f.file == nil {
-		file, info, err := openUnder(f.root, f.path)
+	for {
+		file, err := f.opened()
 		if err != nil {
 			return 0, err
 		}
+		n, err := file.ReadAt(b, off)
+		if !errors.Is(err, os.ErrClosed) { // by one who opened another
+			return n, err
+		}
+	}
+}
+
+// opened is the file, opened again if it was closed.
+func (f *pooledFile) opened() (*os.File, error) {
+	f.pool.mu.Lock()
+	defer f.pool.mu.Unlock()
+	if f.file == nil {
+		file, info, err := openUnder(f.root, f.path)
+		if err != nil {
+			return nil, err
+		}
 		if !os.SameFile(info, f.info) || info.Size() != f.info.Size() || !info.ModTime().Equal(f.info.ModTime()) {
 			file.Close()
-			return 0, fmt.Errorf("read %s again: it was changed meanwhile; symbolize the recording again", f.path)
+			return nil, fmt.Errorf("read %s again: it was changed meanwhile; symbolize the recording again", f.path)
 		}
 		f.file = file
 		f.pool.keep(f)
 	}
-	return f.file.ReadAt(b, off)
+	return f.file, nil
 }
 
 // Stat is that of the file when it was first opened.

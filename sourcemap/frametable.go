@@ -2,36 +2,31 @@ package sourcemap
 
 import (
 	"debug/elf"
-	"errors"
 	"io"
 	"strings"
 )
 
-// A FrameTable tells, for the code of one binary, where a function that is running has its return
+// A FrameTable tells, for the Go code of one binary, where a function that is running has its return
 // address: what a stack walked by frame pointers alone cannot say of its innermost function, which
-// may have no frame at all (memmove, and every small leaf function), or not have set it up yet. Go
-// code is answered from Go's own tables, other code from .eh_frame. One goroutine asks at a time.
+// may have no frame at all (memmove, and every small leaf function), or not have set it up yet. It
+// answers from Go's own tables. One goroutine asks at a time.
 type FrameTable struct {
-	goes   *goTable    // nil where there is no Go code
-	frames *callFrames // nil where there is no .eh_frame_hdr
+	goes    *goTable
+	machine elf.Machine
 }
 
 // OpenFrameTable reads the tables of a binary, lazily: r is read as long as the table is used. It
-// fails where the binary is no ELF file or has neither table.
+// fails where the binary is no ELF file or has no Go code.
 func OpenFrameTable(r io.ReaderAt) (*FrameTable, error) {
 	f, err := elf.NewFile(r)
 	if err != nil {
 		return nil, err
 	}
-	im := newImage(r, f)
-	t := &FrameTable{}
-	t.goes, err = openGoTable(im, f)
-	var err2 error
-	t.frames, err2 = openCallFrames(im, f)
-	if t.goes == nil && t.frames == nil {
-		return nil, errors.Join(err, err2)
+	t, err := openGoTable(newImage(r, f), f)
+	if t == nil { // without errNoInline, which does not matter here
+		return nil, err
 	}
-	return t, nil
+	return &FrameTable{goes: t, machine: f.Machine}, nil
 }
 
 // GoKind is what a function of Go does with stacks.
@@ -72,7 +67,7 @@ var goKinds = map[string]GoKind{
 // the return address (on arm64, the caller's stack pointer) when the instruction there is about to
 // run.
 func (f *FrameTable) GoFrame(addr uint64) (kind GoKind, size uint32) {
-	if f.goes == nil || !f.goes.find(addr) {
+	if !f.goes.find(addr) {
 		return GoUnknown, 0
 	}
 	fn := &f.goes.fn
@@ -92,35 +87,18 @@ func (f *FrameTable) GoFrame(addr uint64) (kind GoKind, size uint32) {
 	return kind, size
 }
 
-// framed is the Depth of code whose frame pointer is set: too deep for the stack pointer to be of
-// use, and none is needed.
-const framed = 1 << 40
-
 // Depth is how many bytes above the stack pointer the return address is when the instruction at
-// addr, a file address, is about to run: 0 in a function without a frame, more than a stack can have
-// where the table gives it by the frame pointer alone. It says false where nothing is known of addr,
-// and where the function cannot say because it changes stacks.
+// addr, a file address, is about to run: 0 in a function without a frame. It says false where Go's
+// tables do not cover addr, and where the function cannot say because it changes stacks.
 //
 // On arm64 the depth is that of the caller's frame; a function without a frame has its return
 // address in the link register there.
 //
-// The sources are the table pcsp of a Go function (funcspdelta in runtime/symtab.go) and the rule
-// for the CFA in .eh_frame: the return address is the word below the CFA.
+// The source is the table pcsp of a Go function (funcspdelta in runtime/symtab.go).
 func (f *FrameTable) Depth(addr uint64) (uint64, bool) {
-	if f.goes != nil && f.goes.find(addr) {
-		d := f.goes.fn.depth.at(addr)
-		return uint64(max(d, 0)), d >= 0
-	}
-	if f.frames == nil {
+	if !f.goes.find(addr) {
 		return 0, false
 	}
-	switch register, offset, ok := f.frames.cfa(addr); {
-	case !ok:
-		return 0, false
-	case register == registerFP:
-		return framed, true
-	case register == registerSP && offset >= 8 && offset < framed:
-		return offset - 8, true
-	}
-	return 0, false
+	d := f.goes.fn.depth.at(addr)
+	return uint64(max(d, 0)), d >= 0
 }

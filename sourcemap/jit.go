@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,13 +25,21 @@ const JIT = "[jit]"
 
 // A Process says whose code made at run time is, and where it tells the names.
 type Process struct {
-	PID int // as its own PID namespace numbers it, which is what it calls its files by
+	PID int // as this machine numbers it
+	// Own is the PID that its own PID namespace numbers it by, and which it calls its files by. 0: it is
+	// PID.
+	Own int
 	// UID is the user the process runs as, as this process sees it. Files that neither this user nor
 	// root owns are not believed: anybody can write to /tmp.
 	UID uint32
 	// Root is the folder its paths begin at, "/proc/7/root" while it runs in a container; "" for this
 	// process's root.
 	Root string
+	// Tmp is what it sees as /tmp, where that is not found below Root; "" where it is.
+	Tmp string
+	// Begun is when it was started. A file that was last written before is of an earlier process with its
+	// number, and is passed over. The zero time: every file is good.
+	Begun time.Time
 	// Dumps are the paths of the jitdumps that it had mapped (jit-PID.dump), which is how a process
 	// tells of them. /tmp/jit-PID.dump is looked at anyway.
 	Dumps []string
@@ -71,8 +80,8 @@ type jitLine struct {
 func openJIT(p Process) (t *jitTable, notes []string) {
 	t = &jitTable{}
 	paths := []string{
-		fmt.Sprintf("/tmp/perf-%d.map", p.PID),
-		fmt.Sprintf("/tmp/jit-%d.dump", p.PID),
+		fmt.Sprintf("/tmp/perf-%d.map", cmp.Or(p.Own, p.PID)),
+		fmt.Sprintf("/tmp/jit-%d.dump", cmp.Or(p.Own, p.PID)),
 	}
 	for _, dump := range p.Dumps {
 		if dump = path.Clean(dump); dump != paths[1] {
@@ -81,7 +90,7 @@ func openJIT(p Process) (t *jitTable, notes []string) {
 	}
 	for i, path := range paths {
 		data, err := readJIT(p, path)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errEarlier) {
 			continue
 		}
 		var codes []jitCode
@@ -117,9 +126,19 @@ func (t *jitTable) index() {
 	t.pieces = flatten(pieces, last)
 }
 
+// errEarlier says that a file is of a process that had the number before.
+var errEarlier = errors.New("it was written before the process began")
+
+// clockSlack is how much a file's time may seem to be before its process's: file systems take the time
+// of the last timer tick, and /proc tells hundredths of a second.
+const clockSlack = time.Second
+
 // readJIT reads a file that a process has written, if it was the process.
 func readJIT(p Process, path string) ([]byte, error) {
 	root := p.Root
+	if inTmp, ok := within(path, "/tmp"); ok && p.Tmp != "" {
+		root, path = p.Tmp, "/"+inTmp
+	}
 	if root == "/" {
 		root = ""
 	}
@@ -140,6 +159,9 @@ func readJIT(p Process, path string) ([]byte, error) {
 	}
 	if owner := ownerOf(info); owner != p.UID && owner != 0 {
 		return nil, fmt.Errorf("it belongs to user %d and not to that of the process, %d; if it is right, change its owner", owner, p.UID)
+	}
+	if !p.Begun.IsZero() && info.ModTime().Before(p.Begun.Add(-clockSlack)) {
+		return nil, errEarlier
 	}
 	if info.Size() > maxJIT {
 		return nil, fmt.Errorf("it has more than the %d bytes that are read", maxJIT)
@@ -250,7 +272,7 @@ func jitFrame(name string) profile.Frame {
 	}
 	kind, rest, ok := strings.Cut(name, ":")
 	if !ok || !scriptCode[kind] {
-		return profile.Frame{Func: cmp.Or(demangle(name), profile.Unknown)}
+		return profile.Frame{Func: cmp.Or(Demangle(name), profile.Unknown)}
 	}
 	rest = strings.TrimLeft(rest, "*~^+'") // optimized by TurboFan, interpreted, by Sparkplug, by Maglev
 	at := strings.Index(rest, " /")

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -323,4 +324,36 @@ func ends(codes []jitCode) []uint64 {
 		addrs = append(addrs, c.addr, c.addr+c.size-1, c.addr+c.size)
 	}
 	return addrs
+}
+
+// A process calls its files by the number that it knows, in the /tmp that it sees; what has lain there
+// since before it began is not its own.
+func TestProcessOfNamespace(t *testing.T) {
+	p := processOf(t, "", nil)
+	tmp := testDir(t)
+	copyText(t, filepath.Join(tmp, "perf-7.map"), "1000 100 inside\n")
+	copyText(t, filepath.Join(p.Root, "tmp", "perf-7.map"), "1000 100 below\n")
+	p.Own = 7
+	name := func() string {
+		table, notes := openJIT(p)
+		if len(notes) > 0 {
+			t.Errorf("notes %q", notes)
+		}
+		return jitted(table, 0x1000)
+	}
+	if got := name(); got != "below :0 0" {
+		t.Errorf("below its root: %s", got)
+	}
+	p.Tmp = tmp
+	if got := name(); got != "inside :0 0" {
+		t.Errorf("in its own /tmp: %s", got)
+	}
+	p.Begun = time.Now().Add(-time.Minute)
+	if got := name(); got != "inside :0 0" {
+		t.Errorf("written since it began: %s", got)
+	}
+	p.Begun = time.Now().Add(time.Minute)
+	if got := name(); got != "nothing" {
+		t.Errorf("written before it began: %s", got)
+	}
 }

@@ -212,7 +212,7 @@ func (t *kallsymsTable) frames(addr uint64, buf []profile.Frame) ([]profile.Fram
 	if name == "_etext" || name == "_einittext" {
 		return buf, false // data follows
 	}
-	return append(buf, profile.Frame{Func: demangle(name), Module: t.modules[n.module]}), true
+	return append(buf, profile.Frame{Func: Demangle(name), Module: t.modules[n.module]}), true
 }
 
 // hexDigit is the value of a hexadecimal digit, -1 for any other byte.

@@ -23,6 +23,13 @@ const findTimeout = 10 * time.Second
 // (GOROOT, GOMODCACHE, GOPATH, CARGO_HOME) or stay empty. The error tells of a tool that is there
 // but gave no answer.
 func FindPaths(ctx context.Context, workspace []string) (*Paths, error) {
+	return FindPathsIn(ctx, workspace, os.Environ())
+}
+
+// FindPathsIn is FindPaths in an environment, as os.Environ has it, that need not be this process's:
+// that of the editor which a server of several serves.
+func FindPathsIn(ctx context.Context, workspace []string, environ []string) (*Paths, error) {
+	env := environment(environ)
 	p := &Paths{Workspace: slices.Clone(workspace)}
 	for i, folder := range p.Workspace {
 		if abs, err := filepath.Abs(folder); err == nil {
@@ -33,22 +40,22 @@ func FindPaths(ctx context.Context, workspace []string) (*Paths, error) {
 	defer cancel()
 
 	rust := make(chan string, 1)
-	go func() { rust <- rustSource(ctx) }() // ends by itself, with ctx at the latest
+	go func() { rust <- rustSource(ctx, env) }() // ends by itself, with ctx at the latest
 
-	home, _ := os.UserHomeDir()
-	err := p.askGo(ctx)
-	p.GOROOT = cmp.Or(p.GOROOT, os.Getenv("GOROOT"))
+	home := env.get("HOME")
+	err := p.askGo(ctx, env)
+	p.GOROOT = cmp.Or(p.GOROOT, env.get("GOROOT"))
 	if p.ModCache == "" {
-		p.ModCache = os.Getenv("GOMODCACHE")
+		p.ModCache = env.get("GOMODCACHE")
 	}
 	if p.ModCache == "" {
-		if paths := filepath.SplitList(os.Getenv("GOPATH")); len(paths) > 0 && paths[0] != "" {
+		if paths := filepath.SplitList(env.get("GOPATH")); len(paths) > 0 && paths[0] != "" {
 			p.ModCache = filepath.Join(paths[0], "pkg", "mod")
 		} else if home != "" {
 			p.ModCache = filepath.Join(home, "go", "pkg", "mod")
 		}
 	}
-	cargo := os.Getenv("CARGO_HOME")
+	cargo := env.get("CARGO_HOME")
 	if cargo == "" && home != "" {
 		cargo = filepath.Join(home, ".cargo")
 	}
@@ -59,12 +66,13 @@ func FindPaths(ctx context.Context, workspace []string) (*Paths, error) {
 	return p, err
 }
 
-func (p *Paths) askGo(ctx context.Context) error {
-	name, err := exec.LookPath("go")
-	if err != nil {
+func (p *Paths) askGo(ctx context.Context, environ environment) error {
+	name := environ.lookPath("go")
+	if name == "" {
 		return nil
 	}
 	cmd := exec.CommandContext(ctx, name, "env", "-json", "GOROOT", "GOMODCACHE")
+	cmd.Env = slices.Clone(environ)
 	if len(p.Workspace) > 0 {
 		if info, err := os.Stat(p.Workspace[0]); err == nil && info.IsDir() {
 			cmd.Dir = p.Workspace[0] // its go.mod may choose another toolchain
@@ -88,15 +96,15 @@ func (p *Paths) askGo(ctx context.Context) error {
 
 // rustSource is the folder of Rust's own sources, "" where they are not installed (rustup component
 // rust-src).
-func rustSource(ctx context.Context) string {
-	name, err := exec.LookPath("rustc")
-	if err != nil {
+func rustSource(ctx context.Context, environ environment) string {
+	name := environ.lookPath("rustc")
+	if name == "" {
 		return ""
 	}
 	cmd := exec.CommandContext(ctx, name, "--print", "sysroot")
 	// In the workspace a rust-toolchain file could make rustup download a toolchain.
 	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), "RUSTUP_AUTO_INSTALL=0")
+	cmd.Env = append(slices.Clone(environ), "RUSTUP_AUTO_INSTALL=0")
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
 	if err != nil {
@@ -107,6 +115,32 @@ func rustSource(ctx context.Context) string {
 		return ""
 	}
 	return folder
+}
+
+// An environment is variables as os.Environ has them; of those that are there twice the last counts.
+type environment []string
+
+func (e environment) get(name string) string {
+	for _, v := range slices.Backward(e) {
+		if value, ok := strings.CutPrefix(v, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// lookPath is exec.LookPath in the folders of the environment's PATH; "" where there is no such
+// program.
+func (e environment) lookPath(program string) string {
+	for _, dir := range filepath.SplitList(e.get("PATH")) {
+		if !filepath.IsAbs(dir) {
+			continue // as exec.LookPath, which takes nothing from the current folder
+		}
+		if path, err := exec.LookPath(filepath.Join(dir, program)); err == nil {
+			return path
+		}
+	}
+	return ""
 }
 
 // A workModule is a Go module of the workspace.

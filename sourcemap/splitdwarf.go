@@ -4,6 +4,7 @@ import (
 	"debug/elf"
 	"path/filepath"
 	"slices"
+	"sync"
 )
 
 // A splitFinder finds what skeleton units are the skeletons of: in the package beside the binary
@@ -12,12 +13,12 @@ import (
 // A unit is taken only where its id is the one that the skeleton names: a .dwo of a later build has
 // other entries at other addresses.
 type splitFinder struct {
-	main     *dwarfFile
 	files    *filePool
 	packages []string                         // where a package may be
 	remap    func(path string) []string       // further places of a build path
 	beside   string                           // folder of the binary; "" for none
 	note     func(format string, args ...any) // tells what is wrong, without the binary's name
+	mu       sync.Mutex                       // guards what follows; held by find
 	opened   []*dwarfPackage
 	sought   bool // packages were opened, as far as there are any
 	told     bool // a note was given
@@ -25,6 +26,8 @@ type splitFinder struct {
 
 // find is the unit that skeleton stands for, nil where it is not found.
 func (s *splitFinder) find(skeleton *unit) *unit {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	id := skeleton.splitID()
 	if !s.sought {
 		s.sought = true
@@ -103,8 +106,9 @@ func (s *splitFinder) candidates(dir, name string) []string {
 
 // unitIn is the unit of d with an id, opened as the one that skeleton stands for.
 func (s *splitFinder) unitIn(d *dwarfFile, skeleton *unit, id uint64) *unit {
-	d.code, d.sums, d.loaded = s.main.code, s.main.sums, s.main.loaded
-	d.openSup = s.main.supplement
+	main := skeleton.t
+	d.code, d.sums, d.loaded, d.linkerName = main.code, main.sums, main.loaded, main.linkerName
+	d.openSup = main.supplement
 	d.walk()
 	for _, h := range d.headers {
 		u := d.unitHeader(h.off)

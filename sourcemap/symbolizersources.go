@@ -5,6 +5,7 @@ import (
 	"crypto/md5"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -104,9 +105,8 @@ func (s *Symbolizer) Sources(ctx context.Context, c *profile.Capture) error {
 				source.Text = text
 				if sums := s.sums(source.Path); len(sums) > 0 {
 					// The build's own word is better than times.
-					if source.Note = ""; !slices.Contains(sums, md5.Sum(text)) {
-						source.Note = fmt.Sprintf("not the text that %s was built from, by the MD5 in its debug information; lines may have moved",
-							filepath.Base(modules[source.Path]))
+					if source.Note = ""; !isOneOf(sums, md5.Sum(text)) {
+						source.Note = notTheText(modules[source.Path])
 					}
 				}
 				return nil
@@ -116,14 +116,44 @@ func (s *Symbolizer) Sources(ctx context.Context, c *profile.Capture) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	for _, source := range sources {
+	others := map[string][]string{} // by Module, sources that are not those of the build
+	for i := range sources {
+		source := &sources[i]
 		if source.Text != nil {
-			s.sources[source.Path] = source
+			s.sources[source.Path] = *source
 		}
+		if strings.Contains(source.Note, byMD5) {
+			others[modules[source.Path]] = append(others[modules[source.Path]], filepath.Base(source.Path))
+		}
+	}
+	for _, module := range slices.Sorted(maps.Keys(others)) {
+		files := others[module]
+		if len(files) > maxNamed {
+			files = append(files[:maxNamed:maxNamed], fmt.Sprintf("%d more", len(files)-maxNamed))
+		}
+		c.Warn(profile.WarnUnreadable, 0, strings.Join(files, ", ")+": "+notTheText(module))
 	}
 	c.Symbols.Sources = sources
 	return nil
 }
+
+// isOneOf says whether a text's checksum is one that a build has for it. The GNU assembler writes those
+// that a compiler gives it (.file … md5 0x…) with the last byte first.
+func isOneOf(sums [][md5.Size]byte, sum [md5.Size]byte) bool {
+	turned := sum
+	slices.Reverse(turned[:])
+	return slices.Contains(sums, sum) || slices.Contains(sums, turned)
+}
+
+// byMD5 is in the note of a source with another MD5, and in no other note.
+const byMD5 = "by the MD5 in its debug information"
+
+func notTheText(module string) string {
+	return fmt.Sprintf("not the text that %s was built from, %s; lines may have moved, so build it again", filepath.Base(module), byMD5)
+}
+
+// maxNamed is how many such sources a warning names.
+const maxNamed = 3
 
 // sums are the checksums that binaries have of a source; none where they do not tell.
 func (s *Symbolizer) sums(file string) [][md5.Size]byte {

@@ -11,6 +11,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/sightline-dev/sightline/profiler/profile"
 )
@@ -21,6 +22,7 @@ import (
 // cut from the string tables only when asked for.
 type symtabTable struct {
 	spans []span
+	mu    sync.Mutex              // guards known: any goroutine may ask
 	known map[int32]profile.Frame // by symbol
 	syms  []symbol
 }
@@ -84,21 +86,17 @@ func parseSymtab(files ...*elf.File) (*symtabTable, error) {
 
 // frames implements table.
 func (t *symtabTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, bool) {
-	i, ok := slices.BinarySearchFunc(t.spans, addr, func(s span, addr uint64) int {
-		return cmp.Compare(s.start, addr)
-	})
+	id, ok := t.find(addr)
 	if !ok {
-		i--
-	}
-	if i < 0 || addr >= t.spans[i].end {
 		return buf, false
 	}
-	id := t.spans[i].sym
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	frame, ok := t.known[id]
 	if !ok {
 		s := &t.syms[id]
 		name := s.spelling()
-		frame = profile.Frame{Func: demangle(name), Entry: isEntry(name)}
+		frame = profile.Frame{Func: Demangle(name), Entry: isEntry(name)}
 		if s.plt {
 			frame.Func += "@plt"
 			frame.Entry = false
@@ -106,6 +104,30 @@ func (t *symtabTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame,
 		t.known[id] = frame
 	}
 	return append(buf, frame), true
+}
+
+// find is the symbol that names an address.
+func (t *symtabTable) find(addr uint64) (int32, bool) {
+	i, ok := slices.BinarySearchFunc(t.spans, addr, func(s span, addr uint64) int {
+		return cmp.Compare(s.start, addr)
+	})
+	if !ok {
+		i--
+	}
+	if i < 0 || addr >= t.spans[i].end {
+		return 0, false
+	}
+	return t.spans[i].sym, true
+}
+
+// beginsAt is the name, as it stands in the table, of the symbol that names an address and begins
+// there; "" for none.
+func (t *symtabTable) beginsAt(addr uint64) string {
+	id, ok := t.find(addr)
+	if !ok || t.syms[id].addr != addr {
+		return ""
+	}
+	return t.syms[id].spelling()
 }
 
 // spelling is the symbol's name as the table has it, without the version that static symbol tables

@@ -10,7 +10,7 @@ import (
 //
 // Its law: the same address gives the same frames, always, whatever was asked before; a table that
 // meets damage says false for the addresses concerned and never panics. One goroutine asks at a
-// time, so a table may cache without locks. It reads the binary lazily, which therefore has to stay
+// time, so a table may cache without locks; but see binaryTable.part. It reads the binary lazily, which therefore has to stay
 // open as long as the table is in use.
 type table interface {
 	// frames appends to buf the frames at addr, innermost first, and says whether the table knows

@@ -228,6 +228,7 @@ func newRemove(io streams) *cobra.Command {
 					return err
 				}
 			}
+			defer tellDaemon(st.Path())
 			for _, id := range ids {
 				if err := st.Remove(id); err != nil {
 					return err
@@ -253,6 +254,7 @@ func newPin(io streams) *cobra.Command {
 			if err := st.Pin(id, !off); err != nil {
 				return err
 			}
+			tellDaemon(st.Path())
 			if off {
 				fmt.Fprintln(io.out, "unpinned "+string(id))
 			} else {
@@ -276,6 +278,7 @@ func newNote(io streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			defer tellDaemon(st.Path())
 			return st.SetNote(id, strings.Join(args[1:], " "))
 		},
 	}

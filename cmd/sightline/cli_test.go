@@ -229,10 +229,10 @@ func TestProfileOfATest(t *testing.T) {
 		}
 	}
 	const self, total = 0, 1
-	within("calls hot", total, 0.70, 0.90)
-	within("calls cold", total, 0.12, 0.30)
-	within("hot", total, 0.70, 0.90)
-	within("hot", self, 0, 0.02)
+	within("calls hot", total, 0.60, 0.93)
+	within("calls cold", total, 0.07, 0.35)
+	within("hot", total, 0.60, 0.93)
+	within("hot", self, 0, 0.05)
 
 	list := decode[[]captureJSON](t, mustRun(t, "captures", "--json"))
 	if len(list) != 1 || list[0].Kinds[0].Samples < defaultSamples {
@@ -463,6 +463,8 @@ var (
 
 func TestMain(m *testing.M) {
 	packageDir, _ = os.Getwd()
+	// Tests never meet a user's daemon. Those of the daemon have one of their own (daemon_test.go).
+	os.Setenv(noDaemonVariable, "1")
 	code := m.Run()
 	if built != "" {
 		os.RemoveAll(built)
@@ -492,7 +494,7 @@ func TestKilledRecorderLeavesItsChunks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(90 * time.Second)
 	for {
 		if list, err := st.List(); err == nil && len(list) == 1 && len(list[0].Kinds) > 0 && list[0].Kinds[0].Samples > 100 {
 			break

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sightline-dev/sightline/profiler/convert"
+	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/profiler/view"
 )
 
@@ -66,6 +68,9 @@ fixed count (-benchtime 1000x), or a command.`,
 					return err
 				}
 			}
+			if note := rebuilt(before.profile, after.profile); note != "" && f.Group == "" {
+				fmt.Fprintln(io.err, "note: "+note)
+			}
 			if overweight {
 				err = printOverweight(cmd, io, &sf, f, sides, wordsOf(after.profile))
 			} else {
@@ -101,6 +106,39 @@ func percentage(text string) (float64, error) {
 		return 0, fmt.Errorf("--fail-over %s is no percentage; write 5 or 5%%", text)
 	}
 	return n, nil
+}
+
+// Rebuilt is a sentence for two profiles of one program whose binary has two names, of which no function
+// would compare: the module with most of the weight before is not there after, and the reverse.
+func rebuilt(before, after *profile.Profile) string {
+	old, oldHas := modules(before)
+	new, newHas := modules(after)
+	if old == "" || new == "" || newHas[old] || oldHas[new] {
+		return ""
+	}
+	return fmt.Sprintf("most is in %s before and in %s after, so that their functions do not compare; --group '{*}!{*}->$2' compares them by name alone",
+		filepath.Base(old), filepath.Base(new))
+}
+
+// modules are those on which a profile's stacks end, and the one with at least half of the weight.
+func modules(p *profile.Profile) (most string, all map[string]bool) {
+	weight := map[string]int64{}
+	var sum int64
+	for i, id := range p.Samples.Stack {
+		if id == 0 {
+			continue
+		}
+		weight[p.Frames[p.Stacks.Leaf(id)].Module] += p.Samples.Weight[i]
+		sum += p.Samples.Weight[i]
+	}
+	all = map[string]bool{}
+	for m, w := range weight {
+		all[m] = true
+		if w > sum/2 {
+			most = m
+		}
+	}
+	return most, all
 }
 
 // GrowthWords tells the two totals and how they differ.

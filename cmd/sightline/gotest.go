@@ -26,6 +26,7 @@ type goTest struct {
 	count   int      // -count of the caller, 1 if none
 	binary  string
 	temp    string // folder of the binary, removed by Close
+	around  *surroundings
 }
 
 // TestFlags are go test's flags that the test binary takes, as "-test.NAME"; true where a flag
@@ -81,22 +82,22 @@ func splitTestFlags(args []string) (build, binary []string, count int, err error
 	return build, binary, count, nil
 }
 
-// BuildTest compiles the test of one package. Dir is where the go command runs, pattern names the
+// BuildTest compiles the test of one package, as it would be built in some surroundings. Dir is where the go command runs, pattern names the
 // package as go list understands it, flags are what a person gives to go test. The compiler's
 // messages are in the error.
-func buildTest(ctx context.Context, dir, pattern, runRE, benchRE string, flags []string) (*goTest, error) {
+func buildTest(ctx context.Context, around *surroundings, dir, pattern, runRE, benchRE string, flags []string) (*goTest, error) {
 	build, args, count, err := splitTestFlags(flags)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := exec.LookPath("go"); err != nil {
+	if _, err := around.lookPath("go"); err != nil {
 		return nil, errors.New("no go command on PATH; install Go to profile Go tests")
 	}
 	if strings.HasPrefix(pattern, "-") {
 		return nil, fmt.Errorf("%s is no package; flags of go test come after --", pattern)
 	}
-	t := &goTest{Run: runRE, Bench: benchRE, Args: args, count: count}
-	out, msg, err := goCommand(ctx, dir, append(append([]string{"list"}, listFlags(build)...), "-f", "{{.ImportPath}}\t{{.Dir}}", pattern)...)
+	t := &goTest{Run: runRE, Bench: benchRE, Args: args, count: count, around: around}
+	out, msg, err := goCommand(ctx, around, dir, append(append([]string{"list"}, listFlags(build)...), "-f", "{{.ImportPath}}\t{{.Dir}}", pattern)...)
 	if err != nil {
 		return nil, fmt.Errorf("no package %s: %s; name a folder such as ./parser, or an import path", pattern, firstLine(msg, err))
 	}
@@ -113,7 +114,7 @@ func buildTest(ctx context.Context, dir, pattern, runRE, benchRE string, flags [
 		return nil, fmt.Errorf("folder for the test binary: %w", err)
 	}
 	t.binary = filepath.Join(t.temp, filepath.Base(t.Package)+".test")
-	_, msg, err = goCommand(ctx, dir, append(append([]string{"test", "-c", "-o", t.binary}, build...), pattern)...)
+	_, msg, err = goCommand(ctx, around, dir, append(append([]string{"test", "-c", "-o", t.binary}, build...), pattern)...)
 	if err != nil {
 		t.Close()
 		if ctx.Err() != nil {
@@ -183,8 +184,7 @@ func (t *goTest) checkMatch(ctx context.Context) error {
 	}
 	first, _, _ := strings.Cut(pattern, "/")
 	list := func(re string) ([]string, error) {
-		cmd := exec.CommandContext(ctx, t.binary, "-test.list="+re)
-		cmd.Dir = t.Dir
+		cmd := t.around.command(ctx, t.Dir, t.binary, "-test.list="+re)
 		out, err := cmd.Output()
 		var names []string
 		for line := range strings.Lines(string(out)) {
@@ -231,12 +231,14 @@ func (t *goTest) command(count int, out io.Writer) *exec.Cmd {
 	if timeout {
 		args = append(args, "-test.timeout=10m0s")
 	}
-	cmd := exec.Command(t.binary, append(args, t.Args...)...)
-	cmd.Dir = t.Dir
+	cmd := t.around.command(context.Background(), t.Dir, t.binary, append(args, t.Args...)...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = endsWithUs()
 	return cmd
 }
+
+func (t *goTest) repeats() repetition { return repeatsMostly }
+
+func (t *goTest) note() string { return "" }
 
 // Target describes the test for the capture.
 func (t *goTest) target() profile.Target {
@@ -246,9 +248,8 @@ func (t *goTest) target() profile.Target {
 // Close removes the binary.
 func (t *goTest) Close() error { return os.RemoveAll(t.temp) }
 
-func goCommand(ctx context.Context, dir string, args ...string) (stdout, stderr string, err error) {
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = dir
+func goCommand(ctx context.Context, around *surroundings, dir string, args ...string) (stdout, stderr string, err error) {
+	cmd := around.command(ctx, dir, "go", args...)
 	var o, e bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &o, &e
 	err = cmd.Run()

@@ -44,6 +44,7 @@ from its content; gzip, zstd and zips are seen through. - is standard input.
 			if err != nil {
 				return err
 			}
+			defer tellDaemon(st.Path())
 			var all []captureJSON
 			for _, path := range args {
 				meta, format, err := importFile(cmd.Context(), io.in, st, dir, path, convert.Options{Experimental: experimental, Format: convert.Format(format)})

@@ -24,6 +24,9 @@ type annotated struct {
 	Unit    profile.Unit `json:"unit"`
 	// Lines that cost anything, in order. Line and Text are those of the present file.
 	Lines []annotatedLine `json:"lines"`
+	// Note says what is wrong with the source as it was recorded: that it is not the text that the program
+	// was built from, or why there is none.
+	Note string `json:"note,omitempty"`
 	// Changed is how many costly lines are left out because their text is not what was recorded.
 	Changed int `json:"changed,omitempty"`
 
@@ -44,7 +47,7 @@ type annotatedLine struct {
 func (o *opened) annotate(s *profile.Source, recorded bool) *annotated {
 	a := &annotated{
 		File: s.Path, Capture: o.meta.ID, Kind: o.profile.Kind, Unit: o.profile.Unit,
-		Lines: []annotatedLine{}, whole: o.profile.Total().Weight,
+		Note: s.Note, Lines: []annotatedLine{}, whole: o.profile.Total().Weight,
 	}
 	text, now := s.Text, func(line int) (int, bool) { return line, true }
 	if s.Local != "" {
@@ -84,6 +87,7 @@ func newLines(io streams) *cobra.Command {
 		ref           string
 		asJSON, all   bool
 		recorded      bool
+		mapped        []string
 		percentAtWhat float64
 	)
 	cmd := &cobra.Command{
@@ -107,10 +111,19 @@ that changed loses it.`,
 			if err != nil {
 				return err
 			}
-			o, err := captureFor(st, ref, args[0])
+			dir, err := workspaceFlag(cmd)
 			if err != nil {
 				return err
 			}
+			paths := &sourcemap.Paths{Workspace: []string{workspaceOf(dir)}}
+			if paths.Prefixes, err = mapPaths(mapped); err != nil {
+				return err
+			}
+			o, err := captureFor(st, ref, args[0], paths)
+			if err != nil {
+				return err
+			}
+			o.findSources(args[0], paths)
 			s, err := o.sourceFor(args[0])
 			if err != nil {
 				return err
@@ -125,16 +138,13 @@ that changed loses it.`,
 			if s.Note != "" {
 				fmt.Fprintf(io.err, "sightline: %s: %s\n", shortPath(".", args[0]), s.Note)
 			}
-			dir, err := workspaceFlag(cmd)
-			if err != nil {
-				return err
-			}
 			a.print(io.out, workspaceOf(dir), o, all, percentAtWhat)
 			return nil
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&ref, "capture", "", "use this `capture` (default: the newest that touches the file)")
+	f.StringArrayVar(&mapped, "map-path", nil, "sources that the build had under FROM are under TO here; `FROM=TO`, may be given again")
 	f.BoolVar(&all, "all", false, "print the whole file, not only what costs")
 	f.BoolVar(&recorded, "recorded", false, "print the text as it was recorded")
 	f.Float64Var(&percentAtWhat, "threshold", 1, "leave lines below this many percent without a number")
@@ -142,8 +152,21 @@ that changed loses it.`,
 	return cmd
 }
 
+// FindSources finds the places of the sources named as file is that were not found when they were
+// recorded: on another machine, or without the rule that leads to them.
+func (o *opened) findSources(file string, paths *sourcemap.Paths) {
+	for i := range o.capture.Symbols.Sources {
+		s := &o.capture.Symbols.Sources[i]
+		if s.Local == "" && filepath.Base(s.Path) == filepath.Base(file) {
+			if local, ok := paths.Local(s.Path); ok {
+				s.Local, s.Note = local, ""
+			}
+		}
+	}
+}
+
 // CaptureFor opens the capture that ref names, else the newest that has samples in file.
-func captureFor(st *store.Store, ref, file string) (*opened, error) {
+func captureFor(st *store.Store, ref, file string, paths *sourcemap.Paths) (*opened, error) {
 	if ref != "" {
 		id, err := st.Resolve(ref)
 		if err != nil {
@@ -165,6 +188,11 @@ func captureFor(st *store.Store, ref, file string) (*opened, error) {
 		for _, f := range m.Files {
 			if f.Local != "" && canonical(f.Local) == abs || f.Path == file {
 				return openCapture(st, m.ID)
+			}
+			if f.Local == "" && filepath.Base(f.Path) == filepath.Base(file) {
+				if local, ok := paths.Local(f.Path); ok && canonical(local) == abs {
+					return openCapture(st, m.ID)
+				}
 			}
 			if loose == nil && strings.HasSuffix("/"+f.Path, "/"+filepath.ToSlash(file)) {
 				loose = &m.ID

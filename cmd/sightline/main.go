@@ -104,7 +104,7 @@ Without a command it serves an editor over standard input and output.`,
 			if isTerminal(io.in) {
 				return cmd.Help()
 			}
-			return serve(cmd.Context(), io, serveOptions{})
+			return serve(cmd.Context(), io, serveOptions{idle: daemonIdle})
 		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -120,10 +120,11 @@ Without a command it serves an editor over standard input and output.`,
 	root.PersistentFlags().String("store", "", "keep captures in this `file` (default: one per workspace, under $XDG_STATE_HOME/sightline)")
 	root.PersistentFlags().String("workspace", "", "the `folder` whose captures are meant (default: the repository or module around the current folder)")
 	root.AddCommand(
-		newServe(io), newTest(io), newRecord(io),
+		newServe(io), newTest(io), newRecord(io), newTargets(io),
 		newCaptures(io), newShow(io), newRemove(io), newPin(io), newNote(io),
 		newLines(io), newStacks(io), newDiff(io), newPresets(io), newImport(io), newExport(io),
-		newDoctor(io), newVersion(io),
+		newPs(io), newFiles(io), newMap(io), newSize(io),
+		newStore(io), newDaemon(io), newDoctor(io), newBug(io), newVersion(io),
 	)
 	return root
 }

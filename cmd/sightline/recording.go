@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/sightline-dev/sightline/lspserver"
 	"github.com/sightline-dev/sightline/profiler"
+	"github.com/sightline-dev/sightline/profiler/bpf"
 	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/profiler/store"
 	"github.com/sightline-dev/sightline/profiler/unwind"
@@ -25,6 +25,10 @@ import (
 
 // FlushEvery is how often what was recorded goes to the store: a crash loses at most that much.
 const flushEvery = time.Second
+
+// ShowFirst is how long the numbers of a finished recording may keep it from being written as a whole.
+// What was flushed is in the store.
+const showFirst = 300 * time.Millisecond
 
 // A recorder starts recordings: from the kernel through symbols into the store. It is what both
 // the command line and the language server record with (lspserver.Recorder).
@@ -35,9 +39,14 @@ type recorder struct {
 	live bool
 	// Bound has commands end with this process, however it ends. A test always does.
 	bound   bool
-	running sync.WaitGroup // recordings that are not stored yet
+	running sync.WaitGroup  // recordings that are not stored yet
+	all     *sync.WaitGroup // counts them too, unless it is nil
+	// Around is where programs are found and started.
+	around *surroundings
 	// StackBytes is profiler.Options.StackBytes.
 	stackBytes int
+	// Interruptible has an interrupt of this process give up what a recording waits for after its end.
+	interruptible bool
 	// Streams are given to a recorded command as they are; where out is nil its output comes as
 	// updates. A test's output always does.
 	streams streams
@@ -65,8 +74,16 @@ func (r *recorder) Start(ctx context.Context, req lspserver.Request) (lspserver.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stopWatch := context.AfterFunc(ctx, s.Stop)
 	r.running.Add(1)
+	if r.all != nil {
+		r.all.Add(1)
+	}
 	go func() {
 		defer r.running.Done()
+		defer func() {
+			if r.all != nil {
+				r.all.Done()
+			}
+		}()
 		defer close(s.done)
 		defer close(s.updates)
 		defer cancel()
@@ -87,6 +104,9 @@ type session struct {
 	discard  atomic.Bool
 	done     chan struct{} // closed when result and err are set
 
+	mu   sync.Mutex      // guards skip
+	skip chan<- struct{} // gives up fetching debug files; nil while none are fetched
+
 	result lspserver.Result
 	err    error
 
@@ -96,7 +116,15 @@ type session struct {
 
 func (s *session) Updates() <-chan lspserver.Update { return s.updates }
 
-func (s *session) Stop() { s.stopOnce.Do(func() { close(s.stop) }) }
+func (s *session) Stop() {
+	s.stopOnce.Do(func() { close(s.stop) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case s.skip <- struct{}{}:
+	default: // nothing is fetched, or that is given up already
+	}
+}
 
 func (s *session) Discard() {
 	s.discard.Store(true)
@@ -164,25 +192,14 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 		return lspserver.Result{}, err
 	}
 	s.store = st
-	var test *goTest
-	if t := s.req.Test; t != nil {
-		s.tell(lspserver.Update{Phase: lspserver.PhaseBuilding})
-		build, cancel := context.WithCancel(ctx)
-		go func() {
-			select {
-			case <-s.stop:
-				cancel()
-			case <-build.Done():
-			}
-		}()
-		test, err = buildTest(build, s.req.Dir, t.Package, t.Run, t.Bench, t.Args)
-		cancel()
-		if err != nil && s.stopped() {
-			return lspserver.Result{Message: "stopped before it ran"}, nil
-		}
-		if err != nil {
-			return lspserver.Result{}, err
-		}
+	test, err := s.build(ctx)
+	if err != nil && s.stopped() {
+		return lspserver.Result{Message: "stopped before it ran"}, nil
+	}
+	if err != nil {
+		return lspserver.Result{}, err
+	}
+	if test != nil {
 		defer test.Close()
 	}
 	target, options, err := s.target(test)
@@ -200,11 +217,19 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 		rec.Stop()
 		return lspserver.Result{}, err
 	}
+	defer func() {
+		if keep.symbols != nil {
+			keep.symbols.Close()
+		}
+	}()
 	var ending sync.WaitGroup
 	recordingOver := make(chan struct{})
 	ending.Go(func() { s.follow(ctx, keep, recordingOver) })
 
 	outcome := s.drive(test, target, rec)
+	if test != nil && outcome.text == "" {
+		outcome.text = test.note()
+	}
 
 	close(recordingOver)
 	ending.Wait()
@@ -216,19 +241,54 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 	return s.finish(ctx, keep, capture, outcome)
 }
 
+// Build makes what is to be run before it is recorded, and answers the test where the request is for
+// one. Stopping the recording ends it.
+func (s *session) build(ctx context.Context) (testRun, error) {
+	if s.req.Test == nil && s.req.Native == nil && len(s.req.Build) == 0 {
+		return nil, nil
+	}
+	s.tell(lspserver.Update{Phase: lspserver.PhaseBuilding})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-s.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	switch {
+	case s.req.Test != nil:
+		t := s.req.Test
+		test, err := buildTest(ctx, s.recorder.around, s.req.Dir, t.Package, t.Run, t.Bench, t.Args)
+		if err != nil {
+			return nil, err
+		}
+		return test, nil
+	case s.req.Native != nil:
+		test, err := findNative(ctx, s.recorder.around, s.req, s)
+		if err != nil {
+			return nil, err
+		}
+		return test, nil
+	}
+	return nil, runBuild(ctx, s.recorder.around, s.req.Name, s.req.Build, s.req.Dir, s.req.Env, s)
+}
+
 // Target turns the request into what the profiler records.
-func (s *session) target(test *goTest) (profiler.Target, profiler.Options, error) {
+func (s *session) target(test testRun) (profiler.Target, profiler.Options, error) {
 	options := profiler.Options{
 		Freq: s.req.Freq, Engine: profiler.Engine(s.req.Engine), FrameTable: frameTable,
-		StackBytes: s.recorder.stackBytes, RowsDir: rowsDir(),
+		StackBytes: s.recorder.stackBytes, RowsDir: s.recorder.around.cacheDir("unwind"),
 	}
 	switch {
 	case test != nil:
 		options.Describe = test.target()
-		return profiler.Target{Command: test.command(1, s)}, options, nil
+		cmd := test.command(1, s)
+		cmd.SysProcAttr = endsWithUs()
+		return profiler.Target{Command: cmd}, options, nil
 	case len(s.req.Command) > 0:
-		cmd := exec.Command(s.req.Command[0], s.req.Command[1:]...)
-		cmd.Dir = s.req.Dir
+		cmd := s.recorder.around.with(s.req.Env).command(context.Background(), s.req.Dir, s.req.Command[0], s.req.Command[1:]...)
 		cmd.Stdout, cmd.Stderr = s, s
 		if s.recorder.bound {
 			cmd.SysProcAttr = endsWithUs()
@@ -236,7 +296,7 @@ func (s *session) target(test *goTest) (profiler.Target, profiler.Options, error
 		if s.recorder.streams.out != nil {
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = s.recorder.streams.in, s.recorder.streams.out, s.recorder.streams.err
 		}
-		options.Describe = profile.Target{Command: s.req.Command, Dir: s.req.Dir}
+		options.Describe = profile.Target{Command: s.req.Command, Dir: s.req.Dir, Run: s.req.Name}
 		return profiler.Target{Command: cmd}, options, nil
 	case s.req.PID != 0:
 		return profiler.Target{PID: s.req.PID}, options, nil
@@ -246,14 +306,14 @@ func (s *session) target(test *goTest) (profiler.Target, profiler.Options, error
 	return profiler.Target{}, options, errors.New("nothing to record; name a test, a command, a process or the machine")
 }
 
-// RowsDir is where what was made of call-frame information is kept; "" where this user has no folder
-// for such things.
-func rowsDir() string {
-	dir, err := os.UserCacheDir()
-	if err != nil {
+// CacheDir is where things are kept that are as well made again: "unwind", what was made of call-frame
+// information, "frames", what DWARF said of addresses. It is "" where this user has no folder for such.
+func (s *surroundings) cacheDir(what string) string {
+	dir := s.cache()
+	if dir == "" {
 		return ""
 	}
-	return filepath.Join(dir, "sightline", "unwind")
+	return filepath.Join(dir, "sightline", what)
 }
 
 // FrameTable lets the recorder ask Go's own tables for the callers of functions without a frame.
@@ -284,6 +344,12 @@ func (g goFrames) GoFrame(addr uint64) unwind.GoFrame {
 	return unwind.GoFrame{Kind: goKinds[kind], Size: size}
 }
 
+// GoStacks tells the recorder where Go's runtime keeps the stacks of a thread.
+func (g goFrames) GoStacks() (bpf.GoStacks, bool) {
+	s, ok := g.FrameTable.GoStacks()
+	return bpf.GoStacks{TLS: s.TLS, M: s.M, SP: s.SP, CurrentG: s.CurrentG}, ok
+}
+
 // An outcome is how a recording's target fared.
 type outcome struct {
 	failed bool
@@ -291,7 +357,7 @@ type outcome struct {
 }
 
 // Drive waits for the target, repeats a test until it has samples enough, and says how it ended.
-func (s *session) drive(test *goTest, target profiler.Target, rec *profiler.Recording) outcome {
+func (s *session) drive(test testRun, target profiler.Target, rec *profiler.Recording) outcome {
 	stopped := s.wait(rec, s.req.For)
 	if test != nil {
 		return s.repeat(test, target.Command, rec, stopped)
@@ -341,83 +407,14 @@ func (s *session) interrupted(cmd *exec.Cmd) bool {
 	}
 }
 
-// Settle is how long the recorder may take to sort the last samples of a process that has ended.
-const settle = 60 * time.Millisecond
-
-// Repeat runs a test again until the recording has the samples wanted or its time is up. Within one
-// process where that works, as -count does; a test that fails or does not repeat so goes on in
-// fresh processes. The first run is never cut short, the others end with the time.
-func (s *session) repeat(test *goTest, cmd *exec.Cmd, rec *profiler.Recording, stopped bool) outcome {
-	want, limit := s.req.Test.Samples, s.req.Test.Max
-	if want == 0 {
-		want = defaultSamples
-	}
-	if limit == 0 {
-		limit = defaultMax
-	}
-	processes, count, before := 1, 1, 0
-	took, first := time.Since(s.begun), time.Duration(0) // of the latest run, and of the first
-	fresh := false                                       // repeat in processes of their own
-	for {
-		switch {
-		case stopped && s.stopped(), cmd.ProcessState != nil && !cmd.ProcessState.Success() && s.interrupted(cmd):
-			return outcome{text: "stopped"}
-		case stopped:
-			return outcome{} // its time is up
-		case cmd.ProcessState == nil || cmd.ProcessState.Success():
-		case processes == 1:
-			return outcome{failed: true, text: cmd.ProcessState.String()}
-		case !fresh && count > 1:
-			fresh = true // it passed alone; its failure is one of repetition in one process
-		default:
-			return outcome{failed: true, text: fmt.Sprintf("%s in process %d", cmd.ProcessState, processes)}
-		}
-		time.Sleep(settle)
-		have, left := sampleCount(rec.View()), limit-time.Since(s.begun)
-		if have >= want || left <= 0 {
-			return outcome{}
-		}
-		if first == 0 {
-			first = took
-		} else if count > 4 && took < 2*first {
-			fresh = true // -count does not repeat it: examples, or what it needs is done once
-		}
-		next := nextCount(want-have, have-before, count, took, left)
-		if fresh {
-			next = 1
-		}
-		before, count = have, next
-		cmd = test.command(count, io.Discard)
-		started := time.Now()
-		if err := rec.Run(cmd); err != nil {
-			return outcome{}
-		}
-		processes++
-		stopped = s.wait(rec, left)
-		took = time.Since(started)
-	}
-}
-
-// NextCount is how often a test is to run in the next process, given what the last one of count
-// runs brought and took: enough for the samples missing, no more than the time left allows.
-func nextCount(missing, brought, count int, took, left time.Duration) int {
-	n := count * 10
-	if brought > 0 {
-		n = min(n, missing*count/brought+1)
-	}
-	if each := took / time.Duration(count); each > 0 {
-		n = min(n, int(left/each)+1)
-	}
-	return max(1, n)
-}
-
 // A keeper takes one recording into the store: chunk by chunk while it runs, whole at its end.
 // One goroutine uses it at a time.
 type keeper struct {
 	writer  *store.Writer
 	rec     *profiler.Recording
-	symbols *sourcemap.Symbolizer
-	flushed error // the first flush that failed; the recording is ended by it
+	paths   *sourcemap.Paths      // found when they are first needed
+	symbols *sourcemap.Symbolizer // of previews; nil before the first
+	flushed error                 // the first flush that failed; the recording is ended by it
 }
 
 func beginKeeping(st *store.Store, rec *profiler.Recording) (*keeper, error) {
@@ -448,27 +445,13 @@ func (s *session) follow(ctx context.Context, k *keeper, over <-chan struct{}) {
 				s.Stop()
 			}
 			if s.recorder.live {
-				if err := s.symbolize(ctx, k, view); err == nil {
+				if err := s.preview(ctx, k, view); err == nil {
 					u.Capture = view
 				}
 			}
 		}
 		s.tell(u)
 	}
-}
-
-// Symbolize names what is new in a view or the finished capture and reads its sources.
-func (s *session) symbolize(ctx context.Context, k *keeper, c *profile.Capture) error {
-	if k.symbols == nil {
-		// An error is a tool that did not answer; the paths found without it are good.
-		paths, _ := sourcemap.FindPaths(ctx, []string{workspaceOf(s.folder())})
-		paths.Prefixes = append(paths.Prefixes, s.req.Prefixes...)
-		k.symbols = sourcemap.NewSymbolizer(sourcemap.Config{Paths: paths})
-	}
-	if err := k.symbols.Symbolize(ctx, c, k.rec.Binary); err != nil {
-		return err
-	}
-	return k.symbols.Sources(ctx, c)
 }
 
 // Finish names the capture's locations and stores it whole, or drops it.
@@ -494,7 +477,7 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 	if k.flushed != nil {
 		c.Warn(profile.WarnInterrupted, 0, "recording was stopped because it could not be stored: "+k.flushed.Error())
 	}
-	if s.req.Test != nil { // what single processes ended with is said by the outcome
+	if s.req.Test != nil || s.req.Native != nil { // what single processes ended with is said by the outcome
 		c.Warnings = slices.DeleteFunc(c.Warnings, func(w profile.Warning) bool { return w.Kind == profile.WarnTarget })
 		if o.failed {
 			c.Warn(profile.WarnTarget, 0, "the test failed: "+o.text)
@@ -502,9 +485,17 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 	}
 	u := lspserver.Update{Phase: lspserver.PhaseStoring, Samples: sampleCount(c)}
 	if s.recorder.live {
-		u.Capture = c // what was recorded is shown while it is being written; nobody changes it any more
+		u.Capture = c // what was recorded is shown before it is written; nobody changes it any more
+		shown := make(chan struct{})
+		u.Shown = sync.OnceFunc(func() { close(shown) })
+		s.tell(u)
+		select {
+		case <-shown:
+		case <-time.After(showFirst):
+		}
+	} else {
+		s.tell(u)
 	}
-	s.tell(u)
 	meta, err := k.writer.Finish(c)
 	if err != nil {
 		if m, metaErr := s.store.LoadMeta(k.writer.ID()); metaErr == nil && len(m.Kinds) > 0 && m.Kinds[0].Samples > 0 {

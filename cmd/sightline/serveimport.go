@@ -10,8 +10,8 @@ import (
 )
 
 // ImportFor is lspserver.Config.Import.
-func importFor(ctx context.Context, path, workspace string) (store.ID, error) {
-	st, err := openStore(workspace)
+func (s *surroundings) importFor(ctx context.Context, path, workspace string) (store.ID, error) {
+	st, err := s.openStore(workspace)
 	if err != nil {
 		return "", err
 	}

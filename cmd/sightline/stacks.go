@@ -50,6 +50,9 @@ func (sf *stacksFlags) add(cmd *cobra.Command) {
 }
 
 func (sf *stacksFlags) check() error {
+	if sf.view == "functions-of-a-file" {
+		sf.view = "functions"
+	}
 	switch {
 	case !slices.Contains(stackViews, sf.view):
 		return fmt.Errorf("there is no view %s; there are %s", sf.view, strings.Join(stackViews, ", "))

@@ -209,6 +209,39 @@ func TestDiffOfFiles(t *testing.T) {
 	}
 }
 
+// Two builds of one program under two names have no function in common, and are told how to have.
+func TestDiffOfRenamed(t *testing.T) {
+	inModule(t, `
+-- go.mod --
+module example.com/two
+
+go 1.22
+-- a.folded --
+old.test!main;old.test!work 60
+old.test!main;libc!read 30
+-- b.folded --
+new.test!main;new.test!work 80
+new.test!main;libc!read 30
+`)
+	diff := func(args ...string) (rowsOut, string) {
+		status, out, stderr := sightline(t, append([]string{"diff", "a.folded", "b.folded", "--json"}, args...)...)
+		if status != exitDone {
+			t.Fatalf("exit %d: %s", status, stderr)
+		}
+		return decode[rowsOut](t, out), stderr
+	}
+	rows, note := diff()
+	wantRows(t, rows.Rows, "80/80 new.test!work", "-60/-60 old.test!work", "110/0 new.test!main", "-90/0 old.test!main", "20/0 ROOT", "0/0 libc!read")
+	if !strings.HasPrefix(note, "note: most is in old.test before and in new.test after,") {
+		t.Errorf("noted %q", note)
+	}
+	rows, note = diff("--group", "{*}!{*}->$2")
+	wantRows(t, rows.Rows, "20/20 work", "20/0 ROOT", "20/0 main", "0/0 read")
+	if note != "" {
+		t.Errorf("noted %q", note)
+	}
+}
+
 func TestScenarios(t *testing.T) {
 	inModule(t, two)
 	out := mustRun(t, "stacks", "--scenario", "old=a.folded", "--scenario", "new=b.folded", "--json")

@@ -97,9 +97,10 @@ func showProgress(io streams, req lspserver.Request, quiet bool, updates <-chan 
 	target := -1
 	if req.Test != nil {
 		target = req.Test.Samples
+	} else if req.Native != nil {
+		target = req.Native.Samples
 	}
-	// A command that talks to the terminal itself would be written over.
-	if isTerminal(io.err) && (req.Test != nil || len(req.Command) == 0) {
+	show := func() {
 		bar = progressbar.NewOptions(target,
 			progressbar.OptionSetWriter(io.err),
 			progressbar.OptionSetWidth(24),
@@ -109,8 +110,16 @@ func showProgress(io streams, req lspserver.Request, quiet bool, updates <-chan 
 			progressbar.OptionThrottle(50*time.Millisecond),
 			progressbar.OptionSetTheme(progressbar.Theme{Saucer: "━", SaucerHead: "━", SaucerPadding: "╌", BarStart: " ", BarEnd: " "}),
 		)
-		defer bar.Finish()
 	}
+	// A command that talks to the terminal itself would be written over while it runs.
+	if isTerminal(io.err) && len(req.Command) == 0 {
+		show()
+	}
+	defer func() {
+		if bar != nil {
+			bar.Finish()
+		}
+	}()
 	output := io.out
 	if quiet {
 		output = io.err
@@ -122,10 +131,16 @@ func showProgress(io streams, req lspserver.Request, quiet bool, updates <-chan 
 			}
 			output.Write(u.Output)
 		}
+		if bar == nil && u.Note != "" && isTerminal(io.err) {
+			show()
+		}
 		if bar == nil || u.Output != nil {
 			continue
 		}
 		words := u.Phase
+		if u.Note != "" {
+			words = cut(u.Note, max(width(io.err)-48, 20)) + " · Ctrl-C goes on without"
+		}
 		if u.Phase == lspserver.PhaseRecording {
 			words = fmt.Sprintf("recording %s · %s", lspserver.Duration(u.Elapsed.Round(100*time.Millisecond)), lspserver.Samples(int64(u.Samples)))
 		}

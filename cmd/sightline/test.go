@@ -16,15 +16,22 @@ func newTest(io streams) *cobra.Command {
 		opts recordFlags
 	)
 	cmd := &cobra.Command{
-		Use:   "test [PKG] [-run RE | -bench RE] [-- go test flags]",
-		Short: "Profile a Go test or benchmark",
+		Use:   "test [PKG | FILE:LINE] [-run RE | -bench RE] [-- flags]",
+		Short: "Profile a test or benchmark: Go, Rust, GoogleTest, Catch2",
 		Long: `Builds the test of one package, runs it in the package's folder, repeats it until enough
-samples were taken, and shows the hot lines. The profile is kept, that of a failing test too.`,
+samples were taken, and shows the hot lines. The profile is kept, that of a failing test too.
+
+FILE:LINE is the test around a line, in Go, Rust or C++. Cargo builds a Rust test. The program of a
+GoogleTest or Catch2 test is that of a target with "tests" in .sightline.json, else one of a CMake
+build folder, which is built. Flags after -- are those of go test or cargo test, or the program's.`,
 		Example: `  sightline test                             every test of this folder's package
   sightline test ./parser -run TestParse     one test
   sightline test ./parser -run 'TestParse$/^long_input$'
   sightline test ./parser -bench Parse       a benchmark
-  sightline test ./parser -- -race -tags e2e flags of go test`,
+  sightline test ./parser -- -race -tags e2e flags of go test
+  sightline test src/parse.rs:42             the Rust test around line 42
+  sightline test src/parse.rs:42 -- --release
+  sightline test tests/parse_test.cpp:17     the GoogleTest or Catch2 test around line 17`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			test.Package = "."
 			pkgs, flags := args, []string(nil)
@@ -47,6 +54,16 @@ samples were taken, and shows the hot lines. The profile is kept, that of a fail
 				return fmt.Errorf("--samples %d: a profile needs at least 1", test.Samples)
 			}
 			test.Args = flags
+			if file, line, ok := fileLine(test.Package); ok {
+				if test.Run != "" || test.Bench != "" {
+					return fmt.Errorf("%s is a test already; leave -run and -bench out", test.Package)
+				}
+				var err error
+				if req, err = testAt(file, line, test); err != nil {
+					return err
+				}
+				return opts.record(cmd, io, req)
+			}
 			req.Test = &test
 			return opts.record(cmd, io, req)
 		},
@@ -67,13 +84,17 @@ type recordFlags struct {
 	top    int
 	json   bool
 	stack  int
+	mapped []string
+	debug  []string
 }
 
 func (o *recordFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.IntVar(&o.freq, "freq", 999, "samples per second of each thread")
 	f.StringVar(&o.engine, "engine", "", "how to record: bpf or perf (default: the best that works here)")
-	f.IntVar(&o.stack, "stack-bytes", 16<<10, "copy so many `bytes` of the stacks of code without frame pointers; 0 is none")
+	f.IntVar(&o.stack, "stack-bytes", 0, "copy so many `bytes` of the stacks of code without frame pointers; 0 is none (default: 16384, and more where that is not enough)")
+	f.StringArrayVar(&o.mapped, "map-path", nil, "sources that the build had under FROM are under TO here; `FROM=TO`, may be given again")
+	f.StringArrayVar(&o.debug, "debug-folder", nil, "search this `folder` for debug files before /usr/lib/debug; may be given again")
 	f.IntVar(&o.top, "top", 10, "show this many hot lines")
 	f.BoolVar(&o.json, "json", false, "print the outcome as JSON")
 }
@@ -89,6 +110,13 @@ func (o *recordFlags) record(cmd *cobra.Command, io streams, req lspserver.Reque
 	if o.stack < 0 || o.stack > 65_528 {
 		return fmt.Errorf("--stack-bytes %d is not between 0 and 65528", o.stack)
 	}
+	var err error
+	if req.Prefixes, err = mapPaths(o.mapped); err != nil {
+		return err
+	}
+	if req.DebugFolders, err = debugFolders(o.debug); err != nil {
+		return err
+	}
 	dir, err := workspaceFlag(cmd)
 	if err != nil {
 		return err
@@ -97,12 +125,15 @@ func (o *recordFlags) record(cmd *cobra.Command, io streams, req lspserver.Reque
 	if err != nil {
 		return err
 	}
-	req.Dir, req.Freq, req.Engine = dir, o.freq, o.engine
-	rec := &recorder{open: func(string) (*store.Store, error) { return st, nil }, stackBytes: o.stack}
-	if o.stack == 0 {
+	req.Workspace, req.Freq, req.Engine = dir, o.freq, o.engine
+	if req.Dir == "" {
+		req.Dir = dir
+	}
+	rec := &recorder{open: func(string) (*store.Store, error) { return st, nil }, stackBytes: o.stack, interruptible: true}
+	if o.stack == 0 && cmd.Flags().Changed("stack-bytes") {
 		rec.stackBytes = -1
 	}
-	if req.Test == nil {
+	if req.Test == nil && req.Native == nil {
 		rec.streams = io
 		if o.json {
 			rec.streams.out = io.err // standard output is for the JSON
@@ -112,8 +143,11 @@ func (o *recordFlags) record(cmd *cobra.Command, io streams, req lspserver.Reque
 	if err != nil {
 		return err
 	}
-	showProgress(io, req, o.json, running.Updates())
+	shown := showRecording(req, st.Path(), dir, running)
+	showProgress(io, req, o.json, shown.updates(running.Updates()))
 	result, err := running.Wait()
+	shown.end(result, err)
+	tellDaemon(st.Path())
 	if err != nil {
 		return err
 	}
@@ -134,42 +168,54 @@ func newRecord(io streams) *cobra.Command {
 		req  lspserver.Request
 		opts recordFlags
 		kind string
+
+		target string
 	)
 	cmd := &cobra.Command{
-		Use:   "record [-p PID | -a | -- CMD ARG…]",
+		Use:   "record [-p PID | -a | --target NAME | -- CMD ARG…]",
 		Short: "Record a command, a process or the whole machine",
 		Long: `Records where time on the CPU goes: of a command from its first instruction with all its
 threads and children, of a running process with its later children, or of the whole machine.
 Ctrl-C ends the recording and keeps it.`,
 		Example: `  sightline record -- ./server -addr :8080   a command, until it ends
   sightline record -p 4711 --for 10s         a running process, for ten seconds
-  sightline record -a --for 5s               everything on this machine`,
+  sightline record -a --for 5s               everything on this machine
+  sightline record --target server           a launch target of .sightline.json; sightline targets lists them`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if kind != "cpu" {
 				return fmt.Errorf("--kind %s cannot be recorded; use cpu", kind)
 			}
 			req.Command = args
 			given := 0
-			for _, is := range []bool{len(args) > 0, cmd.Flags().Changed("pid"), req.Machine} {
+			for _, is := range []bool{len(args) > 0, cmd.Flags().Changed("pid"), req.Machine, cmd.Flags().Changed("target")} {
 				if is {
 					given++
 				}
 			}
 			switch {
 			case given == 0:
-				return fmt.Errorf("nothing to record; give a command after --, a process with -p, or -a for the machine")
+				return fmt.Errorf("nothing to record; give a command after --, a process with -p, a launch target with --target, or -a for the machine")
 			case given > 1:
-				return fmt.Errorf("give one of: a command, -p, -a")
+				return fmt.Errorf("give one of: a command, -p, --target, -a")
 			case cmd.Flags().Changed("pid") && req.PID < 1:
 				return fmt.Errorf("-p %d is not a process id", req.PID)
 			case cmd.Flags().Changed("for") && req.For <= 0:
 				return fmt.Errorf("--for %s is not a time to record for", req.For)
+			case cmd.Flags().Changed("target"):
+				t, err := targetNamed(cmd, target)
+				if err != nil {
+					return err
+				}
+				limit := req.For
+				req = lspserver.TargetRequest(t)
+				req.For = limit
 			}
 			return opts.record(cmd, io, req)
 		},
 	}
 	f := cmd.Flags()
 	f.IntVarP(&req.PID, "pid", "p", 0, "record the running process with this `id`, and its later children")
+	f.StringVar(&target, "target", "", "record the launch target with this `name`, of .sightline.json")
 	f.BoolVarP(&req.Machine, "all", "a", false, "record every process of the machine")
 	f.DurationVar(&req.For, "for", 0, "stop after this long, such as 10s")
 	f.StringVar(&kind, "kind", "cpu", "what to record")

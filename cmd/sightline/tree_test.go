@@ -17,24 +17,33 @@ const module = "github.com/sightline-dev/sightline/"
 // MayImport is who may import whom of our own packages: the design as a law. A package that is not
 // listed fails the test, so that each new one is thought about here.
 var mayImport = map[string][]string{
-	"profiler/profile":   {},
-	"profiler/view":      {"profiler/profile"},
-	"profiler/store":     {"profiler/profile"},
-	"profiler/convert":   {"profiler/profile"},
-	"profiler/perfevent": {},
-	"profiler/bpf":       {},
-	"profiler/unwind":    {},
-	"profiler":           {"profiler/profile", "profiler/perfevent", "profiler/bpf", "profiler/unwind"},
-	"sourcemap":          {"profiler/profile"},
-	"lspserver/rpc":      {},
-	"lspserver":          {"profiler/profile", "profiler/view", "profiler/store", "sourcemap", "lspserver/rpc"},
-	"lspserver/lsptest":  {"profiler/profile", "lspserver", "lspserver/rpc"},
-	"editors/vscode":     {},
-	"editors/nvim":       {},
-	"cmd/sightline": {
-		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler/unwind", "profiler", "sourcemap",
-		"lspserver", "lspserver/rpc",
+	"profiler/profile":     {},
+	"profiler/view":        {"profiler/profile"},
+	"profiler/store":       {"profiler/profile"},
+	"profiler/convert":     {"profiler/profile"},
+	"profiler/perfevent":   {},
+	"profiler/bpf":         {},
+	"profiler/unwind":      {},
+	"profiler/process":     {},
+	"profiler":             {"profiler/profile", "profiler/perfevent", "profiler/bpf", "profiler/unwind"},
+	"sourcemap":            {"profiler/profile"},
+	"heap/goruntime":       {},
+	"memmap":               {"profiler/profile", "heap/goruntime"},
+	"memmap/imagesize":     {},
+	"lspserver/rpc":        {},
+	"lspserver/nativetest": {},
+	"lspserver/launch":     {},
+	"lspserver": {
+		"profiler/profile", "profiler/view", "profiler/store", "sourcemap", "lspserver/rpc", "lspserver/nativetest", "lspserver/launch",
 	},
+	"lspserver/lsptest": {"profiler/profile", "lspserver", "lspserver/rpc"},
+	"editors/vscode":    {},
+	"editors/nvim":      {},
+	"cmd/sightline": {
+		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler/unwind", "profiler/bpf", "profiler/process", "profiler", "sourcemap",
+		"lspserver", "lspserver/rpc", "lspserver/nativetest", "lspserver/launch", "memmap", "memmap/imagesize", "cmd/sightline/daemon",
+	},
+	"cmd/sightline/daemon": {},
 }
 
 type listed struct {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -38,14 +37,7 @@ func workspaceOf(dir string) string {
 }
 
 // OpenStore opens the store of the workspace that dir lies in.
-func openStore(dir string) (*store.Store, error) {
-	workspace := workspaceOf(dir)
-	st, err := store.OpenWorkspace(workspace, store.Options{})
-	if err == nil {
-		nameInterrupted(context.Background(), st, workspace)
-	}
-	return st, err
-}
+func openStore(dir string) (*store.Store, error) { return (*surroundings)(nil).openStore(dir) }
 
 // StoreOf opens the store that a command's flags mean.
 func storeOf(cmd *cobra.Command) (*store.Store, error) {

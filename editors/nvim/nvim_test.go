@@ -106,6 +106,7 @@ func runLua(t *testing.T, here, nvim, bin, file string) {
 		"PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"),
 		"SIGHTLINE_EXAMPLE="+example,
 		"XDG_STATE_HOME="+filepath.Join(dir, "state"),
+		"SIGHTLINE_NO_DAEMON=1", // the user's daemon stays out of it
 		"XDG_CONFIG_HOME="+filepath.Join(dir, "config"),
 		"XDG_DATA_HOME="+filepath.Join(dir, "data"),
 		"NVIM_LOG_FILE="+filepath.Join(dir, "nvim.log"),

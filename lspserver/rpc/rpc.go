@@ -70,6 +70,13 @@ var _ Server = Unimplemented{}
 type Options struct {
 	Log *slog.Logger // nil: nothing is logged
 
+	// Received is called with the method of each request and notification, by the goroutine that reads,
+	// so it must be quick. nil: nobody is told.
+	Received func(method string)
+	// Panicked is called when a method has panicked, and returns the path of its report on that, which
+	// the client is told; "" for none. nil: the log has it.
+	Panicked func(method string, value any, stack []byte) (report string)
+
 	// CallTimeout bounds each call to the client, so that one which never answers holds nobody up.
 	// 0: 10 s.
 	CallTimeout time.Duration

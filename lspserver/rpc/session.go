@@ -142,6 +142,9 @@ func (s *session) within(what string, f func(context.Context) error) {
 // releases that role (jsonrpc2.Async) after everything that must come before the next message.
 func (s *session) handle(jctx context.Context, req *jsonrpc2.Request) (any, error) {
 	method := req.Method()
+	if s.opts.Received != nil {
+		s.opts.Received(clip([]byte(method)))
+	}
 	switch {
 	case !req.IsCall():
 		s.notified(req)
@@ -205,7 +208,9 @@ func (s *session) guard(method string, f func() (any, error)) (result any, err e
 	method = strings.Clone(method)
 	defer func() {
 		if r := recover(); r != nil {
-			s.opts.Log.Error("panic", "method", method, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			stack := debug.Stack()
+			s.opts.Log.Error("panic", "method", method, "panic", fmt.Sprint(r), "stack", string(stack))
+			s.reportPanic(method, r, stack)
 			result, err = nil, jsonrpc2.Errorf(jsonrpc2.InternalError, "%s: a fault of this server: %v", method, r)
 		}
 	}()
@@ -220,6 +225,22 @@ func (s *session) guard(method string, f func() (any, error)) (result any, err e
 		return nil, jsonrpc2.Errorf(jsonrpc2.InternalError, "%s: the result cannot be encoded: %v", method, err)
 	}
 	return jsonrpc2.RawMessage(raw), nil
+}
+
+// reportPanic has the person told where the report on a panic is.
+func (s *session) reportPanic(method string, value any, stack []byte) {
+	if s.opts.Panicked == nil {
+		return
+	}
+	report := s.opts.Panicked(clip([]byte(method)), value, stack)
+	if report == "" {
+		return
+	}
+	text := fmt.Sprintf("%s met a fault of this server; the session goes on. The report is %s", clip([]byte(method)), report)
+	err := client{s}.ShowMessage(context.Background(), &protocol.ShowMessageParams{Type: protocol.MessageTypeError, Message: text})
+	if err != nil {
+		s.opts.Log.Warn("the client was not told of a report", "report", report, "error", err)
+	}
 }
 
 // call answers a released call.

@@ -313,7 +313,7 @@ func TestRegisters(t *testing.T) {
 // The stack is copied from the stack pointer on, with all registers, as the rule of the process says,
 // and up to its end where that comes first.
 func TestStackCopies(t *testing.T) {
-	s := newSampler(t, Options{Copies: true, CopyBytes: 1 << 10})
+	s := newSampler(t, Options{Copies: true, Copy: CopyRule{Bytes: 1 << 10}})
 	work := func() {
 		recurse(300, func() { // so that there is something on the stack
 			spin(20 * time.Millisecond)
@@ -487,7 +487,7 @@ func TestVerifierAcceptsEveryDepth(t *testing.T) {
 // A reader that only waits is woken when the ring fills.
 func TestWokenWhenFilling(t *testing.T) {
 	s := newSampler(t, Options{RingBytes: 64 << 10})
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	s.SetDeadline(deadline)
 	type answer struct {
 		err error

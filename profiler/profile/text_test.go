@@ -238,6 +238,7 @@ func TestTargetString(t *testing.T) {
 		want   string
 	}{
 		{Target{Package: "./fib", Run: "TestFib", Bench: ".", Command: []string{"x"}}, "go test ./fib -run TestFib -bench ."},
+		{Target{Command: []string{"target/debug/deps/fib-01", "--exact", "a::b"}, Run: "cargo test a::b"}, "cargo test a::b"},
 		{Target{Machine: true}, "whole machine"},
 		{Target{PID: 71}, "process 71"},
 		{Target{Command: []string{"sh", "-c", "a b", ""}}, `sh -c "a b" ""`},

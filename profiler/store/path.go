@@ -16,15 +16,18 @@ import (
 //
 // and ~/.local/state where XDG_STATE_HOME is not an absolute path (XDG Base Directory
 // Specification 0.8). The workspace must be a folder that exists. Nothing is made.
-func Path(workspace string) (string, error) {
+func Path(workspace string) (string, error) { return PathIn(workspace, os.Getenv) }
+
+// PathIn is Path in an environment that need not be this process's.
+func PathIn(workspace string, getenv func(string) string) (string, error) {
 	canonical, err := canonicalFolder(workspace)
 	if err != nil {
 		return "", err
 	}
-	state := os.Getenv("XDG_STATE_HOME")
+	state := getenv("XDG_STATE_HOME")
 	if !filepath.IsAbs(state) {
-		home, err := os.UserHomeDir()
-		if err != nil || !filepath.IsAbs(home) {
+		home := getenv("HOME")
+		if !filepath.IsAbs(home) {
 			return "", fmt.Errorf("find where captures of %s are kept: neither XDG_STATE_HOME nor HOME is set to an absolute path; set one of them to a folder of your own", workspace)
 		}
 		state = filepath.Join(home, ".local", "state")
@@ -35,7 +38,10 @@ func Path(workspace string) (string, error) {
 
 // OpenWorkspace is Open of the store that Path names, with Options.Workspace set.
 func OpenWorkspace(workspace string, opts Options) (*Store, error) {
-	path, err := Path(workspace)
+	if opts.Getenv == nil {
+		opts.Getenv = os.Getenv
+	}
+	path, err := PathIn(workspace, opts.Getenv)
 	if err != nil {
 		return nil, err
 	}

@@ -46,6 +46,7 @@ var roles = map[string]func(s *Store, args []string) error{
 	"record": record,
 	"put":    putMany,
 	"limit":  putLimited,
+	"churn":  churn,
 }
 
 // another starts a process in a role. Its standard output is read line by line.

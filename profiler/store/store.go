@@ -82,6 +82,8 @@ type Options struct {
 	// Workspace is the folder the captures belong to. Where it is set, its path is written to the
 	// file WorkspaceFile beside the store when that is made, for people who look.
 	Workspace string
+	// Getenv is the environment in which OpenWorkspace finds the file; os.Getenv if nil.
+	Getenv func(string) string
 }
 
 // WorkspaceFile is the name of the file beside a store that holds its workspace's path.

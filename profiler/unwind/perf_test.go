@@ -79,7 +79,7 @@ func TestWalkPerfSamples(t *testing.T) {
 	reasons := make(map[Reason]int)
 	functions := make(map[string]int)
 	samples, depth := 0, 0
-	for deadline := time.Now().Add(20 * time.Second); samples < wanted && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); samples < wanted && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		for *tail < atomic.LoadUint64(head) {
 			// struct perf_event_header: type u32, misc u16, size u16; a record may go over the ring's end.
 			at := int(*tail % uint64(len(data)))

@@ -135,6 +135,21 @@ func isVector(register string) bool {
 	return strings.HasPrefix(register, "xmm") || strings.HasPrefix(register, "v") || strings.HasPrefix(register, "d")
 }
 
+// depthOf is what Table.Depth is to say of a row of amd64.
+func depthOf(row map[string]string) (depth uint64, known bool) {
+	register, offset, ok := strings.Cut(row["CFA"], "+")
+	n, err := strconv.ParseUint(offset, 10, 64)
+	switch {
+	case !ok || err != nil || row["ra"] != "c-8":
+		return 0, false
+	case register == "rbp":
+		return framed, true
+	case register == "rsp":
+		return n - 8, true
+	}
+	return 0, false
+}
+
 // compareRows compares every row that readelf prints with ours, and every end of a function.
 func compareRows(t *testing.T, path string) {
 	table := readTable(t, path)
@@ -162,6 +177,13 @@ func compareRows(t *testing.T, path string) {
 			if g != v && !isVector(name) {
 				fail("%#x: %s is %s, readelf has %s", addr, name, g, v)
 			}
+		}
+		if want, known := depthOf(row); known {
+			if depth, ok := table.Depth(addr); !ok || depth != want {
+				fail("%#x: depth %d, %v, readelf has %v", addr, depth, ok, row)
+			}
+		} else if depth, ok := table.Depth(addr); ok && row["CFA"] == "exp" {
+			fail("%#x: depth %d, readelf has %v", addr, depth, row)
 		}
 		for name := range got {
 			if _, ok := row[name]; !ok && got[name] != "u" {

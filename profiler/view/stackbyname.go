@@ -269,6 +269,10 @@ func (s *Selection) find(focus string) (uint32, error) {
 		if _, function, ok := strings.Cut(lower, "!"); ok {
 			d = min(d, distance(wanted, function))
 		}
+		// What is typed most often is the function alone, without its package, class or receiver.
+		if i := strings.LastIndexAny(lower, "!./:"); i >= 0 && i < len(lower)-1 {
+			d = min(d, distance(wanted, lower[i+1:]))
+		}
 		if wanted != "" && strings.Contains(lower, wanted) {
 			d = min(d, 1)
 		}

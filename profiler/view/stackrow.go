@@ -30,7 +30,8 @@ const (
 // negative.
 //
 // As JSON it is {"name","total","self","totalCount","selfCount","foldWeight","foldCount","first","last",
-// "when","which"} and, where known, the frame's "module","file" and "line"; first and last are null where no sample was counted or Times was not asked for.
+// "when","which"} and, where known, the frame's "module","file" and "line"; first and last are null where
+// no sample was counted or Times was not asked for.
 type StackRow struct {
 	Name                  string
 	Total, Self           float64

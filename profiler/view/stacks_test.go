@@ -160,11 +160,12 @@ func TestFilterErrors(t *testing.T) {
 }
 
 func TestFocus(t *testing.T) {
-	sel := filtered(t, NewSource(stackProfile("0 1 app!main;lib!read;c!f", "1 1 app!main;lib!write;d!f")), Filter{})
+	sel := filtered(t, NewSource(stackProfile("0 1 app!main;lib!read;c!f", "1 1 app!main;app!compress/flate.(*Writer).deflateFast", "1 1 app!main;lib!write;d!f")), Filter{})
 	for _, c := range []struct{ focus, want string }{
 		{"lib!read", "lib!read"}, {"write", "lib!write"}, {Root, Root},
 		{"raed", `look at "raed": no row has that name; the nearest are "lib!read", `},
 		{"ib!r", `look at "ib!r": no row has that name; the nearest are "lib!read", `},
+		{"DeflateFats", `look at "DeflateFats": no row has that name; the nearest are "app!compress/flate.(*Writer).deflateFast", `},
 		{"f", `look at "f": more than one module has it; give the whole name: "c!f", "d!f"`},
 	} {
 		got, err := sel.Name(c.focus)

@@ -17,7 +17,7 @@ columns=112 rows=34
 tmp=$(mktemp -d)
 socket=
 trap '[[ -z $socket ]] || tmux -S "$socket" kill-server 2>/dev/null || true; rm -rf "$tmp"' EXIT
-export XDG_STATE_HOME=$tmp/state XDG_CONFIG_HOME=$tmp/config XDG_DATA_HOME=$tmp/data LC_ALL=C.UTF-8 TERM=xterm-256color
+export SIGHTLINE_NO_DAEMON=1 XDG_STATE_HOME=$tmp/state XDG_CONFIG_HOME=$tmp/config XDG_DATA_HOME=$tmp/data LC_ALL=C.UTF-8 TERM=xterm-256color
 export PATH=$top/bin:$PATH
 cp -r "$top/testdata/example" "$tmp/accesslog"
 cd "$tmp/accesslog"

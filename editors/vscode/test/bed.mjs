@@ -112,7 +112,7 @@ export async function startServer({ install = [], env = {}, args = [], more = {}
   const userSettings = `${data}/user/User/settings.json`; // this build keeps a user's settings on the server
   fs.mkdirSync(path.dirname(userSettings), { recursive: true });
   fs.writeFileSync(userSettings, JSON.stringify({ ...settings, ...more }, null, 1));
-  const environment = { ...process.env, EXTENSIONS_GALLERY: '{}', XDG_STATE_HOME: `${data}/state`, ...env };
+  const environment = { ...process.env, EXTENSIONS_GALLERY: '{}', SIGHTLINE_NO_DAEMON: '1', XDG_STATE_HOME: `${data}/state`, ...env };
   for (const k of Object.keys(environment)) if (k.startsWith('VSCODE_')) delete environment[k];
   const main = path.join(server, 'out/server-main.js');
   if (install.length > 0) execFileSync(node, [main, ...dirs, ...install.flatMap((file) => ['--install-extension', file]), '--force'], { env: environment, stdio: ['ignore', 'ignore', 'inherit'] });
