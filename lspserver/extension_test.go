@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.lsp.dev/protocol"
@@ -411,7 +412,10 @@ fib.TestFib@fib/fib_test.go:6|start=5|entry 500000000 count=50
 	if err := s.store.Remove(id); err != nil {
 		t.Fatal(err)
 	}
-	s.Await(lsptest.Refreshed("codeLens", 1))
+	// A refresh may still come of what was before.
+	for end := time.Now().Add(time.Minute); !slices.Equal(s.lenses("fib/fib.go"), plain) && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
 	want("removed", plain...)
 }
 

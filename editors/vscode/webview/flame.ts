@@ -172,8 +172,8 @@ function paintLegend(): void {
     add(palette.shrank, 'shrank');
     return;
   }
-  const ours = order.filter((f) => ownFamilies().has(f)); // what a person can change comes first
-  for (const f of [...ours, ...order.filter((o) => !ours.includes(o))].slice(0, legendSize)) {
+  const ours = order.filter((f) => ownFamilies().has(f)); // what a person can change comes first; all of it has one colour
+  for (const f of [...ours.slice(0, 2), ...order.filter((o) => !ours.includes(o))].slice(0, legendSize)) {
     if (f) add(familyColor(f, ownFamilies().has(f)), f, f === 'kernel' ? undefined : `\\b${f.replace(/[^\w]/g, '\\$&')}(\\.|::)`);
   }
 }
