@@ -201,6 +201,8 @@ func (h *host) serve(ctx context.Context, conn *daemon.Conn) {
 			conn.Close()
 		}
 	}()
+	unbind := context.AfterFunc(ctx, func() { conn.Close() }) // so that nobody keeps the daemon from ending
+	defer unbind()
 	if err := conn.ReadHello(); err != nil {
 		h.log.Warn("a client is not served", "error", err)
 		return
@@ -208,10 +210,12 @@ func (h *host) serve(ctx context.Context, conn *daemon.Conn) {
 	var serve func(context.Context, *daemon.Conn) error
 	switch conn.Hello.Wants {
 	case wantSession:
+		unbind() // it says goodbye
 		serve = h.session
 	case wantStatus:
 		serve = func(_ context.Context, c *daemon.Conn) error { return c.Send(h.status()) }
 	case wantStop:
+		unbind()
 		serve = h.stop
 	case wantChanged:
 		serve = h.changed
