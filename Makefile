@@ -49,6 +49,11 @@ soak:
 	SIGHTLINE_KILLS=500 $(GO) test -count=1 -timeout 60m -run 'TestKilledAtAnyInstant' -v ./profiler/store
 	$(GO) test -count=1 -timeout 60m -run '^$$' -bench 'BenchmarkDaemonLoad' -benchtime 1x ./cmd/sightline -args -load $(SOAKTIME)
 
+# The older Go releases whose runtime is known: tests of heap/goruntime use those that are here.
+toolchains:
+	@for v in 1.22.12 1.23.12 1.24.10 1.25.4; do GOTOOLCHAIN=go$$v $(GO) version; done
+	$(GO) test -count=1 ./heap/goruntime
+
 # What a reviewer would ask for: formatting, vet, generated files current, the race detector.
 check:
 	@.ci/packages test

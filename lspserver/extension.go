@@ -25,6 +25,7 @@ var extensions = map[string]extension{
 	rpc.MethodNeighbors: asked((*server).neighbors),
 	rpc.MethodProcesses: asked((*server).processes),
 	rpc.MethodTargets:   asked((*server).launchTargets),
+	rpc.MethodProcess:   asked((*server).process),
 	rpc.MethodStatus:    asked((*server).statusNow),
 	rpc.MethodDoctor:    asked((*server).doctor),
 	rpc.MethodStacks:    asked((*server).stacks),

@@ -41,7 +41,7 @@ type codeFile struct {
 	root *root    // that path begins at
 	file *os.File // nil when there is none or it was closed to keep within the limit
 	from string   // path it was opened by and can be opened by again
-	lent bool     // somebody reads file until the recording is closed
+	lent int      // so many read file, and are not done
 }
 
 // fileKey says which file something is, by what stat(2) tells. The change time is left out: removing
@@ -345,7 +345,7 @@ func (fs *codeFiles) keep(b *codeFile, f *os.File, from string) {
 	}
 	for i, old := range fs.open {
 		var st unix.Stat_t
-		if old != b && !old.lent && unix.Stat(old.path, &st) == nil && st.Ino == old.key.ino && uint64(st.Dev) == old.key.dev {
+		if old != b && old.lent == 0 && unix.Stat(old.path, &st) == nil && st.Ino == old.key.ino && uint64(st.Dev) == old.key.dev {
 			old.file.Close()
 			old.file, old.from = nil, old.path
 			fs.open = append(fs.open[:i], fs.open[i+1:]...)
@@ -423,7 +423,7 @@ func readMemory(pid int, from, to uint64) ([]byte, error) {
 }
 
 // reader is a codeFile's bytes, opened again where they had to be closed. The result is good until
-// close.
+// done or close.
 func (fs *codeFiles) reader(b *codeFile) (io.ReaderAt, error) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -433,7 +433,7 @@ func (fs *codeFiles) reader(b *codeFile) (io.ReaderAt, error) {
 	case b.data != nil:
 		return bytes.NewReader(b.data), nil
 	case b.file != nil:
-		b.lent = true
+		b.lent++
 		return b.file, nil
 	case b.problem != "":
 		return nil, fmt.Errorf("%s: %w", b.problem, os.ErrNotExist)
@@ -449,9 +449,17 @@ func (fs *codeFiles) reader(b *codeFile) (io.ReaderAt, error) {
 		return nil, fmt.Errorf("read %s once more: it is another file now: %w", b.path, os.ErrNotExist)
 	}
 	// Not subject to the limit: it was asked for, and must stay.
-	b.file, b.lent = f, true
+	b.file = f
+	b.lent++
 	fs.open = append(fs.open, b)
 	return f, nil
+}
+
+// done says that what reader gave is not read any more, so that the file may be closed for others.
+func (fs *codeFiles) done(b *codeFile) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	b.lent = max(b.lent-1, 0)
 }
 
 // close closes all files.

@@ -72,6 +72,7 @@ func noCommand(cmd *exec.Cmd, err error) error {
 // inherit the events. While it is locked, the runtime makes new threads from others.
 func (o *opener) launch(cmd *exec.Cmd, failed func(string)) (*command, error) {
 	o.retire()
+	o.deepen()
 	c := &command{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {

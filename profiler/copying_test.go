@@ -45,8 +45,8 @@ func TestFramedTarget(t *testing.T) {
 		"nothing":      {Target{Command: exec.Command(filepath.Join(dir, "none"))}, false},
 		"the machine":  {Target{Machine: true}, false},
 	} {
-		if got := framedTarget(x.target); got != x.want {
-			t.Errorf("%s: all code keeps frame pointers: %v", name, got)
+		if c := newCopying(x.target, Options{StackBytes: 1 << 10}); c == nil || c.always == x.want {
+			t.Errorf("%s: copying is %+v", name, c)
 		}
 	}
 }
@@ -58,7 +58,7 @@ func TestCopyingRules(t *testing.T) {
 		rule bpf.CopyRule
 	}
 	var puts []put
-	c := newCopying(Target{Machine: true}, Options{StackBytes: 16 << 10})
+	c := newCopying(Target{Machine: true}, Options{})
 	if c == nil {
 		t.Skip("stacks of this processor are not walked")
 	}
@@ -87,9 +87,19 @@ func TestCopyingRules(t *testing.T) {
 	mapped(7, 0x6000, libc)
 	expect("and C", put{7, bpf.CopyRule{Start: 0x1000, End: 0x2000, Bytes: maxStackBytes}})
 	for range triesDeep {
-		c.walked(7, 1000)
+		c.walked(7, 1500)
 	}
 	expect("shallow stacks", put{7, bpf.CopyRule{Start: 0x1000, End: 0x2000, Bytes: 16 << 10}})
+	for range triesShallow {
+		c.walked(7, 1500)
+	}
+	expect("always", put{7, bpf.CopyRule{Start: 0x1000, End: 0x2000, Bytes: 6000}})
+	c.walked(7, 6008)
+	expect("but once", put{7, bpf.CopyRule{Start: 0x1000, End: 0x2000, Bytes: 16 << 10}})
+	for range triesShallow {
+		c.walked(7, 1500)
+	}
+	expect("and never less again")
 	c.walked(7, 20<<10)
 	c.walked(7, 1<<20)
 	expect("a deep one", put{7, bpf.CopyRule{Start: 0x1000, End: 0x2000, Bytes: maxStackBytes}})
@@ -162,5 +172,40 @@ func TestSpaceCode(t *testing.T) {
 	}
 	if now := p.space(); now == before || now.find(0x2800) == nil {
 		t.Errorf("the space of now has %+v", now.regions)
+	}
+}
+
+// What the perf engine copies fits its rings, unless somebody has said how much.
+func TestCopyingFits(t *testing.T) {
+	for _, x := range []struct{ chosen, ring, freq, want, bytes int }{
+		{0, 16 << 20, 999, perfStackBytes, 32 << 10},
+		{0, 4 << 20, 999, perfStackBytes, 32 << 10},
+		{0, 2 << 20, 999, perfStackBytes, 16 << 10},
+		{0, 512 << 10, 999, perfStackBytes, 4 << 10},
+		{0, 64 << 10, 999, perfStackBytes, 4 << 10},
+		{0, 4 << 20, 5000, perfStackBytes, 4 << 10},
+		{0, 16 << 20, 999, maxStackBytes, maxStackBytes},
+		{40 << 10, 64 << 10, 999, perfStackBytes, 40 << 10},
+	} {
+		c := newCopying(Target{Machine: true}, Options{StackBytes: x.chosen})
+		if c == nil {
+			t.Skip("stacks of this processor are not walked")
+		}
+		if got := c.fit(x.ring, x.freq, x.want); got != x.bytes {
+			t.Errorf("%+v: %d bytes", x, got)
+		}
+	}
+	// Cut stacks are a reason to copy more for the next command.
+	c := newCopying(Target{Machine: true}, Options{})
+	o := &opener{copying: c, freq: 999, rings: []*perfevent.Ring{}}
+	c.bytes = 32 << 10
+	c.walked(7, 20<<10)
+	o.deepen()
+	if o.clock.StackBytes != 0 {
+		t.Errorf("%d bytes, though no stack was cut", o.clock.StackBytes)
+	}
+	c.walked(7, 40<<10)
+	if !c.cut.Load() {
+		t.Error("a stack was cut, and nobody knows")
 	}
 }

@@ -55,7 +55,7 @@ func newOpener(t Target, o Options) (*opener, error) {
 		if c := op.copying; c != nil {
 			options.Copies = true
 			if c.always {
-				options.CopyBytes = maxStackBytes
+				options.Copy = c.unknown()
 				// Deep stacks, and at first all, are copied beyond c.bytes.
 				options.RingBytes = copiesBytes(o.Freq, len(cpus), max(c.bytes, 2*defaultStackBytes))
 			}
@@ -92,12 +92,20 @@ func (o *opener) openRings() error {
 		if !c.always {
 			o.copying = nil // all or none
 		} else {
-			o.clock.Registers, o.clock.StackBytes = unwind.PerfRegisters(hostMachine()), c.bytes
-			size = max(size, copiesBytes(o.freq, 1, c.bytes))
+			want := c.bytes
+			if !c.chosen {
+				want = perfStackBytes
+			}
+			size = max(size, min(copiesBytes(o.freq, 1, want), max(maxCopyRings/len(cpus), 1<<20)))
 		}
 	}
 	if o.rings, err = perfevent.OpenRings(cpus, size); err != nil {
 		return err
+	}
+	if c := o.copying; c != nil && o.source == nil {
+		c.bytes = c.fit(o.rings[0].Size(), o.freq, perfStackBytes)
+		c.held = !c.chosen && c.bytes < perfStackBytes
+		o.clock.Registers, o.clock.StackBytes = unwind.PerfRegisters(hostMachine()), c.bytes
 	}
 	for _, r := range o.rings {
 		r.Expect(o.clock.Registers)
@@ -105,10 +113,15 @@ func (o *opener) openRings() error {
 	return nil
 }
 
+const (
+	sampleBytes  = 2048      // of a sample without a copy: deep stacks of addresses
+	maxCopyRings = 256 << 20 // bytes of all rings for samples with copies
+)
+
 // copiesBytes is how large a ring for the samples of some CPUs is to be where they have copies of
 // stacks: a quarter of a second's, up to 64 MiB.
 func copiesBytes(freq, cpus, bytes int) int {
-	return min(max(freq*cpus*(bytes+2048)/4, 1<<20), 64<<20)
+	return min(max(freq*cpus*(bytes+sampleBytes)/4, 1<<20), 64<<20)
 }
 
 // ringBytes is how large a CPU's ring is to be: a second of deep stacks, up to 64 MiB for all.
@@ -200,6 +213,13 @@ func (o *opener) usePerf(why error) error {
 	}
 	o.rings = nil
 	return o.openRings()
+}
+
+// deepen has commands that are started from now on copied more, if stacks were cut.
+func (o *opener) deepen() {
+	if c := o.copying; c != nil && o.source == nil && c.cut.Load() {
+		o.clock.StackBytes = c.fit(o.rings[0].Size(), o.freq, maxStackBytes)
+	}
 }
 
 func (o *opener) any() bool {

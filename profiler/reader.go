@@ -140,7 +140,7 @@ type queuedStack struct {
 	kernel, user int // how many
 	all          int
 	atStack      int // of the stack's bytes in stacks
-	stack        int // how many
+	stack, other int // how many, and how many behind them of the other stack
 	registers    registers
 }
 
@@ -172,11 +172,11 @@ func (q *stackQueue) fill() (full bool) {
 		x := queuedStack{
 			time: s.Time, period: s.Period, pid: int(s.PID), tid: int(s.TID),
 			at: len(q.addresses), kernel: len(s.Kernel), user: len(s.User),
-			atStack: len(q.stacks), all: len(s.Registers), stack: len(s.Stack),
-			registers: registers{sp: s.SP, fp: s.FP, link: s.Link, top: s.Top, cut: s.KernelCut || s.UserCut},
+			atStack: len(q.stacks), all: len(s.Registers), stack: len(s.Stack), other: len(s.Other),
+			registers: registers{sp: s.SP, fp: s.FP, link: s.Link, top: s.Top, otherSP: s.OtherSP, cut: s.KernelCut || s.UserCut},
 		}
 		q.addresses = append(append(append(q.addresses, s.Kernel...), s.User...), s.Registers...)
-		q.stacks = append(q.stacks, s.Stack...)
+		q.stacks = append(append(q.stacks, s.Stack...), s.Other...)
 		q.queue = append(q.queue, x)
 		// CPUs take the time before they take their place in the ring: sort the few that came late.
 		for i := len(q.queue) - 1; i > q.next && q.queue[i-1].time > x.time; i-- {
@@ -200,6 +200,7 @@ func (q *stackQueue) take() (kernel, user []uint64) {
 	behind := split + x.user
 	x.registers.all = q.addresses[behind : behind+x.all]
 	x.registers.stack = q.stacks[x.atStack : x.atStack+x.stack]
+	x.registers.other = q.stacks[x.atStack+x.stack:][:x.other]
 	return q.addresses[x.at:split], q.addresses[split:behind]
 }
 

@@ -49,9 +49,11 @@ type Options struct {
 	// is an unwind.GoFrames as well tells Go's code from C's where one binary has both.
 	FrameTable func(io.ReaderAt) (FrameTable, error)
 	// StackBytes is how much of the user's stack is copied with a sample where the code may keep no
-	// frame pointers, to be walked by the call-frame information of the binaries. 0: 16 KiB, at most
-	// 65,528. Below 0: nothing is copied, and stacks are walked by frame pointers alone. Where stacks
-	// turn out to be deeper the BPF engine copies more, as far as that.
+	// frame pointers, to be walked by the call-frame information of the binaries, at most 65,528. Below 0:
+	// nothing is copied, and stacks are walked by frame pointers alone. 0: with the BPF engine 16 KiB, and
+	// up to that most of processes whose stacks turn out to be deeper, as it does whatever is said here;
+	// with the perf engine 32 KiB, or less where this user may not have rings for that (RLIMIT_MEMLOCK,
+	// kernel.perf_event_mlock_kb), and more for commands that are started when stacks were cut.
 	StackBytes int
 	// RowsDir is the folder in which what was made of call-frame information is kept from recording to
 	// recording, up to 512 MB. "": it is made anew.
@@ -118,9 +120,6 @@ func (o Options) check() (Options, error) {
 	}
 	if o.Grace == 0 {
 		o.Grace = defaultGrace
-	}
-	if o.StackBytes == 0 {
-		o.StackBytes = defaultStackBytes
 	}
 	if o.StackBytes > 0 { // whole words, and no less than a frame
 		o.StackBytes = max(o.StackBytes&^7, 64)

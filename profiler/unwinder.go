@@ -4,6 +4,7 @@ import (
 	"debug/elf"
 	"io"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -26,7 +27,8 @@ func hostMachine() elf.Machine {
 // An unwinder walks the stacks of samples beside the recording, by call-frame information.
 //
 // Goroutines: workers take walks from jobs, from startUnwinder to stop. A walk belongs to its worker
-// from dispatch until it is done; otherwise to the recording's lock, as do batch, free, walks and held.
+// from dispatch until it is done; otherwise to the recording's lock, as do batch, free, late, walks and
+// held. Its chain and registers do not change from submit to release.
 type unwinder struct {
 	files *codeFiles
 	open  func(io.ReaderAt) (FrameTable, error) // nil: Go's tables are not asked
@@ -37,8 +39,9 @@ type unwinder struct {
 	waiting sync.WaitGroup // walks that are not done
 	batch   []*walk        // that no worker was given yet
 	free    []*walk
-	walks   int // that are not free
-	held    int // bytes of stacks in them
+	late    []*walk // whose outcome nobody waits for
+	walks   int     // that are not free
+	held    int     // bytes of stacks in them
 
 	mu   sync.Mutex // guards code
 	code map[*codeFile]*fileCode
@@ -57,14 +60,14 @@ const (
 type walk struct {
 	space  *space
 	sample unwind.Sample
-	data   []byte   // of sample.Stack
+	data   []byte   // of sample.Stack and sample.Also
 	chain  []uint64 // what the kernel found by frame pointers, leaf first
 	regs   registers
 
 	// The outcome, when done is set.
 	frames []unwind.Frame
 	end    unwind.End
-	framed bool // the chain is right: the innermost function is one of Go's
+	framed bool // the chain is right: all of it is of Go's functions
 	joined bool // frames go on with the chain behind end
 	done   atomic.Bool
 }
@@ -72,6 +75,7 @@ type walk struct {
 // A fileCode is what is known of a file's code.
 type fileCode struct {
 	once   sync.Once
+	ready  atomic.Bool     // once is done
 	table  *unwind.Table   // nil: none
 	frames unwind.GoFrames // nil: not Go, or not known
 	flags  unwind.CodeFlags
@@ -95,22 +99,27 @@ func startUnwinder(files *codeFiles, open func(io.ReaderAt) (FrameTable, error),
 // submit takes a walk, which begins with the next dispatch at the latest, or says that there are too
 // many under way. Nothing of its arguments but space is kept.
 func (u *unwinder) submit(s *space, chain []uint64, r *registers) (*walk, bool) {
-	if u.held+len(r.stack) > maxHeld || u.walks == maxWalks {
+	bytes := len(r.stack) + len(r.other)
+	if u.held+bytes > maxHeld || u.walks == maxWalks {
 		return nil, false
 	}
 	w := &walk{}
 	if n := len(u.free); n > 0 {
 		w, u.free = u.free[n-1], u.free[:n-1]
 	}
-	u.held += len(r.stack)
+	u.held += bytes
 	u.walks++
 	w.space = s
-	w.data = append(w.data[:0], r.stack...)
+	w.data = append(append(w.data[:0], r.stack...), r.other...)
 	w.chain = append(w.chain[:0], chain...)
 	w.regs = *r
-	w.regs.all, w.regs.stack = nil, nil
+	w.regs.all, w.regs.stack, w.regs.other = nil, nil, nil
 	w.sample.Registers.SetPerf(hostMachine(), unwind.PerfRegisters(hostMachine()), r.all)
-	w.sample.Stack = unwind.Stack{Addr: r.sp, Data: w.data}
+	w.sample.Stack = unwind.Stack{Addr: r.sp, Data: w.data[:len(r.stack)]}
+	w.sample.Also = w.sample.Also[:0]
+	if len(r.other) > 0 {
+		w.sample.Also = append(w.sample.Also, unwind.Stack{Addr: r.otherSP, Data: w.data[len(r.stack):]})
+	}
 	w.framed, w.joined = false, false
 	w.done.Store(false)
 	u.waiting.Add(1)
@@ -123,6 +132,13 @@ func (u *unwinder) submit(s *space, chain []uint64, r *registers) (*walk, bool) 
 // dispatch gives the workers what was submitted. It does not wait: there is room for as many batches as
 // there are walks.
 func (u *unwinder) dispatch() {
+	u.late = slices.DeleteFunc(u.late, func(w *walk) bool {
+		if !w.done.Load() {
+			return false
+		}
+		u.release(w)
+		return true
+	})
 	if len(u.batch) > 0 {
 		u.jobs <- u.batch
 		u.batch = nil
@@ -140,6 +156,9 @@ func (u *unwinder) release(w *walk) {
 	}
 }
 
+// abandon is release for a walk that is not done.
+func (u *unwinder) abandon(w *walk) { u.late = append(u.late, w) }
+
 // wait waits for all walks.
 func (u *unwinder) wait() { u.waiting.Wait() }
 
@@ -156,17 +175,60 @@ func (u *unwinder) stop() {
 	}
 }
 
-// A worker's view of a space.
+// A walkSpace is a worker's view of a space, and what it remembers of Go's code.
 type walkSpace struct {
 	*space
-	of func(*codeFile) *fileCode
+	of    func(*codeFile) *fileCode
+	kinds map[kindKey]unwind.GoKind
+}
+
+type kindKey struct {
+	table unwind.GoFrames
+	addr  uint64
 }
 
 func (s *walkSpace) Code(pc uint64) (unwind.Code, bool) { return s.space.code(pc, s.of) }
 
+// kind is what Go's function at an instruction does with stacks: GoUnknown where there is none.
+func (s *walkSpace) kind(pc uint64) unwind.GoKind {
+	const most = 1 << 16
+	c, ok := s.Code(pc)
+	if !ok || c.Go == nil {
+		return unwind.GoUnknown
+	}
+	key := kindKey{c.Go, pc - c.Bias}
+	kind, ok := s.kinds[key]
+	if !ok {
+		if len(s.kinds) == most {
+			clear(s.kinds)
+		}
+		kind = c.Go.GoFrame(key.addr).Kind
+		s.kinds[key] = kind
+	}
+	return kind
+}
+
+// right is how many return addresses of a chain are right: those up to the first that C calls Go with,
+// for behind that are frame pointers of C. whole says that they lead to a root.
+func (s *walkSpace) right(chain []uint64) (n int, whole bool) {
+	last := unwind.GoUnknown
+	for _, pc := range chain {
+		kind := s.kind(pc - 1)
+		if kind == unwind.GoUnknown {
+			break
+		}
+		last = kind
+		if n++; kind == unwind.GoCrosscall {
+			break
+		}
+	}
+	// mcall and morestack clear the frame pointer: what called them waits.
+	return n, n == len(chain) && (last == unwind.GoRoot || last == unwind.GoSwitches)
+}
+
 func (u *unwinder) work(walker *unwind.Walker) {
 	known := make(map[*codeFile]*fileCode) // without a lock
-	s := &walkSpace{of: func(f *codeFile) *fileCode {
+	s := &walkSpace{kinds: make(map[kindKey]unwind.GoKind), of: func(f *codeFile) *fileCode {
 		c := known[f]
 		if c == nil {
 			c = u.file(f)
@@ -177,7 +239,7 @@ func (u *unwinder) work(walker *unwind.Walker) {
 	for batch := range u.jobs {
 		for _, w := range batch {
 			s.space = w.space
-			u.walk(walker, s, w)
+			w.run(walker, s)
 			s.space = nil
 			w.done.Store(true)
 			u.waiting.Done()
@@ -185,9 +247,10 @@ func (u *unwinder) work(walker *unwind.Walker) {
 	}
 }
 
-func (u *unwinder) walk(walker *unwind.Walker, s *walkSpace, w *walk) {
-	if len(w.chain) > 0 {
-		if c, ok := s.Code(w.chain[0]); ok && c.Go != nil && c.Go.GoFrame(w.chain[0]-c.Bias).Kind != unwind.GoUnknown {
+// run finds the outcome.
+func (w *walk) run(walker *unwind.Walker, s *walkSpace) {
+	if len(w.chain) > 0 && s.kind(w.chain[0]) != unwind.GoUnknown {
+		if _, whole := s.right(w.chain[1:]); whole {
 			w.framed = true
 			return
 		}
@@ -195,17 +258,40 @@ func (u *unwinder) walk(walker *unwind.Walker, s *walkSpace, w *walk) {
 	w.frames, w.end = walker.Walk(&w.sample, s, w.frames[:0])
 	switch w.end.Reason {
 	case unwind.GoSwitch, unwind.CgoSwitch:
-		// On the goroutine's stack the kernel has begun with the same frame, if the frame pointer
-		// was not touched since.
-		if w.end.FP != 0 && w.end.FP == w.regs.fp && len(w.chain) > 1 {
-			w.joined = true
-			for _, pc := range w.chain[1:] {
-				w.frames = append(w.frames, unwind.Frame{PC: pc, Return: true})
+		// The kernel's walk may have come to the same frame on the goroutine's stack: it has begun with
+		// it, where no C function has touched the frame pointer, or has gone through the same function,
+		// where all C functions keep frame pointers.
+		rest := w.chain
+		if w.end.FP == 0 || w.end.FP != w.regs.fp || len(rest) == 0 {
+			i := slices.Index(w.chain, w.end.PC)
+			if i <= 0 {
+				break
 			}
+			rest = w.chain[i:]
 		}
+		n, whole := s.right(rest[1:])
+		for _, pc := range rest[1:][:n] {
+			w.frames = append(w.frames, unwind.Frame{PC: pc, Return: true})
+		}
+		w.joined = whole
 	case unwind.NoStack:
 		w.framed = len(w.chain) > 0
 	}
+}
+
+// depth is how many bytes of a stack the walk went through, or would at least have needed; 0 where it
+// cannot tell.
+func (w *walk) depth() uint64 {
+	for _, stack := range append([]unwind.Stack{w.sample.Stack}, w.sample.Also...) {
+		switch n, all := w.end.SP-stack.Addr, uint64(len(stack.Data)); {
+		case n > all:
+		case w.end.Reason == unwind.CutByCopy:
+			return all + w.end.Missing
+		case w.end.Reason == unwind.Root:
+			return n
+		}
+	}
+	return 0
 }
 
 // file is what is known of a file, which is read when it is first asked for.
@@ -217,8 +303,23 @@ func (u *unwinder) file(f *codeFile) *fileCode {
 		u.code[f] = c
 	}
 	u.mu.Unlock()
-	c.once.Do(func() { u.read(f, c) })
+	c.once.Do(func() {
+		u.read(f, c)
+		c.ready.Store(true)
+	})
 	return c
+}
+
+// rowsOf is the rows of a file, nil where it has none; known is false where no walk has come to it yet, or
+// they are being read.
+func (u *unwinder) rowsOf(f *codeFile) (table *unwind.Table, known bool) {
+	u.mu.Lock()
+	c := u.code[f]
+	u.mu.Unlock()
+	if c == nil || !c.ready.Load() {
+		return nil, false
+	}
+	return c.table, true
 }
 
 // read reads the tables of a file. Where there are none, walks end with a reason.
@@ -227,6 +328,11 @@ func (u *unwinder) read(f *codeFile, c *fileCode) {
 	if err != nil {
 		return
 	}
+	defer func() {
+		if c.frames == nil { // which are read as they are asked for
+			u.files.done(f)
+		}
+	}()
 	if f.image.golang && u.open != nil {
 		if t, err := u.open(file); err == nil {
 			if frames, ok := t.(unwind.GoFrames); ok {

@@ -19,6 +19,10 @@ type walks struct {
 	refused  int64 // samples that came while there were too many walks
 }
 
+// maxWaiting bounds the samples that wait. Where one walk takes so long that more come, as the first in a
+// huge binary, whose rows have to be made, what the kernel has walked is taken for it.
+const maxWaiting = 1 << 17
+
 // A waiting is a sample that waits for its walk, or for the samples before it.
 type waiting struct {
 	sample  profile.Sample // its stack is that of the user, where there is no walk
@@ -32,6 +36,7 @@ type waiting struct {
 type brokenAt struct {
 	module string
 	reason unwind.Reason
+	unread bool // its binary could not be read
 }
 
 // submit has a sample's stack walked, if it was copied and may need it: nil where the kernel's walk is
@@ -59,14 +64,21 @@ func (b *builder) settle() {
 		b.unwinder.dispatch()
 	}
 	n, k := 0, 0
+samples:
 	for i := range b.waiting {
 		x := &b.waiting[i]
 		if x.walk != nil {
-			if !x.walk.done.Load() {
-				break
+			switch {
+			case x.walk.done.Load():
+				x.sample.Stack = b.walked(x)
+				b.unwinder.release(x.walk)
+			case len(b.waiting)-n > maxWaiting:
+				b.refused++
+				x.sample.Stack = b.framed(x.process, x.thread, x.walk.chain, &x.walk.regs) // which the worker only reads
+				b.unwinder.abandon(x.walk)
+			default:
+				break samples
 			}
-			x.sample.Stack = b.walked(x)
-			b.unwinder.release(x.walk)
 		}
 		x.sample.Stack = b.inKernel(x.sample.Stack, b.kernels[k:k+x.kernel])
 		b.samples.Append(x.sample)
@@ -85,17 +97,14 @@ func (b *builder) walked(x *waiting) (stack profile.StackID) {
 	if w.framed {
 		return b.framed(x.process, x.thread, w.chain, &w.regs)
 	}
-	switch w.end.Reason {
-	case unwind.Root:
-		b.copying.walked(x.process.pid, w.end.SP-w.sample.Stack.Addr)
-	case unwind.CutByCopy:
-		b.copying.walked(x.process.pid, uint64(len(w.data))+w.end.Missing)
+	if n := w.depth(); n > 0 {
+		b.copying.walked(x.process.pid, n)
 	}
 	if w.end.Reason != unwind.Root && !w.joined {
 		f, _ := w.space.locate(w.end.PC)
 		at := brokenAt{module: profile.Unknown, reason: w.end.Reason}
 		if f != nil {
-			at.module = f.path
+			at.module, at.unread = f.path, f.problem != ""
 		}
 		if b.broken == nil {
 			b.broken = make(map[brokenAt]int64)
@@ -151,10 +160,16 @@ func (b *builder) walkWarnings() {
 
 // remedy is what helps against a reason.
 func (b *builder) remedy(at brokenAt) string {
+	if at.unread {
+		return "its binary could not be read, as another warning tells"
+	}
 	switch at.reason {
 	case unwind.CutByCopy:
-		if at.module == anonymousName || b.copying == nil || b.copying.bytes >= maxStackBytes {
+		switch {
+		case at.module == anonymousName || b.copying == nil || b.copying.bytes >= maxStackBytes:
 			return ""
+		case b.copying.held:
+			return fmt.Sprintf("let this user lock more memory, for copies of more than %d KiB (ulimit -l, or sudo sysctl kernel.perf_event_mlock_kb=16384)", b.copying.bytes>>10)
 		}
 		return fmt.Sprintf("raise --stack-bytes (up to %d)", maxStackBytes)
 	case unwind.NoRows:
@@ -165,7 +180,11 @@ func (b *builder) remedy(at brokenAt) string {
 	case unwind.BadCFA, unwind.BadRegister, unwind.BadExpression, unwind.BadReturn, unwind.Cycle:
 		return "its call-frame information does not fit there, as in hand-written assembly; build that with -fno-omit-frame-pointer"
 	case unwind.GoSwitch, unwind.CgoSwitch:
-		return "build the C code with -fno-omit-frame-pointer (CGO_CFLAGS)"
+		const frames = "build the C code with -fno-omit-frame-pointer (CGO_CFLAGS)"
+		if b.c.Engine == string(BPFEngine) {
+			return frames
+		}
+		return "record with the bpf engine (root, or CAP_BPF and CAP_PERFMON), which copies both stacks of a thread, or " + frames
 	}
 	return ""
 }

@@ -10,7 +10,10 @@ import (
 // address: what a stack walked by frame pointers alone cannot say of its innermost function, which
 // may have no frame at all (memmove, and every small leaf function), or not have set it up yet. It
 // answers from Go's own tables. One goroutine asks at a time.
-type FrameTable struct{ goes *goTable }
+type FrameTable struct {
+	goes    *goTable
+	machine elf.Machine
+}
 
 // OpenFrameTable reads the tables of a binary, lazily: r is read as long as the table is used. It
 // fails where the binary is no ELF file or has no Go code.
@@ -20,10 +23,10 @@ func OpenFrameTable(r io.ReaderAt) (*FrameTable, error) {
 		return nil, err
 	}
 	t, err := openGoTable(newImage(r, f), f)
-	if err != nil {
+	if t == nil { // without errNoInline, which does not matter here
 		return nil, err
 	}
-	return &FrameTable{goes: t}, nil
+	return &FrameTable{goes: t, machine: f.Machine}, nil
 }
 
 // GoKind is what a function of Go does with stacks.

@@ -259,7 +259,10 @@ func (h *host) session(ctx context.Context, conn *daemon.Conn) error {
 	log.Info("an editor begins", "client", conn.PID(), "folder", around.folder())
 
 	rec := &recorder{open: around.openStore, live: true, bound: true, around: around, all: &h.running}
+	inspector := newInspector()
+	defer inspector.close()
 	cfg := sessionConfig(around, rec)
+	cfg.Process = inspector.process
 	cfg.Hub, cfg.Log, cfg.LogFile = h.hub(around), log, h.file.Path()
 	o := rpc.Options{Log: log}
 	if h.witness != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/sightline-dev/sightline/lspserver/lsptest"
 	"github.com/sightline-dev/sightline/lspserver/rpc"
 	"github.com/sightline-dev/sightline/profiler"
+	"github.com/sightline-dev/sightline/profiler/process"
 )
 
 // child runs a command until the test ends.
@@ -54,7 +55,7 @@ func TestProcesses(t *testing.T) {
 	at := func(pid int) int { return slices.IndexFunc(all, func(p rpc.ProcessInfo) bool { return p.PID == pid }) }
 	if i := at(busy); i < 0 {
 		t.Errorf("process %d is not listed", busy)
-	} else if p := all[i]; p.Name != "a (b) 1 2" || p.Command != name+" -c while :; do :; done über x\uFFFDy" || p.Go || p.CPU == "0.0%" ||
+	} else if p := all[i]; p.Name != "a (b) 1 2" || p.Command != name+" -c while :; do :; done über x\\ny" || p.Go || p.CPU == "0.0%" ||
 		p.User != nameOfUser(os.Geteuid()) || !strings.HasSuffix(p.Memory, "iB") {
 		t.Errorf("a shell is %+v", p)
 	}
@@ -90,10 +91,10 @@ func TestRefusals(t *testing.T) {
 			{Name: abilityBPF, OK: bpf, Detail: "could not load it"},
 		})
 	}
-	own, guarded, foreign := &process{uid: 7}, &process{uid: 7, guarded: true}, &process{uid: 8, guarded: true}
+	own, guarded, foreign := &process.Process{UID: 7}, &process.Process{UID: 7, Guarded: true}, &process.Process{UID: 8, Guarded: true}
 	for _, c := range []struct {
 		able recordability
-		p    *process
+		p    *process.Process
 		want string
 	}{
 		{with(true, true, true), foreign, ""},
@@ -107,49 +108,6 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%+v of %+v: %q, want %q", c.p, c.able, got, c.want)
 		}
 	}
-}
-
-func TestParseProcessStat(t *testing.T) {
-	const rest = " S 1 2 3 4 5 %s 7 8 9 10 11 12 13 14 15 16 17 18 19 20 321 22"
-	for text, want := range map[string]processStat{
-		"7 (a) b(c))" + strings.Replace(rest, "%s", "4194560", 1):                     {pid: 7, name: "a) b(c)", resident: 321},
-		"2 (kthreadd)" + strings.Replace(rest, "%s", "2129984", 1):                    {pid: 2, name: "kthreadd", resident: 321, kernel: true},
-		"9 (x\n)" + strings.Replace(strings.Replace(rest, "S", "Z", 1), "%s", "0", 1): {pid: 9, name: "x\uFFFD", resident: 321, dead: true},
-	} {
-		if got, err := parseProcessStat([]byte(text)); err != nil || got != want {
-			t.Errorf("%q: %+v, %v; want %+v", text, got, err, want)
-		}
-	}
-	for _, text := range []string{"", "7", "7 (x", ")(", "7 (x) S 1", "x (y)" + rest, "7 (y)" + rest, "-7 (y)" + strings.Replace(rest, "%s", "0", 1)} {
-		if got, err := parseProcessStat([]byte(text)); err == nil || got != (processStat{}) {
-			t.Errorf("%q: %+v, %v; want an error", text, got, err)
-		}
-	}
-	if uid, ok := parseProcessOwner([]byte("Name:\tx\nUid:\t5\t6\t7\t8\n")); !ok || uid != 6 {
-		t.Errorf("the owner is %d, %t", uid, ok)
-	}
-}
-
-func FuzzProcess(f *testing.F) {
-	for _, file := range []string{"stat", "status", "cmdline"} {
-		if text, err := os.ReadFile("/proc/self/" + file); err == nil {
-			f.Add(text)
-		}
-	}
-	f.Add([]byte("7 (a) b(c)) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22"))
-	f.Add([]byte("Uid:\t-1\t99999999999999999999\n"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		s, err := parseProcessStat(text)
-		if (err == nil) != (s.pid > 0) || err != nil && s != (processStat{}) {
-			t.Errorf("%+v and %v", s, err)
-		}
-		if uid, ok := parseProcessOwner(text); !ok && uid != 0 || uid < 0 {
-			t.Errorf("owner %d, %t", uid, ok)
-		}
-		if c := commandText(text); strings.ContainsAny(c, "\n\x1b\x00") || len(c) > 3*commandBytes+len("…") {
-			t.Errorf("the command line is %q", c)
-		}
-	})
 }
 
 // An editor is told what can be recorded, and what cannot and why.

@@ -63,7 +63,7 @@ func (o *opened) summary(out io.Writer, message string) {
 	}
 	facts = append(facts, "capture "+string(o.meta.ID))
 	fmt.Fprintln(out, p.dim(strings.Join(facts, " · ")))
-	if note := brokenNote(o.capture.Warnings, string(o.meta.ID)); note != "" {
+	if note := brokenNote(o.profile, string(o.meta.ID)); note != "" {
 		fmt.Fprintln(out, p.dim("note: "+note))
 	}
 	for _, w := range o.capture.Warnings {

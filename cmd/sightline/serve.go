@@ -104,7 +104,10 @@ func serve(ctx context.Context, streams streams, o serveOptions) error {
 	// takes.
 	rec := &recorder{open: openStore, live: true, bound: true}
 	defer rec.running.Wait()
+	inspector := newInspector()
+	defer inspector.close()
 	cfg := sessionConfig(nil, rec)
+	cfg.Process = inspector.process
 	cfg.Log, cfg.LogFile, cfg.Notice = log, o.logFile, notice
 	code := rpc.Serve(ctx, conn, func(c rpc.Client) rpc.Server { return lspserver.New(c, cfg) }, rpc.Options{Log: log})
 	if code != exitDone {

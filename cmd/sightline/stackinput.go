@@ -106,6 +106,10 @@ func isFileRef(ref string) bool {
 // ReadForeign reads a file of another tool. Where the format has addresses and no names (perf.data),
 // they are named from the binaries, if those are still the ones that ran.
 func readForeign(ctx context.Context, in io.Reader, path string, o convert.Options) (*profile.Capture, convert.Format, error) {
+	if isMapFile(path) && o.Format == "" {
+		c, err := readMapCapture(path)
+		return c, "memory map", err
+	}
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {

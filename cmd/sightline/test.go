@@ -92,7 +92,7 @@ func (o *recordFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.IntVar(&o.freq, "freq", 999, "samples per second of each thread")
 	f.StringVar(&o.engine, "engine", "", "how to record: bpf or perf (default: the best that works here)")
-	f.IntVar(&o.stack, "stack-bytes", 16<<10, "copy so many `bytes` of the stacks of code without frame pointers; 0 is none")
+	f.IntVar(&o.stack, "stack-bytes", 0, "copy so many `bytes` of the stacks of code without frame pointers; 0 is none (default: 16384, and more where that is not enough)")
 	f.StringArrayVar(&o.mapped, "map-path", nil, "sources that the build had under FROM are under TO here; `FROM=TO`, may be given again")
 	f.StringArrayVar(&o.debug, "debug-folder", nil, "search this `folder` for debug files before /usr/lib/debug; may be given again")
 	f.IntVar(&o.top, "top", 10, "show this many hot lines")
@@ -130,7 +130,7 @@ func (o *recordFlags) record(cmd *cobra.Command, io streams, req lspserver.Reque
 		req.Dir = dir
 	}
 	rec := &recorder{open: func(string) (*store.Store, error) { return st, nil }, stackBytes: o.stack, interruptible: true}
-	if o.stack == 0 {
+	if o.stack == 0 && cmd.Flags().Changed("stack-bytes") {
 		rec.stackBytes = -1
 	}
 	if req.Test == nil && req.Native == nil {

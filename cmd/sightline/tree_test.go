@@ -24,8 +24,12 @@ var mayImport = map[string][]string{
 	"profiler/perfevent":   {},
 	"profiler/bpf":         {},
 	"profiler/unwind":      {},
+	"profiler/process":     {},
 	"profiler":             {"profiler/profile", "profiler/perfevent", "profiler/bpf", "profiler/unwind"},
 	"sourcemap":            {"profiler/profile"},
+	"heap/goruntime":       {},
+	"memmap":               {"profiler/profile", "heap/goruntime"},
+	"memmap/imagesize":     {},
 	"lspserver/rpc":        {},
 	"lspserver/nativetest": {},
 	"lspserver/launch":     {},
@@ -36,8 +40,8 @@ var mayImport = map[string][]string{
 	"editors/vscode":    {},
 	"editors/nvim":      {},
 	"cmd/sightline": {
-		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler/unwind", "profiler", "sourcemap",
-		"lspserver", "lspserver/rpc", "lspserver/nativetest", "lspserver/launch", "cmd/sightline/daemon",
+		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler/unwind", "profiler/bpf", "profiler/process", "profiler", "sourcemap",
+		"lspserver", "lspserver/rpc", "lspserver/nativetest", "lspserver/launch", "memmap", "memmap/imagesize", "cmd/sightline/daemon",
 	},
 	"cmd/sightline/daemon": {},
 }

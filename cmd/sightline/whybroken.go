@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/sightline-dev/sightline/profiler/process"
 	"github.com/sightline-dev/sightline/profiler/profile"
 )
 
@@ -25,9 +26,11 @@ type brokenReason struct {
 	Remedy string `json:"remedy,omitempty"`
 }
 
-// WhyBrokenOf are the reasons that the recorder gave, the most frequent first, and then the broken
-// stacks that it gave none for: those that were walked by frame pointers, by the module that they end
-// in.
+// WhyBrokenOf are the reasons that the recorder gave, and the broken stacks that it gave none for: those
+// that were walked by frame pointers, by the module that they end in. The most frequent is first.
+//
+// The recorder counts what its walks could not finish. Where the last function that they came to has a
+// name that nothing calls, as clone3, of which no rows tell, the stack is whole for all that.
 func whyBrokenOf(p *profile.Profile) whyBroken {
 	why := whyBroken{Broken: p.Broken(), Rows: []brokenReason{}}
 	unexplained := map[string]int64{}
@@ -51,8 +54,10 @@ func whyBrokenOf(p *profile.Profile) whyBroken {
 	}
 	for _, w := range p.Warnings {
 		if b, ok := w.Broken(); ok {
-			why.Rows = append(why.Rows, brokenReason{Module: b.Module, Reason: b.Reason, Count: b.Count, Remedy: b.Remedy})
-			unexplained[b.Module] -= b.Count
+			if n := min(b.Count, unexplained[b.Module]); n > 0 {
+				why.Rows = append(why.Rows, brokenReason{Module: b.Module, Reason: b.Reason, Count: n, Remedy: b.Remedy})
+				unexplained[b.Module] -= n
+			}
 		}
 	}
 	for module, n := range unexplained {
@@ -82,14 +87,17 @@ func showWhyBroken(io streams, p *profile.Profile, asJSON bool) error {
 	w := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "stacks\tmodule\treason\tremedy")
 	for _, r := range why.Rows {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", r.Count, printable(r.Module), r.Reason, r.Remedy)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", r.Count, process.Printable(r.Module), r.Reason, r.Remedy)
 	}
 	return w.Flush()
 }
 
 // BrokenNote is one line for all warnings about broken stacks; "" where there are none.
-func brokenNote(warnings []profile.Warning, ref string) string {
-	for _, w := range warnings {
+func brokenNote(p *profile.Profile, ref string) string {
+	if p.Broken() < 0.0005 {
+		return ""
+	}
+	for _, w := range p.Warnings {
 		if w.Kind == profile.WarnBroken {
 			return fmt.Sprintf("some stacks have lost their callers; `sightline stacks %s --why-broken` tells where and why", ref)
 		}

@@ -34,6 +34,10 @@ const (
 	// MethodTargets asks for the launch targets of .sightline.json that can be recorded by name:
 	// TargetsParams → TargetsResult.
 	MethodTargets = ExtensionPrefix + "targets"
+	// MethodProcess asks what one process uses and has open now: ProcessParams → ProcessResult. What it used
+	// is since the request before; a page asks every second while it can be seen, and what the server keeps
+	// for it is dropped when nobody has asked for ten.
+	MethodProcess = ExtensionPrefix + "process"
 	// MethodStatus asks for what the server is doing: no parameters → StatusResult.
 	MethodStatus = ExtensionPrefix + "status"
 	// MethodDoctor asks what can be recorded here: no parameters → DoctorResult.
@@ -336,6 +340,75 @@ type TargetInfo struct {
 	Text     string   `json:"text"`   // the command as people write it, cut where it is long
 	Detail   string   `json:"detail"` // where it comes from and what it runs in: ".sightline.json · in build"
 	Location Location `json:"location"`
+}
+
+// ProcessParams names a process.
+type ProcessParams struct {
+	PID   int    `json:"pid"`
+	Start string `json:"start,omitempty"` // ProcessResult.Start of the request before: another process of that number is an error
+	// Leaks has the server watch which descriptors grow, and which lines opened those that are open.
+	Leaks bool `json:"leaks,omitempty"`
+	Limit int  `json:"limit,omitempty"` // at most so many threads and so many files; 0 is 500
+}
+
+// ProcessResult is one process as it is now.
+type ProcessResult struct {
+	PID         int             `json:"pid"`
+	Start       string          `json:"start"` // tells it from a later process of the same number
+	Name        string          `json:"name"`
+	Command     string          `json:"command"` // with its arguments
+	Title       string          `json:"title"`   // "server (4711) · root · sleeping · for 12 min"
+	Note        string          `json:"note"`    // what may not be seen; ""
+	CPU         float64         `json:"cpu"`     // share of one processor since the request before
+	Memory      int64           `json:"memory"`  // resident bytes
+	Facts       []ProcessFact   `json:"facts"`
+	Threads     []ProcessThread `json:"threads"`     // the busiest first
+	MoreThreads int             `json:"moreThreads"` // after these
+	Files       []ProcessFile   `json:"files"`       // descriptors, by number
+	MoreFiles   int             `json:"moreFiles"`
+	Leaks       []ProcessLeak   `json:"leaks"` // groups of descriptors that grew, the most first
+}
+
+// A ProcessFact is one number of a process.
+type ProcessFact struct {
+	Name   string `json:"name"`   // "resident"
+	Text   string `json:"text"`   // "12.0 MiB"
+	Detail string `json:"detail"` // what it means, in a sentence
+}
+
+// A ProcessThread is one thread.
+type ProcessThread struct {
+	TID   int     `json:"tid"`
+	Name  string  `json:"name"`
+	State string  `json:"state"` // "sleeping"
+	Share float64 `json:"share"` // of one processor
+	Text  string  `json:"text"`  // the same in words: "12.3%"
+	Wait  string  `json:"wait"`  // the kernel's function that it sleeps in; ""
+}
+
+// A ProcessFile is one open descriptor.
+type ProcessFile struct {
+	FD   string `json:"fd"`   // with its mode: "3u"
+	Type string `json:"type"` // as lsof has it: "REG"
+	Name string `json:"name"`
+}
+
+// A ProcessLeak is descriptors that are alike and have grown since they are watched.
+type ProcessLeak struct {
+	Type  string        `json:"type"`
+	Name  string        `json:"name"` // with "*" for what differs: "/tmp/upload-*.part"
+	Text  string        `json:"text"` // "81 open, +57 in 3.0 s"
+	Open  int           `json:"open"`
+	Grew  int           `json:"grew"`
+	Lines []ProcessLine `json:"lines"` // that opened those that are open
+}
+
+// A ProcessLine is a source line that opened descriptors.
+type ProcessLine struct {
+	Text     string    `json:"text"`  // "62 by main.leak, main.go:17"
+	Count    int       `json:"count"` // of those that are open
+	Location *Location `json:"location,omitempty"`
+	Stale    bool      `json:"stale"` // the file was changed since the process started
 }
 
 // DoctorResult says what can be recorded here.

@@ -313,7 +313,7 @@ func TestRegisters(t *testing.T) {
 // The stack is copied from the stack pointer on, with all registers, as the rule of the process says,
 // and up to its end where that comes first.
 func TestStackCopies(t *testing.T) {
-	s := newSampler(t, Options{Copies: true, CopyBytes: 1 << 10})
+	s := newSampler(t, Options{Copies: true, Copy: CopyRule{Bytes: 1 << 10}})
 	work := func() {
 		recurse(300, func() { // so that there is something on the stack
 			spin(20 * time.Millisecond)

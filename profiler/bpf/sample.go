@@ -36,6 +36,9 @@ type Sample struct {
 	// read.
 	Registers []uint64
 	Stack     []byte
+	// Other is a copy of the thread's other stack (CopyRule.Go) from OtherSP on; empty where none is known.
+	OtherSP uint64
+	Other   []byte
 	// Outside says that the task does not live in the reader's PID namespace: PID and TID are 0.
 	Outside bool
 }
@@ -48,7 +51,7 @@ const (
 )
 
 // headerSize is that of struct sample_header of sampler.bpf.c.
-const headerSize = 96
+const headerSize = 104
 
 // decode reads a record of the ring, all of it:
 //
@@ -57,14 +60,14 @@ const headerSize = 96
 //	| time  |period | pid | tid |cpu |flags|kernel | user  | sp | fp | link | top[4] |
 //	|       |       |     |     |    |     | depth | depth |    |    |      |        |
 //	+-------+-------+-----+-----+----+-----+-------+-------+----+----+------+--------+
-//	88            92    96
-//	+-------------+-----+--------------+------------+-----------+-------+
-//	| stack bytes |     | kernel stack | user stack | registers | bytes |
-//	+-------------+-----+--------------+------------+-----------+-------+
+//	88            92            96      104
+//	+-------------+-------------+-------+--------------+------------+-----------+-------+-------------+
+//	| stack bytes | other bytes | other | kernel stack | user stack | registers | bytes | other bytes |
+//	+-------------+-------------+-------+--------------+------------+-----------+-------+-------------+
 //
 // without registers where there are no bytes, in the order of bytes that amd64 and arm64 have. It fills
-// every field of s and reuses its slices, but for Stack, which is a part of raw. Where it fails, s is as
-// it was.
+// every field of s and reuses its slices, but for Stack and Other, which are parts of raw. Where it fails,
+// s is as it was.
 func decode(raw []byte, s *Sample) error {
 	if len(raw) < headerSize {
 		return fmt.Errorf("BPF sample of %d bytes: the header alone has %d", len(raw), headerSize)
@@ -73,13 +76,14 @@ func decode(raw []byte, s *Sample) error {
 	user := int(binary.LittleEndian.Uint16(raw[30:]))
 	addresses := 8 * (kernel + user)
 	copied := int(binary.LittleEndian.Uint32(raw[88:]))
+	other := int(binary.LittleEndian.Uint32(raw[92:]))
 	want := headerSize + addresses
 	if copied > 0 {
-		want += 8*registerWords + copied
+		want += 8*registerWords + copied + other
 	}
-	if len(raw) != want {
-		return fmt.Errorf("BPF sample of %d bytes: its header, %d kernel and %d user addresses and %d bytes of the stack have %d",
-			len(raw), kernel, user, copied, want)
+	if len(raw) != want || copied == 0 && other != 0 {
+		return fmt.Errorf("BPF sample of %d bytes: its header, %d kernel and %d user addresses and %d and %d bytes of stacks have %d",
+			len(raw), kernel, user, copied, other, want)
 	}
 	flags := binary.LittleEndian.Uint16(raw[26:])
 	s.Time = binary.LittleEndian.Uint64(raw)
@@ -99,13 +103,17 @@ func decode(raw []byte, s *Sample) error {
 	stacks := raw[headerSize:]
 	s.Kernel = appendAddresses(s.Kernel[:0], stacks[:8*kernel])
 	s.User = appendAddresses(s.User[:0], stacks[8*kernel:addresses])
-	s.Registers, s.Stack = s.Registers[:0], nil
+	s.Registers, s.Stack, s.Other, s.OtherSP = s.Registers[:0], nil, nil, 0
 	if copied > 0 {
 		registers := stacks[addresses:]
 		for _, at := range registerOrder {
 			s.Registers = append(s.Registers, binary.LittleEndian.Uint64(registers[8*at:]))
 		}
-		s.Stack = registers[8*registerWords:]
+		s.Stack = registers[8*registerWords:][:copied:copied]
+		if other > 0 {
+			s.OtherSP = binary.LittleEndian.Uint64(raw[96:])
+			s.Other = registers[8*registerWords+copied:]
+		}
 	}
 	return nil
 }

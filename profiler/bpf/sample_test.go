@@ -30,13 +30,14 @@ func encode(t testing.TB, s *Sample) []byte {
 			registers[at] = s.Registers[i]
 		}
 	}
+	head.Other, head.OtherBytes = s.OtherSP, uint32(len(s.Other))
 	for flag, set := range map[uint16]bool{flagOutside: s.Outside, flagKernelCut: s.KernelCut, flagUserCut: s.UserCut} {
 		if set {
 			head.Flags |= flag
 		}
 	}
 	var b bytes.Buffer
-	for _, part := range []any{head, s.Kernel, s.User, registers, s.Stack} {
+	for _, part := range []any{head, s.Kernel, s.User, registers, s.Stack, s.Other} {
 		if err := binary.Write(&b, binary.LittleEndian, part); err != nil {
 			t.Fatal(err)
 		}
@@ -49,6 +50,7 @@ var examples = []Sample{
 	{Time: 1, Period: 2, PID: 3, TID: 4, CPU: 5, Kernel: []uint64{6, 7}, User: []uint64{8, 9, 10}, SP: 11, FP: 12, Link: 13, Top: [4]uint64{14, 15, 16, 17}},
 	{Time: 1 << 63, Period: 1<<64 - 1, PID: 1<<32 - 1, TID: 1 << 31, CPU: 65535, User: []uint64{contextMarks - 1}, UserCut: true},
 	{User: []uint64{8}, SP: 11, Registers: slices.Repeat([]uint64{77}, len(registerOrder)), Stack: []byte("thirteen byte")},
+	{User: []uint64{8}, SP: 11, Registers: slices.Repeat([]uint64{77}, len(registerOrder)), Stack: []byte("one"), OtherSP: 78, Other: []byte("other")},
 	{Kernel: slices.Repeat([]uint64{0xffffffff81000000}, MaxDepth), KernelCut: true, Outside: true},
 }
 
@@ -69,6 +71,7 @@ func TestDecode(t *testing.T) {
 		if got.Registers, got.Stack = slices.Clone(got.Registers), slices.Clone(got.Stack); len(got.Stack) == 0 {
 			got.Registers, got.Stack = nil, nil
 		}
+		got.Other = slices.Clone(got.Other)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("example %d (-want +got):\n%s", i, diff)
 		}
@@ -85,7 +88,7 @@ func TestDecodeRefuses(t *testing.T) {
 			t.Errorf("%d bytes: changed the sample in spite of %v", n, err)
 		}
 	}
-	want := fmt.Sprintf("BPF sample of %d bytes: its header, 2 kernel and 3 user addresses and 0 bytes of the stack have %d", len(whole)+1, len(whole))
+	want := fmt.Sprintf("BPF sample of %d bytes: its header, 2 kernel and 3 user addresses and 0 and 0 bytes of stacks have %d", len(whole)+1, len(whole))
 	if err := decode(append(whole, 0), new(Sample)); err == nil || err.Error() != want {
 		t.Errorf("a byte too many: %v, want %s", err, want)
 	}
@@ -127,7 +130,9 @@ func FuzzDecode(f *testing.F) {
 		raw[26] &= flagOutside | flagKernelCut | flagUserCut
 		raw[27] = 0
 		kernel := int(binary.LittleEndian.Uint16(raw[28:]))
-		clear(raw[92:96])
+		if len(s.Other) == 0 {
+			clear(raw[96:104]) // where nothing is
+		}
 		addresses := kernel + int(binary.LittleEndian.Uint16(raw[30:]))
 		if len(s.Stack) > 0 { // of the registers some are left out
 			for i := range registerWords {
@@ -174,7 +179,7 @@ func TestObjects(t *testing.T) {
 		if program.Type != ebpf.PerfEvent || program.License != "Dual MIT/GPL" || program.ByteOrder != binary.LittleEndian {
 			t.Errorf("%s: program of type %v, licence %q, %v", file, program.Type, program.License, program.ByteOrder)
 		}
-		if got := spec.Maps[samplerMapScratch].ValueSize; got != headerSize+2*8*MaxDepth+registers+MaxCopyBytes+4096 {
+		if got := spec.Maps[samplerMapScratch].ValueSize; got != headerSize+2*8*MaxDepth+registers+2*MaxCopyBytes+4096+8 {
 			t.Errorf("%s: scratch of %d bytes does not hold two stacks of %d addresses, the registers and the copy of a stack", file, got, MaxDepth)
 		}
 		var header *btf.Struct
@@ -186,7 +191,7 @@ func TestObjects(t *testing.T) {
 			context.Members[1].Offset.Bytes() != registers {
 			t.Errorf("%s: event_context %v, %v: want sample_period at %d", file, context, err, registers)
 		}
-		for _, name := range []string{samplerVarDepth, samplerVarWakeAt, samplerVarPidNsDev, samplerVarPidNsIno, samplerVarCopies, samplerVarCopyBytes} {
+		for _, name := range []string{samplerVarDepth, samplerVarWakeAt, samplerVarPidNsDev, samplerVarPidNsIno, samplerVarCopies} {
 			if v := spec.Variables[name]; v == nil || v.Size() != 8 {
 				t.Errorf("%s: no variable %s of 8 bytes", file, name)
 			}

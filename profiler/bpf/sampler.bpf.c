@@ -62,7 +62,8 @@ struct event_context {
 
 // What precedes a sample's addresses in the ring: kernel_depth of the kernel, leaf first, and then
 // user_depth of the user, leaf first. Where stack_bytes is not 0, there follow all REGISTERS of the
-// user, and so many bytes from sp on.
+// user, and so many bytes from sp on; then other_bytes from other on, of the other one of a thread's two
+// stacks in a program of Go and C.
 struct sample_header {
 	__u64 time;   // CLOCK_MONOTONIC, ns
 	__u64 period; // of the event, in the event's unit: ns for cpu-clock
@@ -77,21 +78,41 @@ struct sample_header {
 	__u64 link; // 0 on amd64, which has no such register
 	__u64 top[TOP]; // words at sp, ascending; 0 where they could not be read
 	__u32 stack_bytes;
-	__u32 reserved;
+	__u32 other_bytes;
+	__u64 other; // 0 where other_bytes is
 };
 
 struct scratch {
 	struct sample_header head;
 	__u64 addresses[2 * MAX_DEPTH]; // what is copied begins behind those that there are
 	__u64 registers[REGISTERS];
-	__u8 stack[MAX_COPY + PAGE]; // a page more than is ever written, which the verifier wants
+	__u8 stack[2 * MAX_COPY + PAGE]; // a page more than is ever written, which the verifier wants
+	__u32 copied; // of copy_user
+	__u32 reserved;
 };
+
+// Where a thread of a program of Go and C has its stacks: the goroutine's, on which Go runs, and that of
+// the thread, on which C and the scheduler run (g0). Whichever it is not on has its stack pointer saved
+// in its g (runtime/asm_amd64.s: asmcgocall, cgocallback, systemstack). Offsets in bytes.
+struct go_stacks {
+	__s64 tls;     // of the pointer to the present g, from the thread's FS base
+	__u32 fs_base; // of thread.fsbase in the kernel's task_struct; 0: nothing of this is known
+	__u32 m;       // of g.m
+	__u32 curg;    // of m.curg
+	__u32 sp;      // of g.sched.sp
+};
+
+// Of g.stack.lo, g.stack.hi and m.g0: "known to runtime/cgo", or to its assembly (runtime/runtime2.go).
+#define G_STACK_LO 0
+#define G_STACK_HI 8
+#define M_G0       0
 
 // How the stacks of a process are copied.
 struct copy_rule {
 	__u64 start; // user addresses of code that keeps frame pointers, up to end: no copy is needed there
 	__u64 end;
 	__u64 bytes; // how much, at most MAX_COPY; 0: nothing
+	struct go_stacks go;
 };
 
 // Set before loading.
@@ -102,7 +123,8 @@ volatile const __u64 pid_ns_ino = 0;  // 0: the initial namespace, where every t
 volatile const __u64 task_registers = 0; // whether the kernel has bpf_task_pt_regs (5.15, with BTF)
 
 volatile const __u64 copies = 0;         // whether stacks are copied at all
-volatile const __u64 copy_bytes = 0;     // how much of those that copy_rules has nothing of
+// For those that copy_rules has nothing of, without start and end.
+volatile const struct copy_rule copy_default = {};
 
 // Processes, by their number in the reader's PID namespace. The reader fills it in as it sees what
 // they have mapped; the oldest are dropped where there are more.
@@ -177,30 +199,113 @@ static __always_inline void user_registers(struct event_context *ctx, struct sam
 	bpf_probe_read_user(h->top, sizeof(h->top), (const void *)sp);
 }
 
-// bytes_to_copy is how much of the stack of a process is wanted, whose code is at an address.
-static __always_inline __u64 bytes_to_copy(__u32 pid, __u64 ip)
+// rule_of is how stacks of a process are copied, whose code is at an address; bytes is 0 where they are not.
+static __always_inline void rule_of(__u32 pid, __u64 ip, __u64 *bytes, struct go_stacks *go)
 {
 	const struct copy_rule *rule = bpf_map_lookup_elem(&copy_rules, &pid);
-	if (!rule)
-		return copy_bytes;
-	if (ip >= rule->start && ip < rule->end)
-		return 0;
-	return rule->bytes;
+	*bytes = 0;
+	if (!rule) {
+		*bytes = copy_default.bytes;
+		go->tls = copy_default.go.tls;
+		go->fs_base = copy_default.go.fs_base;
+		go->m = copy_default.go.m;
+		go->curg = copy_default.go.curg;
+		go->sp = copy_default.go.sp;
+	} else if (ip < rule->start || ip >= rule->end) {
+		*bytes = rule->bytes;
+		*go = rule->go;
+	}
+	if (*bytes > MAX_COPY)
+		*bytes = MAX_COPY;
 }
 
-// copy_stack puts the user's registers and the top of the stack behind depth addresses, and sets
-// stack_bytes, which is 0 before.
-static __always_inline void copy_stack(struct event_context *ctx, struct scratch *s, int in_kernel, __u64 kernel, __u64 depth)
+// copy_user copies from a user's address on to so many bytes behind the first address of a CPU's scratch,
+// page by page, as much as can be read of bytes, and says how much that was.
+//
+// It is a function of its own, which is verified once, whatever calls it. How far it came is kept in memory:
+// the verifier takes what it reads there for any number, so that all turns of the loop look alike to it, and
+// all ways out. Without the one and the other, loading took seconds.
+__attribute__((noinline)) __u32 copy_user(__u32 cpu, __u64 at, __u64 from, __u64 bytes)
+{
+	struct scratch *s = bpf_map_lookup_elem(&scratch, &cpu);
+	if (!s || at > sizeof(s->addresses) + sizeof(s->registers) + MAX_COPY)
+		return 0;
+	__u8 *to = (__u8 *)s->addresses + at;
+	volatile __u32 *copied = &s->copied;
+	*copied = 0;
+	for (int i = 0; i <= MAX_COPY / PAGE; i++) {
+		__u64 done = *copied;
+		if (done >= bytes || done > MAX_COPY)
+			break;
+		__u64 piece = PAGE - ((from + done) & (PAGE - 1));
+		if (piece > bytes - done)
+			piece = bytes - done;
+		if (piece > PAGE)
+			break;
+		if (bpf_probe_read_user(to + done, piece, (const void *)(from + done)))
+			break;
+		*copied = done + piece;
+	}
+	return *copied;
+}
+
+#if defined(__TARGET_ARCH_x86)
+static __always_inline __u64 user_word(__u64 addr)
+{
+	__u64 v = 0;
+	bpf_probe_read_user(&v, sizeof(v), (const void *)addr); // 0 where it cannot be read
+	return v;
+}
+
+// other_stack finds the stack that the thread has left for the one that it is on: it is at the address
+// returned, 0 where there is none, and has room bytes. bytes is cut to what the present one has.
+//
+// What is found is only copied, and the walk takes of it what a frame pointer leads to: a thread that has
+// other things in these places costs a few bytes.
+static __always_inline __u64 other_stack(const struct go_stacks *go, __u64 sp, __u64 *bytes, __u64 *room)
+{
+	__u64 base = 0;
+	if (!go->fs_base || bpf_probe_read_kernel(&base, sizeof(base), (const void *)(bpf_get_current_task() + go->fs_base)))
+		return 0;
+	__u64 g = user_word(base + go->tls);
+	__u64 m = g ? user_word(g + go->m) : 0;
+	if (!m)
+		return 0;
+	__u64 g0 = user_word(m + M_G0);
+	__u64 other = g0;
+	if (g == g0) {
+		other = user_word(m + go->curg);
+	} else {
+		__u64 low = user_word(g + G_STACK_LO), high = user_word(g + G_STACK_HI);
+		if (sp >= low && sp < high && *bytes > high - sp)
+			*bytes = high - sp;
+	}
+	if (!other)
+		return 0;
+	__u64 at = user_word(other + go->sp);
+	__u64 high = user_word(other + G_STACK_HI);
+	// Of g0 the runtime may not know where it ends, where a thread of C calls Go.
+	if (other != g0 && (at >= high || at < user_word(other + G_STACK_LO)))
+		return 0;
+	if (other != g0 && *room > high - at)
+		*room = high - at;
+	return at;
+}
+#endif
+
+// copy_stacks puts the user's registers and the stack from sp on behind depth addresses, and what there is
+// of the other stack behind that; it sets stack_bytes and other_bytes, which are 0 before.
+static __always_inline void copy_stacks(struct event_context *ctx, struct scratch *s, int in_kernel, __u64 kernel, __u64 depth)
 {
 	if (depth > 2 * MAX_DEPTH || kernel > MAX_DEPTH)
 		return;
 	// Where there are kernel frames, the first address of the user is where its code goes on.
 	__u64 ip = in_kernel ? s->addresses[kernel] : *(volatile __u64 *)&ctx->registers[IP];
-	__u64 bytes = bytes_to_copy(s->head.pid, ip);
+	__u64 bytes;
+	struct go_stacks go = {};
+	rule_of(s->head.pid, ip, &bytes, &go);
 	if (!bytes)
 		return;
-	if (bytes > MAX_COPY)
-		bytes = MAX_COPY;
 	__u64 *registers = &s->addresses[depth];
 	if (!in_kernel) {
 		if (!IS_64(*(volatile __u64 *)&ctx->registers[MODE]))
@@ -217,24 +322,17 @@ static __always_inline void copy_stack(struct event_context *ctx, struct scratch
 	} else {
 		return;
 	}
-	__u64 sp = s->head.sp;
-	__u8 *to = (__u8 *)(registers + REGISTERS);
-	// How far it came is kept in memory: the verifier takes what it reads there for any number, so that
-	// all turns of the loop look alike to it, and all ways out. With a variable it took two seconds.
-	volatile __u32 *copied = &s->head.stack_bytes;
-	for (int i = 0; i <= MAX_COPY / PAGE; i++) {
-		__u64 done = *copied;
-		if (done >= bytes || done > MAX_COPY)
-			break;
-		__u64 piece = PAGE - ((sp + done) & (PAGE - 1));
-		if (piece > bytes - done)
-			piece = bytes - done;
-		if (piece > PAGE)
-			break;
-		if (bpf_probe_read_user(to + done, piece, (const void *)(sp + done)))
-			break;
-		*copied = done + piece;
-	}
+	__u64 room = bytes;
+#if defined(__TARGET_ARCH_x86)
+	s->head.other = task_registers ? other_stack(&go, s->head.sp, &bytes, &room) : 0;
+#endif
+	__u64 at = (depth + REGISTERS) * sizeof(__u64);
+	__u32 copied = copy_user(s->head.cpu, at, s->head.sp, bytes);
+	if (copied > MAX_COPY)
+		return;
+	s->head.stack_bytes = copied;
+	if (copied && s->head.other)
+		s->head.other_bytes = copy_user(s->head.cpu, at + copied, s->head.other, room);
 }
 
 SEC("perf_event")
@@ -284,15 +382,20 @@ int on_sample(struct event_context *ctx)
 	user_registers(ctx, &s->head, IN_KERNEL(mode), user);
 	__u64 size = sizeof(s->head) + (kernel + user) * sizeof(__u64);
 	s->head.stack_bytes = 0;
+	s->head.other_bytes = 0;
+	s->head.other = 0;
 	if (copies && s->head.sp && (user || !IN_KERNEL(mode))) {
-		copy_stack(ctx, s, IN_KERNEL(mode), kernel, kernel + user);
+		copy_stacks(ctx, s, IN_KERNEL(mode), kernel, kernel + user);
 		__u64 copied = *(volatile __u32 *)&s->head.stack_bytes;
+		__u64 others = *(volatile __u32 *)&s->head.other_bytes;
 		if (copied > MAX_COPY)
 			copied = MAX_COPY;
-		// Else the compiler makes one comparison of the two, which the verifier does not follow.
-		asm volatile("" : "+r"(copied));
+		if (others > MAX_COPY)
+			others = MAX_COPY;
+		// Else the compiler makes one comparison of several, which the verifier does not follow.
+		asm volatile("" : "+r"(copied), "+r"(others));
 		if (copied)
-			size += REGISTERS * sizeof(__u64) + copied;
+			size += REGISTERS * sizeof(__u64) + copied + others;
 	}
 
 	// A wakeup is an interrupt and a switch to the reader, which reads on a timer anyway, so it is

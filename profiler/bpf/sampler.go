@@ -38,17 +38,28 @@ type Options struct {
 	// and MaxDepth. 0: as many as these two allow.
 	Depth int
 	// Copies has samples carry the user's registers and stack (Sample.Stack), as the rules of their
-	// processes say; CopyBytes is how much of the stack where a process has no rule. Samples of kernel
-	// code need Linux 5.15 for that.
-	Copies    bool
-	CopyBytes int
+	// processes say, and Copy for processes that have no rule. Samples of kernel code need Linux 5.15 for
+	// that.
+	Copies bool
+	Copy   CopyRule
 }
 
 // A CopyRule says how much of the stacks of a process is copied. Code from Start up to End keeps frame
 // pointers: where it runs nothing is.
 type CopyRule struct {
 	Start, End uint64 // user addresses
-	Bytes      int    // at most MaxCopyBytes
+	Bytes      int    // of each stack, at most MaxCopyBytes
+	// Go is for programs of Go and C, whose threads have two stacks: with it both are copied
+	// (Sample.Other). That takes Linux 5.15 with BTF, and is done on amd64 only.
+	Go GoStacks
+}
+
+// GoStacks says where Go's runtime keeps the pointers that lead from a thread to its other stack: the
+// goroutine's where C runs on the thread's own, and the other way round. The zero value says nothing.
+type GoStacks struct {
+	TLS      int64  // of the pointer to the running g, from the thread's FS base, in bytes
+	M, SP    uint32 // of g.m and g.sched.sp in a g, in bytes
+	CurrentG uint32 // of m.curg in an m
 }
 
 // A Sampler is a BPF program in the kernel and the ring buffer it writes samples to. It samples
@@ -110,12 +121,14 @@ func NewSampler(opts Options) (*Sampler, error) {
 
 		samplerVarTaskRegisters: registers,
 
-		samplerVarCopies:    copies,
-		samplerVarCopyBytes: uint64(min(max(opts.CopyBytes, 0), MaxCopyBytes)),
+		samplerVarCopies: copies,
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("set %s in the BPF sampler: %w", name, err)
 		}
+	}
+	if err := spec.Variables[samplerVarCopyDefault].Set(opts.Copy.kernel()); err != nil {
+		return nil, fmt.Errorf("set %s in the BPF sampler: %w", samplerVarCopyDefault, err)
 	}
 	err = spec.LoadAndAssign(&s.objects, nil)
 	if errors.Is(err, unix.EPERM) && liftMemlock() {
@@ -184,11 +197,20 @@ func (s *Sampler) SetCopy(pid uint32, r CopyRule) error {
 	if s.closed {
 		return fmt.Errorf("set how stacks of process %d are copied: %w", pid, os.ErrClosed)
 	}
-	rule := samplerCopyRule{Start: r.Start, End: r.End, Bytes: uint64(min(max(r.Bytes, 0), MaxCopyBytes))}
-	if err := s.objects.CopyRules.Put(pid, &rule); err != nil {
+	if err := s.objects.CopyRules.Put(pid, r.kernel()); err != nil {
 		return fmt.Errorf("set how stacks of process %d are copied: %w", pid, err)
 	}
 	return nil
+}
+
+// kernel is the rule as the program wants it.
+func (r CopyRule) kernel() *samplerCopyRule {
+	rule := &samplerCopyRule{Start: r.Start, End: r.End, Bytes: uint64(min(max(r.Bytes, 0), MaxCopyBytes))}
+	if r.Go != (GoStacks{}) {
+		rule.Go.Tls, rule.Go.M, rule.Go.Sp, rule.Go.Curg = r.Go.TLS, r.Go.M, r.Go.SP, r.Go.CurrentG
+		rule.Go.FsBase = fsBase()
+	}
+	return rule
 }
 
 // SetDeadline says until when ReadInto waits for samples; the zero time is for ever. A deadline in

@@ -18,6 +18,14 @@ type samplerCopyRule struct {
 	Start uint64
 	End   uint64
 	Bytes uint64
+	Go    struct {
+		_      structs.HostLayout
+		Tls    int64
+		FsBase uint32
+		M      uint32
+		Curg   uint32
+		Sp     uint32
+	}
 }
 
 type samplerSampleHeader struct {
@@ -35,7 +43,8 @@ type samplerSampleHeader struct {
 	Link        uint64
 	Top         [4]uint64
 	StackBytes  uint32
-	Reserved    uint32
+	OtherBytes  uint32
+	Other       uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -48,7 +57,7 @@ const (
 	samplerMapScratch       = "scratch"
 	samplerProgOnSample     = "on_sample"
 	samplerVarCopies        = "copies"
-	samplerVarCopyBytes     = "copy_bytes"
+	samplerVarCopyDefault   = "copy_default"
 	samplerVarDepth         = "depth"
 	samplerVarPidNsDev      = "pid_ns_dev"
 	samplerVarPidNsIno      = "pid_ns_ino"
@@ -116,7 +125,7 @@ type samplerMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type samplerVariableSpecs struct {
 	Copies        *ebpf.VariableSpec `ebpf:"copies"`
-	CopyBytes     *ebpf.VariableSpec `ebpf:"copy_bytes"`
+	CopyDefault   *ebpf.VariableSpec `ebpf:"copy_default"`
 	Depth         *ebpf.VariableSpec `ebpf:"depth"`
 	PidNsDev      *ebpf.VariableSpec `ebpf:"pid_ns_dev"`
 	PidNsIno      *ebpf.VariableSpec `ebpf:"pid_ns_ino"`
@@ -164,7 +173,7 @@ func (m *samplerMaps) Close() error {
 // It can be passed to loadSamplerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type samplerVariables struct {
 	Copies        *ebpf.Variable `ebpf:"copies"`
-	CopyBytes     *ebpf.Variable `ebpf:"copy_bytes"`
+	CopyDefault   *ebpf.Variable `ebpf:"copy_default"`
 	Depth         *ebpf.Variable `ebpf:"depth"`
 	PidNsDev      *ebpf.Variable `ebpf:"pid_ns_dev"`
 	PidNsIno      *ebpf.Variable `ebpf:"pid_ns_ino"`

@@ -95,8 +95,8 @@ func (c *Cache) Open(key string) (*Table, error) {
 		return nil, fmt.Errorf("open the cached rows %s: %w: %w", path, err, fs.ErrNotExist)
 	}
 	t.mapped = data
-	now := time.Now()
-	os.Chtimes(path, now, now) // the oldest are removed first; it is no harm if this cannot be noted
+	// The oldest are removed first; it is no harm if this cannot be noted.
+	unix.UtimesNanoAt(unix.AT_FDCWD, path, nil, unix.AT_SYMLINK_NOFOLLOW)
 	return t, nil
 }
 

@@ -136,8 +136,12 @@ func (w *Walker) goStep(code *Code, look uint64, at *Frame) (leap, Reason, bool)
 // bytes.
 func (w *Walker) overSwitch(otherwise Reason) (leap, Reason) {
 	fp := w.regs.Value[w.machine.fp]
-	if !w.regs.known(w.machine.fp) || fp == 0 || fp%8 != 0 {
+	if !w.regs.known(w.machine.fp) || fp%8 != 0 {
 		return leap{}, otherwise
+	}
+	if fp == 0 && otherwise == GoSwitch {
+		// mcall and morestack clear it: the goroutine that called them waits, perhaps for another thread.
+		return leap{}, Root
 	}
 	ra, ok := w.word(fp + 8)
 	if _, both := w.word(fp); !ok || !both || ra == 0 || w.codeOf(Frame{PC: ra, Return: true}) == nil {

@@ -25,7 +25,7 @@ test('the command completes its words', function()
   local all = vim.fn.getcompletion('Sightline ', 'cmdline')
   for _, name in ipairs({
     'profile', 'record', 'attach', 'stop', 'discard', 'captures', 'open', 'clear', 'metric', 'hot', 'next', 'prev',
-    'callers', 'callees', 'tree', 'flame', 'diff', 'doctor',
+    'callers', 'callees', 'tree', 'flame', 'diff', 'doctor', 'inspect',
   }) do
     assert(vim.tbl_contains(all, name), name)
   end

@@ -4,6 +4,7 @@ import { registerCommands, type Parts } from './commands';
 import { Decorations } from './decorations';
 import { FlamePanel } from './flame/view';
 import { HotPaths } from './hotpaths';
+import { ProcessPages } from './process/page';
 import { Server } from './server';
 import { Status } from './status';
 import { Profiles } from './viewer';
@@ -19,8 +20,9 @@ export async function activate(context: vscode.ExtensionContext): Promise<Parts>
   const hotPaths = new HotPaths(server, status.onEnded);
   const flame = new FlamePanel(server, context.extensionUri, status.onEnded);
   const profiles = new Profiles(server, context);
-  const parts: Parts = { context, server, decorations, status, captures, hotPaths, flame, profiles };
-  context.subscriptions.push(server, decorations, status, captures, hotPaths, flame,
+  const processes = new ProcessPages(server, context.extensionUri);
+  const parts: Parts = { context, server, decorations, status, captures, hotPaths, flame, profiles, processes };
+  context.subscriptions.push(server, decorations, status, captures, hotPaths, flame, processes,
     vscode.window.registerCustomEditorProvider(Profiles.viewType, profiles, {
       supportsMultipleEditorsPerDocument: true, webviewOptions: { retainContextWhenHidden: true },
     }));

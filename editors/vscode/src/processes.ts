@@ -4,11 +4,14 @@ import { messageOf, type Server } from './server';
 
 interface Row extends vscode.QuickPickItem { process: ProcessInfo }
 
-/** chooseProcess lets a person choose a running process to record. */
-export async function chooseProcess(server: Server): Promise<ProcessInfo | undefined> {
+/**
+ * chooseProcess lets a person choose a running process to record; with a title, to do something else with,
+ * for which it need not be one that can be recorded.
+ */
+export async function chooseProcess(server: Server, title = ''): Promise<ProcessInfo | undefined> {
   const pick = vscode.window.createQuickPick<Row>();
   const again: vscode.QuickInputButton = { iconPath: new vscode.ThemeIcon('refresh'), tooltip: 'Look again' };
-  pick.title = 'Attach to a process';
+  pick.title = title || 'Attach to a process';
   pick.placeholder = 'Name, pid or command line';
   pick.matchOnDescription = pick.matchOnDetail = true;
   pick.buttons = [again];
@@ -17,9 +20,9 @@ export async function chooseProcess(server: Server): Promise<ProcessInfo | undef
     try {
       const all = await server.request<ProcessInfo[]>(MethodProcesses);
       pick.items = all.map((p) => ({
-        label: `${p.refused ? '$(circle-slash) ' : ''}${p.name}`,
+        label: `${p.refused && !title ? '$(circle-slash) ' : ''}${p.name}`,
         description: `${p.pid} · ${p.cpu} CPU · ${p.memory} · ${p.user}${p.go ? ' · Go' : ''}`,
-        detail: p.refused ? `${p.refused}: ${p.command}` : p.command,
+        detail: p.refused && !title ? `${p.refused}: ${p.command}` : p.command,
         process: p,
       }));
     } catch (err) {
@@ -35,7 +38,7 @@ export async function chooseProcess(server: Server): Promise<ProcessInfo | undef
     pick.onDidAccept(() => {
       const p = pick.activeItems[0]?.process;
       if (!p) return;
-      if (p.refused) {
+      if (p.refused && !title) {
         pick.title = `${p.name} (${p.pid}) cannot be recorded: ${p.refused}`;
         return;
       }

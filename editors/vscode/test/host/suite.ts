@@ -374,6 +374,34 @@ describe('the extension in the real extension host', () => {
     assert.ok((await dropped).discarded);
   });
 
+  it('chooses and records a launch target, and tells what is wrong with another', async function () {
+    this.timeout(240_000);
+    const file = path.join(folder, '.sightline.json');
+    fs.writeFileSync(file, JSON.stringify({ targets: [{ name: 'spin', command: ['/bin/sh', '-c', 'while [ $((i += 1)) -lt $TIMES ]; do :; done'], env: { TIMES: '300000' } }, { name: 'other', command: ['/bin/true'] }] }, null, 1));
+    const e = await open('.sightline.json');
+    const lenses = async () => (await vscode.commands.executeCommand<vscode.CodeLens[]>('vscode.executeCodeLensProvider', e.document.uri, 100)).map((l) => l.command?.title ?? '');
+    await until('lenses on its entries', async () => (await lenses()).join() === 'record spin,record other');
+    // As a person does it: the picker, and its first entry.
+    const recorded = vscode.commands.executeCommand<RecordingResult>('sightline.recordTarget');
+    let over = false;
+    void recorded.then(() => { over = true; });
+    await until('the picker to be answered', async () => {
+      await vscode.commands.executeCommand('workbench.action.acceptSelectedQuickOpenItem');
+      return parts.status.recording || over;
+    });
+    const r = await recorded;
+    assert.ok(r?.capture && r.name === 'spin' && r.samples > 0, JSON.stringify(r));
+    assert.ok((await parts.captures.refresh()).some((c) => c.id === r.capture && c.target === 'spin'));
+    await edit(e, (b) => b.replace(new vscode.Range(lineOf(e.document, '"other"'), 0, lineOf(e.document, '"other"') + 1, 0), '   "name": 7,\n'));
+    const said = await until('the mistake at its place', () => vscode.languages.getDiagnostics(e.document.uri).find((d) => d.source === 'sightline'));
+    assert.equal(said.message, 'targets[1].name is a number: make it a string');
+    assert.equal(e.document.getText(said.range), '7');
+    await vscode.commands.executeCommand('workbench.action.files.revert');
+    await until('it to be gone', () => !vscode.languages.getDiagnostics(e.document.uri).some((d) => d.source === 'sightline'));
+    await vscode.commands.executeCommand('workbench.action.closeActiveEditor');
+    fs.rmSync(file);
+  });
+
   it('profiles an item of the Test Explorer', async function () {
     this.timeout(240_000);
     // As the Go extension makes them: FILE?KIND#NAME; subtests that were found when they ran have no range.

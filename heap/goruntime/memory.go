@@ -1,0 +1,73 @@
+package goruntime
+
+import (
+	"encoding/binary"
+	"io"
+)
+
+const (
+	memoryPage = 4096
+	// maxPages bounds the cache: 64 MB, enough for the spans of a heap of several gigabytes.
+	maxPages = 16 << 10
+)
+
+// memory reads an image page by page and keeps the pages: the runtime's structures lie close together,
+// and a system call for each of their fields would cost a hundred times what they do.
+type memory struct {
+	r     io.ReaderAt
+	pages map[uint64][]byte // by page number; nil is one that cannot be read
+}
+
+func newMemory(r io.ReaderAt) *memory { return &memory{r: r, pages: map[uint64][]byte{}} }
+
+func (m *memory) page(number uint64) []byte {
+	if p, ok := m.pages[number]; ok {
+		return p
+	}
+	if len(m.pages) >= maxPages {
+		clear(m.pages)
+	}
+	if number > 1<<51 { // above what an int64 can address
+		return nil
+	}
+	p := make([]byte, memoryPage)
+	if n, _ := m.r.ReadAt(p, int64(number*memoryPage)); n < memoryPage {
+		p = nil
+	}
+	m.pages[number] = p
+	return p
+}
+
+// read fills p from an address, or says that not all of it can be read.
+func (m *memory) read(p []byte, at uint64) bool {
+	for len(p) > 0 {
+		page := m.page(at / memoryPage)
+		if page == nil {
+			return false
+		}
+		n := copy(p, page[at%memoryPage:])
+		p, at = p[n:], at+uint64(n)
+	}
+	return true
+}
+
+// direct is read past the cache, for what is looked at once.
+func (m *memory) direct(p []byte, at uint64) bool {
+	if at > 1<<62 {
+		return false
+	}
+	n, _ := m.r.ReadAt(p, int64(at))
+	return n == len(p)
+}
+
+// uint is a little-endian number of 1, 2, 4 or 8 bytes.
+func (m *memory) uint(at, size uint64) (uint64, bool) {
+	var b [8]byte
+	if size == 0 || size > 8 || !m.read(b[:size], at) {
+		return 0, false
+	}
+	return binary.LittleEndian.Uint64(b[:]), true
+}
+
+// Refresh forgets what was read, so that what is read next is as it is then.
+func (r *Runtime) Refresh() { clear(r.mem.pages) }

@@ -1,0 +1,148 @@
+package lspserver
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.lsp.dev/protocol"
+	"go.lsp.dev/uri"
+
+	"github.com/sightline-dev/sightline/lspserver/rpc"
+)
+
+// manyOpen is from how many descriptors on a line that opened them is worth a diagnostic.
+const manyOpen = 64
+
+// inspectedFor is how long a process counts as looked at after a request for it.
+const inspectedFor = 10 * time.Second
+
+// process answers rpc.MethodProcess.
+func (s *server) process(ctx context.Context, p rpc.ProcessParams) (*rpc.ProcessResult, error) {
+	if s.cfg.Process == nil {
+		return nil, errState("this build of the server cannot look into processes: run \"sightline ps\" in a terminal")
+	}
+	if p.PID <= 0 {
+		return nil, rpc.ErrParams("%s needs pid: give the number of a process", rpc.MethodProcess)
+	}
+	if p.Limit < 0 {
+		return nil, rpc.ErrParams("%s: limit is %d: give how many threads and files are wanted", rpc.MethodProcess, p.Limit)
+	}
+	r, err := s.cfg.Process(ctx, p)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		s.openings.forget(s, p.PID)
+		return nil, errState("%v", err)
+	}
+	// Clients take lists for granted.
+	r.Facts, r.Threads, r.Files, r.Leaks = present(r.Facts), present(r.Threads), present(r.Files), present(r.Leaks)
+	for i := range r.Leaks {
+		r.Leaks[i].Lines = present(r.Leaks[i].Lines)
+	}
+	s.openings.tell(s, r)
+	return r, nil
+}
+
+func present[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+// Openings are diagnostics at lines that opened many descriptors of a process that is being looked at.
+// They go when it is not any more. The zero value has none.
+type openings struct {
+	mu    sync.Mutex // guards what follows, and keeps what clients are told in order
+	found map[int]map[uri.URI][]protocol.Diagnostic
+	ends  map[int]*time.Timer // forgets a process
+	told  map[uri.URI]bool    // has diagnostics at the client
+}
+
+// tell publishes what was found out of a process.
+func (o *openings) tell(s *server, r *rpc.ProcessResult) {
+	found := map[uri.URI][]protocol.Diagnostic{}
+	for _, leak := range r.Leaks {
+		for _, l := range leak.Lines {
+			if l.Location == nil || l.Stale || l.Count < manyOpen {
+				continue
+			}
+			u, err := uri.Parse(l.Location.URI)
+			if err != nil {
+				continue
+			}
+			line := uint32(max(l.Location.Line, 0))
+			severity := protocol.DiagnosticSeverityInformation
+			source := "sightline"
+			found[u] = append(found[u], protocol.Diagnostic{
+				Range:    protocol.Range{Start: protocol.Position{Line: line}, End: protocol.Position{Line: line, Character: 1 << 16}},
+				Severity: severity, Source: protocol.NewOptional(source), Code: protocol.String("open-descriptors"),
+				Message: protocol.String(fmt.Sprintf("This line opened %s descriptors that are still open in %s (%d): %s %s, %s",
+					grouped(l.Count), r.Name, r.PID, leak.Type, leak.Name, leak.Text)),
+			})
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.found == nil {
+		o.found, o.ends, o.told = map[int]map[uri.URI][]protocol.Diagnostic{}, map[int]*time.Timer{}, map[uri.URI]bool{}
+	}
+	if len(found) == 0 && o.found[r.PID] == nil {
+		return
+	}
+	if t := o.ends[r.PID]; t != nil {
+		t.Stop()
+	}
+	o.ends[r.PID] = time.AfterFunc(inspectedFor, func() { o.forget(s, r.PID) })
+	o.found[r.PID] = found
+	o.publish(s)
+}
+
+// forget takes the diagnostics of a process away.
+func (o *openings) forget(s *server, pid int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if t := o.ends[pid]; t != nil {
+		t.Stop()
+		delete(o.ends, pid)
+	}
+	if o.found[pid] == nil {
+		return
+	}
+	delete(o.found, pid)
+	o.publish(s)
+}
+
+// publish tells the client what there is of each file that has or had diagnostics.
+func (o *openings) publish(s *server) {
+	all := map[uri.URI][]protocol.Diagnostic{}
+	for u := range o.told {
+		all[u] = []protocol.Diagnostic{}
+	}
+	for _, pid := range slices.Sorted(maps.Keys(o.found)) {
+		for u, list := range o.found[pid] {
+			all[u] = append(all[u], list...)
+		}
+	}
+	clear(o.told)
+	for _, u := range slices.Sorted(maps.Keys(all)) {
+		if len(all[u]) > 0 {
+			o.told[u] = true
+		}
+		s.notify(s.client.PublishDiagnostics(context.Background(), &protocol.PublishDiagnosticsParams{URI: u, Diagnostics: all[u]}))
+	}
+}
+
+// grouped is a whole number with its thousands apart: "4,812".
+func grouped(n int) string {
+	text := fmt.Sprint(n)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}

@@ -1,0 +1,121 @@
+package process
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxMaps bounds how much of a process's list of mappings is read.
+const maxMaps = 64 << 20
+
+// mapped are the files that a process has mapped, each once, but for its program.
+func (r *fileReader) mapped(o *Owner, exe deviceInode) []File {
+	text, err := r.readAll(o.PID, "maps", maxMaps)
+	if err != nil {
+		return nil // it has ended, or may not be seen, which its descriptors say
+	}
+	var files []File
+	seen := map[deviceInode]bool{exe: true}
+	for len(text) > 0 {
+		line, rest, _ := bytes.Cut(text, []byte("\n"))
+		text = rest
+		m, ok := parseMapping(line)
+		if !ok || m.inode == 0 && !strings.HasPrefix(m.name, "/") {
+			continue
+		}
+		key := deviceInode{m.device, m.inode}
+		if seen[key] {
+			continue
+		}
+		seen[key] = true
+		f := newFile(o, FDMapped)
+		f.Kind, f.Device, f.Inode, f.Name = KindRegular, m.device, m.inode, m.name
+		st := r.statMapped(o.PID, key, m.name)
+		if !st.same {
+			f.FD, f.Deleted = FDDeleted, strings.HasSuffix(m.name, deletedSuffix)
+		} else {
+			f.Kind, f.Size, f.Links = st.kind, st.size, st.links
+			if st.kind == KindChar || st.kind == KindBlock {
+				f.Device = uint64(st.size)
+				f.Size = -1
+			}
+		}
+		files = append(files, f)
+	}
+	return files
+}
+
+// statMapped finds out about a file by its path as the process sees it, which may be in another mount
+// namespace.
+func (r *fileReader) statMapped(pid int, key deviceInode, name string) statResult {
+	l := r.lister
+	l.mu.Lock()
+	known, ok := l.stats[key]
+	l.mu.Unlock()
+	if ok {
+		return known
+	}
+	var st unix.Stat_t
+	x := statResult{}
+	if !strings.HasSuffix(name, deletedSuffix) {
+		err := unix.Stat(r.name(pid, "root")+name, &st)
+		if err != nil { // which may be for want of permission, and mostly the roots are one
+			err = unix.Stat(name, &st)
+		}
+		// File systems such as btrfs and overlayfs give mappings another device than stat(2) does.
+		if err == nil && st.Ino == key.ino {
+			f := File{}
+			f.stat(&st)
+			x = statResult{size: f.Size, links: f.Links, kind: f.Kind, same: true}
+			if f.Kind == KindChar || f.Kind == KindBlock {
+				x.size = int64(f.Device)
+			}
+		}
+	}
+	l.mu.Lock()
+	l.stats[key] = x
+	l.mu.Unlock()
+	return x
+}
+
+// A mapping is a line of /proc/PID/maps.
+type mapping struct {
+	device, inode uint64
+	name          string
+}
+
+// parseMapping reads
+//
+//	55d0c8a3c000-55d0c8a41000 r-xp 00002000 08:01 1835029    /usr/bin/cat (deleted)
+//
+// as proc_pid_maps(5) has it. In names the kernel writes "\012" for a newline, and nothing else.
+func parseMapping(line []byte) (m mapping, ok bool) {
+	for range 3 { // addresses, permissions, offset
+		_, rest, found := bytes.Cut(line, []byte(" "))
+		if !found {
+			return m, false
+		}
+		line = rest
+	}
+	device, rest, found := bytes.Cut(line, []byte(" "))
+	if !found {
+		return m, false
+	}
+	inode, name, _ := bytes.Cut(rest, []byte(" "))
+	a, b, found := bytes.Cut(device, []byte(":"))
+	major, err1 := strconv.ParseUint(string(a), 16, 32)
+	minor, err2 := strconv.ParseUint(string(b), 16, 32)
+	if !found || err1 != nil || err2 != nil {
+		return m, false
+	}
+	m.device = unix.Mkdev(uint32(major), uint32(minor))
+	var err error
+	if m.inode, err = strconv.ParseUint(string(inode), 10, 64); err != nil {
+		return mapping{}, false
+	}
+	m.name = strings.ReplaceAll(string(bytes.TrimLeft(name, " ")), `\012`, "\n")
+	return m, true
+}

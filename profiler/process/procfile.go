@@ -1,0 +1,116 @@
+package process
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// DefaultProc is where the proc file system is mounted.
+const DefaultProc = "/proc"
+
+// A procReader reads small files of a proc file system with one buffer, for one goroutine.
+type procReader struct {
+	root string
+	path []byte
+	buf  []byte
+}
+
+func newProcReader(root string) *procReader {
+	if root == "" {
+		root = DefaultProc
+	}
+	return &procReader{root: root, buf: make([]byte, 16<<10)}
+}
+
+// name is the path of a process's file: good until the next call.
+func (r *procReader) name(pid int, file string) string {
+	r.path = append(r.path[:0], r.root...)
+	r.path = append(r.path, '/')
+	r.path = strconv.AppendInt(r.path, int64(pid), 10)
+	if file != "" {
+		r.path = append(r.path, '/')
+		r.path = append(r.path, file...)
+	}
+	return string(r.path)
+}
+
+// read is a process's file up to the size of the buffer, good until the next call. Most of what is
+// read is a page at most; what is longer, a command line, is cut.
+func (r *procReader) read(pid int, file string) ([]byte, error) {
+	return readUpTo(r.name(pid, file), r.buf)
+}
+
+// readAll is a process's file whole, up to limit.
+func (r *procReader) readAll(pid int, file string, limit int) ([]byte, error) {
+	for {
+		text, err := readUpTo(r.name(pid, file), r.buf)
+		if err != nil || len(text) < len(r.buf) || len(r.buf) >= limit {
+			return text, err
+		}
+		r.buf = make([]byte, min(4*len(r.buf), limit))
+	}
+}
+
+func readUpTo(path string, buf []byte) ([]byte, error) {
+	fd, err := open(path, unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	n := 0
+	for n < len(buf) {
+		m, err := unix.Read(fd, buf[n:])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+		case m == 0:
+			return buf[:n], nil
+		}
+		n += m
+	}
+	return buf[:n], nil
+}
+
+func open(path string, flags int) (int, error) {
+	for {
+		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return -1, &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+		return fd, nil
+	}
+}
+
+// gone says that an error is one of a process that has ended: its folder is away (ENOENT), or was
+// opened while it was there (ESRCH).
+func gone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
+}
+
+func denied(err error) bool { return errors.Is(err, fs.ErrPermission) }
+
+// ids are the numbers in a folder of proc, such as the processes or the threads of one.
+func ids(dir string) ([]int, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	var all []int
+	for _, name := range names {
+		if id, err := strconv.Atoi(name); err == nil && id >= 0 {
+			all = append(all, id)
+		}
+	}
+	return all, err
+}
