@@ -82,7 +82,8 @@ func runDaemon(ctx context.Context, idle time.Duration) (err error) {
 	}
 	ctx, h.quit = context.WithCancel(ctx)
 	defer h.quit()
-	h.expiry = time.AfterFunc(idle, func() {
+	// Whoever started it may take a moment to come.
+	h.expiry = time.AfterFunc(max(idle, startWithin), func() {
 		h.log.Info("nobody has needed the daemon for a while", "idle", idle)
 		h.quit()
 	})
