@@ -174,15 +174,15 @@ func (h *Hub) begin(r *recording, start func() (Recording, error)) (of *recordin
 	h.mu.Unlock()
 	run, err := start()
 	if err != nil {
-		r.end(Result{}, err)
 		h.drop(r)
+		r.end(Result{}, err)
 		return nil, err
 	}
 	r.started(run)
 	go h.follow(r, run)
 	for _, s := range h.everyServer() {
 		if s != r.owner {
-			s.accompany(r)
+			go s.accompany(r) // may have to open a store
 		}
 	}
 	h.tell()
@@ -195,8 +195,8 @@ func (h *Hub) follow(r *recording, run Recording) {
 		r.take(u)
 	}
 	result, err := run.Wait()
+	h.drop(r) // before anybody looks for another to show
 	r.end(result, err)
-	h.drop(r)
 	h.changed(r.store, r.owner) // its owner looks by itself
 }
 
@@ -255,9 +255,10 @@ func (h *Hub) Underway() []Underway {
 	return all
 }
 
-// Stop ends all recordings, keeps them, and returns when they are kept, or when giveUp is closed.
+// Stop ends all recordings of this process, keeps them, and returns when they are kept, or when giveUp is
+// closed. Those of other processes go on.
 func (h *Hub) Stop(giveUp <-chan struct{}) {
-	all := h.recordings()
+	all := slices.DeleteFunc(h.recordings(), func(r *recording) bool { return r.owner == nil })
 	for _, r := range all {
 		r.stop()
 	}

@@ -190,15 +190,23 @@ func TestAnnouncedRecording(t *testing.T) {
 	run.finish(lspserver.Result{}, nil)
 	s.Await(lsptest.Ended("process 4711"))
 
-	// The hub stops what is under way when its process is to end.
+	// It goes on when this process is to end, and what this process records is stopped.
 	run = announce(4712)
 	s.Await(lsptest.Begun("^Profiling process 4712$"))
+	s.StartCommand("sightline.record", map[string]any{"pid": 4713})
+	own := s.started()
 	stopped := make(chan struct{})
 	go func() {
 		s.hub.Stop(nil)
 		close(stopped)
 	}()
-	run.awaitAsked(t, "stop")
-	run.finish(lspserver.Result{}, nil)
+	own.awaitAsked(t, "stop")
+	own.finish(lspserver.Result{}, nil)
 	<-stopped
+	select {
+	case what := <-run.asked:
+		t.Errorf("the recording of another process was asked to %s", what)
+	default:
+	}
+	run.finish(lspserver.Result{}, nil)
 }

@@ -189,6 +189,38 @@ func TestEditorEndsRecordingOfTerminal(t *testing.T) {
 	}
 }
 
+// What a terminal has recorded before it was killed is kept, named and shown.
+func TestKilledTerminal(t *testing.T) {
+	bin := ownDaemon(t)
+	w := lsptest.NewWorkspace(t, marked, lsptest.WorkspaceOptions{})
+	e := editor(t, exec.Command(bin, "serve"), w)
+	test := exec.Command("go", "test", "-c", "-o", "marked.test")
+	test.Dir = w.Root
+	if out, err := test.CombinedOutput(); err != nil {
+		t.Fatalf("go test -c: %v\n%s", err, out)
+	}
+	cmd := exec.Command(bin, "record", "--", "./marked.test", "-test.run", "TestBurn", "-test.count", "10000")
+	cmd.Dir = w.Root
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	e.Await(lsptest.Reported("^Profiling marked.test$", "[1-9][0-9][0-9] samples"))
+	t.Chdir(w.Root)
+	eventually(t, "a chunk is stored", func() bool {
+		list := decode[[]captureJSON](t, mustRun(t, "captures", "--json"))
+		return len(list) == 1 && len(list[0].Kinds) > 0 && list[0].Kinds[0].Samples > 100
+	})
+	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	cmd.Wait()
+	e.Await(lsptest.Ended("^Profiling marked.test$", "was killed"))
+	source := w.Path("marked.go")
+	e.Open(source)
+	eventually(t, "its lines are shown", func() bool { return len(e.Hints(source)) > 0 })
+	checkStore(t)
+}
+
 // Killed at any instant, the daemon takes nothing finished with it, leaves nothing of it in the kernel
 // and lets the target run on; the editor is told, and its next start has another daemon.
 func TestKilledDaemon(t *testing.T) {
@@ -352,6 +384,47 @@ func TestWithoutDaemon(t *testing.T) {
 		left, _ := filepath.Glob(filepath.Join(run, "sightline", "*.sock"))
 		return len(left) == 0
 	})
+}
+
+// What one editor sends, however bad, keeps no other waiting.
+func TestBadEditorKeepsNobodyWaiting(t *testing.T) {
+	bin := ownDaemon(t)
+	w := lsptest.NewWorkspace(t, marked, lsptest.WorkspaceOptions{})
+	good := editor(t, exec.Command(bin, "serve"), w)
+	bad := lsptest.Start(t, lsptest.Spawn(t, exec.Command(bin, "serve")), lsptest.Options{Raw: true, Lenient: true})
+	silent := lsptest.Start(t, lsptest.Spawn(t, exec.Command(bin, "serve")), lsptest.Options{Raw: true, Lenient: true})
+	bad.SendRaw([]byte("Content-Length: 1073741824\r\n\r\n"))
+	bad.SendRaw([]byte(strings.Repeat("x", 1<<20)))
+	bad.SendRaw([]byte("Content-Length: 100\r\n\r\n{"))
+	good.Open(w.Path("marked.go"))
+	good.Hints(w.Path("marked.go"))
+	if s := statusOf(t, bin); len(s.Sessions) != 3 {
+		t.Errorf("sessions: %+v", s.Sessions)
+	}
+	bad.Hangup()
+	silent.Hangup()
+	eventually(t, "their sessions end", func() bool { return len(statusOf(t, bin).Sessions) == 1 })
+	if rss := statusOf(t, bin).RSS; rss > 500e6 {
+		t.Errorf("the daemon has %d MB", rss/1e6)
+	}
+	good.Hints(w.Path("marked.go"))
+}
+
+// A daemon that does not answer is not waited for without end.
+func TestStoppedDaemon(t *testing.T) {
+	bin := ownDaemon(t)
+	w := lsptest.NewWorkspace(t, marked, lsptest.WorkspaceOptions{})
+	e := editor(t, exec.Command(bin, "serve"), w)
+	pid := statusOf(t, bin).PID
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Kill(pid, syscall.SIGCONT)
+	other := editor(t, exec.Command(bin, "serve"), w)
+	other.Await(lsptest.Shown("without a daemon.*no answer within"))
+	syscall.Kill(pid, syscall.SIGCONT)
+	e.Open(w.Path("marked.go"))
+	e.Hints(w.Path("marked.go"))
 }
 
 // The log is followed across a change of file, with the levels that are asked for.

@@ -25,7 +25,7 @@ const (
 const (
 	daemonIdle    = 10 * time.Minute
 	startWithin   = 10 * time.Second // for a daemon to listen, on a machine that is busy
-	answerWithin  = 10 * time.Second // for one that listens to answer
+	answerWithin  = 5 * time.Second  // for one that listens to answer
 	tellWithin    = time.Second      // for a command that only has something to tell
 	runDaemonName = "run"            // the hidden command that is the daemon
 )

@@ -82,7 +82,8 @@ func runDaemon(ctx context.Context, idle time.Duration) (err error) {
 	}
 	ctx, h.quit = context.WithCancel(ctx)
 	defer h.quit()
-	h.expiry = time.AfterFunc(idle, func() {
+	// Whoever started it may take a moment to come.
+	h.expiry = time.AfterFunc(max(idle, startWithin), func() {
 		h.log.Info("nobody has needed the daemon for a while", "idle", idle)
 		h.quit()
 	})
@@ -201,6 +202,8 @@ func (h *host) serve(ctx context.Context, conn *daemon.Conn) {
 			conn.Close()
 		}
 	}()
+	unbind := context.AfterFunc(ctx, func() { conn.Close() }) // so that nobody keeps the daemon from ending
+	defer unbind()
 	if err := conn.ReadHello(); err != nil {
 		h.log.Warn("a client is not served", "error", err)
 		return
@@ -208,10 +211,12 @@ func (h *host) serve(ctx context.Context, conn *daemon.Conn) {
 	var serve func(context.Context, *daemon.Conn) error
 	switch conn.Hello.Wants {
 	case wantSession:
+		unbind() // it says goodbye
 		serve = h.session
 	case wantStatus:
 		serve = func(_ context.Context, c *daemon.Conn) error { return c.Send(h.status()) }
 	case wantStop:
+		unbind()
 		serve = h.stop
 	case wantChanged:
 		serve = h.changed

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sightline-dev/sightline/cmd/sightline/daemon"
 	"github.com/sightline-dev/sightline/lspserver"
+	"github.com/sightline-dev/sightline/profiler/store"
 )
 
 // What a command of the terminal records stays with its own process: the terminal's Ctrl-C, its job
@@ -94,11 +95,19 @@ func (h *host) shown(_ context.Context, conn *daemon.Conn) error {
 			}
 		case err != nil:
 			r.err = fmt.Errorf("the command that recorded (process %d) was killed; what it had stored is kept", conn.Hello.PID)
+			h.running.Go(func() { nameLeft(first) })
 			if errors.Is(err, io.EOF) {
 				err = nil
 			}
 			return err
 		}
+	}
+}
+
+// NameLeft names the functions of what a recorder has left that was killed.
+func nameLeft(of recordingNews) {
+	if st, err := store.Open(of.Store, store.Options{}); err == nil {
+		nameInterrupted(context.Background(), st, of.Request.Workspace)
 	}
 }
 

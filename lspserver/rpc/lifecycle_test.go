@@ -8,7 +8,9 @@ import (
 	"io"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -264,5 +266,39 @@ func TestProgress(t *testing.T) {
 	alive(t, e)
 	if work.Shown() {
 		t.Error("a refused token is used")
+	}
+}
+
+// Whoever wants to is told of each request, and of each panic, whose report the person is told of.
+func TestRequestsAndPanicsAreTold(t *testing.T) {
+	var mu sync.Mutex
+	var received, panicked []string
+	e, _, _ := start(t, lsptest.Options{Lenient: true}, rpc.Options{
+		Received: func(method string) {
+			mu.Lock()
+			defer mu.Unlock()
+			received = append(received, method)
+		},
+		Panicked: func(method string, value any, stack []byte) string {
+			mu.Lock()
+			defer mu.Unlock()
+			panicked = append(panicked, fmt.Sprint(method, ": ", value))
+			if !strings.Contains(string(stack), "probe_test.go") {
+				t.Errorf("the stack is\n%s", stack)
+			}
+			return "/state/report.txt"
+		},
+	})
+	if err := e.Call("sightline/encoderPanics", nil, nil); err == nil {
+		t.Error("a call that panics was answered")
+	}
+	e.Await(lsptest.Shown("^sightline/encoderPanics met a fault.*/state/report.txt$"))
+	mu.Lock()
+	defer mu.Unlock()
+	if !slices.Contains(received, "initialize") || !slices.Contains(received, "sightline/encoderPanics") {
+		t.Errorf("received %v", received)
+	}
+	if want := []string{"sightline/encoderPanics: in an encoder"}; !slices.Equal(panicked, want) {
+		t.Errorf("panicked %v, want %v", panicked, want)
 	}
 }
