@@ -176,7 +176,7 @@ const attempts = 3
 // Partial and a note says what would help. It fails with ErrNoProcess once the process has ended, with
 // ErrNoMemory where it did so as a zombie, and with the context's error.
 func (p *Process) Take(ctx context.Context) (*Snapshot, error) {
-	s := &Snapshot{Version: formatVersion, Time: time.Now(), PID: p.pid, Name: p.name, Exe: p.exe}
+	s := &Snapshot{Version: formatVersion, Time: time.Now(), PID: p.pid, Name: p.name, Exe: p.exe, Regions: []Region{}}
 	var mappings []mapping
 	for try := 1; ; try++ {
 		if err := ctx.Err(); err != nil {
