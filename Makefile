@@ -4,7 +4,7 @@ GO      ?= go
 BIN     := bin/sightline
 FUZZTIME ?= 30s
 
-.PHONY: build run test editors vscode screenshots check acceptance bench soak generate fuzz toolchains clean
+.PHONY: build run test test-oldest editors vscode screenshots check acceptance bench soak generate fuzz toolchains clean
 
 build:
 	@CGO_ENABLED=0 $(GO) build -o $(BIN) ./cmd/sightline
@@ -20,6 +20,12 @@ TEST := SIGHTLINE_REQUIRE_EDITORS=1 $(GO) test -timeout 30m
 test: editors
 	@.ci/packages test
 	$(TEST) ./... || { echo "once more, what failed (the rest is cached)" >&2; $(TEST) -p 1 ./...; }
+
+# The extension in the oldest Visual Studio Code that it says it runs in. Not part of test: it fetches
+# another editor.
+test-oldest:
+	@editors/vscode/test/setup oldest
+	cd editors/vscode && npm run -s test -- oldest
 
 # The real editors that the plugins are tested in, in a folder of the user's cache.
 editors:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -76,12 +77,13 @@ func (o *openings) tell(s *server, r *rpc.ProcessResult) {
 			if err != nil {
 				continue
 			}
-			line := uint32(max(l.Location.Line, 0))
-			severity := protocol.DiagnosticSeverityInformation
-			source := "sightline"
+			text := s.unedited(u)
+			if text == nil || l.Location.Line < 0 || l.Location.Line >= text.Lines() {
+				continue
+			}
 			found[u] = append(found[u], protocol.Diagnostic{
-				Range:    protocol.Range{Start: protocol.Position{Line: line}, End: protocol.Position{Line: line, Character: 1 << 16}},
-				Severity: severity, Source: protocol.NewOptional(source), Code: protocol.String("open-descriptors"),
+				Range:    text.Range(s.client.Encoding(), l.Location.Line),
+				Severity: protocol.DiagnosticSeverityInformation, Source: protocol.NewOptional("sightline"), Code: protocol.String("open-descriptors"),
 				Message: protocol.String(fmt.Sprintf("This line opened %s descriptors that are still open in %s (%d): %s %s, %s",
 					grouped(l.Count), r.Name, r.PID, leak.Type, leak.Name, leak.Text)),
 			})
@@ -101,6 +103,26 @@ func (o *openings) tell(s *server, r *rpc.ProcessResult) {
 	o.ends[r.PID] = time.AfterFunc(inspectedFor, func() { o.forget(s, r.PID) })
 	o.found[r.PID] = found
 	o.publish(s)
+}
+
+// unedited is the text of a file; nil where there is none, or an editor has another one that is not
+// saved, in which lines may be elsewhere.
+func (s *server) unedited(u uri.URI) *rpc.Text {
+	path, ok := filePath(u)
+	if !ok {
+		return nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	if d := s.documents()[u]; d != nil {
+		if d.unknown || d.text.String() != string(text) {
+			return nil
+		}
+		return d.text
+	}
+	return rpc.NewText(string(text))
 }
 
 // forget takes the diagnostics of a process away.

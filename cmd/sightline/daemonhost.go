@@ -255,7 +255,7 @@ func (h *host) session(ctx context.Context, conn *daemon.Conn) error {
 	log.Info("an editor begins", "client", conn.PID(), "folder", around.folder())
 
 	rec := &recorder{open: around.openStore, live: true, bound: true, around: around, all: &h.running}
-	inspector := newInspector()
+	inspector := newInspector(around.folder)
 	defer inspector.close()
 	cfg := sessionConfig(around, rec)
 	cfg.Process = inspector.process

@@ -25,6 +25,8 @@ const inspectedFor = 10 * time.Second
 // An inspector answers what single processes do, for pages that ask again and again. Any goroutine may
 // use it.
 type inspector struct {
+	folder func() string // whose workspace's lines are preferred
+
 	mu      sync.Mutex // guards what follows, and processes while they are read
 	watched map[int]*inspected
 }
@@ -38,7 +40,9 @@ type inspected struct {
 	end     *time.Timer
 }
 
-func newInspector() *inspector { return &inspector{watched: map[int]*inspected{}} }
+func newInspector(folder func() string) *inspector {
+	return &inspector{folder: folder, watched: map[int]*inspected{}}
+}
 
 // Close ends every watch.
 func (n *inspector) close() {
@@ -118,7 +122,7 @@ func (n *inspector) watch(ctx context.Context, p rpc.ProcessParams) (*inspected,
 	x.end.Reset(inspectedFor)
 	if p.Leaks && x.leaks == nil {
 		x.leaks = &leakWatch{growing: process.NewGrowing(time.Now()), begun: time.Now()}
-		if x.leaks.openers, err = startOpeners(ctx, workspaceOf("."), []int{p.PID}); err != nil {
+		if x.leaks.openers, err = startOpeners(ctx, workspaceOf(n.folder()), []int{p.PID}); err != nil {
 			x.leaks.openers, x.leaks.note = nil, err.Error()
 		}
 	}

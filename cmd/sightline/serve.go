@@ -104,7 +104,7 @@ func serve(ctx context.Context, streams streams, o serveOptions) error {
 	// takes.
 	rec := &recorder{open: openStore, live: true, bound: true}
 	defer rec.running.Wait()
-	inspector := newInspector()
+	inspector := newInspector((*surroundings)(nil).folder)
 	defer inspector.close()
 	cfg := sessionConfig(nil, rec)
 	cfg.Process = inspector.process

@@ -80,7 +80,8 @@ struct sample_header {
 	__u64 link;
 	__u64 top[TOP];
 	__u32 stack_bytes;
-	__u32 reserved;
+	__u32 other_bytes; // 0
+	__u64 other;       // 0
 };
 
 struct record {
@@ -242,7 +243,8 @@ int on_call(struct bpf_raw_tracepoint_args *ctx)
 	r->head.kernel_depth = 0;
 	r->head.user_depth = 0;
 	r->head.stack_bytes = 0;
-	r->head.reserved = 0;
+	r->head.other_bytes = 0;
+	r->head.other = 0;
 	r->head.sp = r->head.fp = r->head.link = 0;
 	__u64 size = sizeof(r->event) + sizeof(r->head);
 	if (r->event.event == OPENED) {

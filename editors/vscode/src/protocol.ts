@@ -37,6 +37,12 @@ export const MethodProcesses = "sightline/processes";
  * → TargetsResult.
  */
 export const MethodTargets = "sightline/targets";
+/**
+ * MethodProcess asks what one process uses and has open now: ProcessParams → ProcessResult. What it used is
+ * since the request before; a page asks every second while it can be seen, and what the server keeps for it
+ * is dropped when nobody has asked for ten.
+ */
+export const MethodProcess = "sightline/process";
 /** MethodStatus asks for what the server is doing: no parameters → StatusResult. */
 export const MethodStatus = "sightline/status";
 /** MethodDoctor asks what can be recorded here: no parameters → DoctorResult. */
@@ -453,6 +459,102 @@ export interface TargetInfo {
   /** where it comes from and what it runs in: ".sightline.json · in build" */
   detail: string;
   location: Location;
+}
+
+/** ProcessParams names a process. */
+export interface ProcessParams {
+  pid: number;
+  /** ProcessResult.Start of the request before: another process of that number is an error */
+  start?: string;
+  /** Leaks has the server watch which descriptors grow, and which lines opened those that are open. */
+  leaks?: boolean;
+  /** at most so many threads and so many files; 0 is 500 */
+  limit?: number;
+}
+
+/** ProcessResult is one process as it is now. */
+export interface ProcessResult {
+  pid: number;
+  /** tells it from a later process of the same number */
+  start: string;
+  name: string;
+  /** with its arguments */
+  command: string;
+  /** "server (4711) · root · sleeping · for 12 min" */
+  title: string;
+  /** what may not be seen; "" */
+  note: string;
+  /** share of one processor since the request before */
+  cpu: number;
+  /** resident bytes */
+  memory: number;
+  facts: ProcessFact[];
+  /** the busiest first */
+  threads: ProcessThread[];
+  /** after these */
+  moreThreads: number;
+  /** descriptors, by number */
+  files: ProcessFile[];
+  moreFiles: number;
+  /** groups of descriptors that grew, the most first */
+  leaks: ProcessLeak[];
+}
+
+/** A ProcessFact is one number of a process. */
+export interface ProcessFact {
+  /** "resident" */
+  name: string;
+  /** "12.0 MiB" */
+  text: string;
+  /** what it means, in a sentence */
+  detail: string;
+}
+
+/** A ProcessThread is one thread. */
+export interface ProcessThread {
+  tid: number;
+  name: string;
+  /** "sleeping" */
+  state: string;
+  /** of one processor */
+  share: number;
+  /** the same in words: "12.3%" */
+  text: string;
+  /** the kernel's function that it sleeps in; "" */
+  wait: string;
+}
+
+/** A ProcessFile is one open descriptor. */
+export interface ProcessFile {
+  /** with its mode: "3u" */
+  fd: string;
+  /** as lsof has it: "REG" */
+  type: string;
+  name: string;
+}
+
+/** A ProcessLeak is descriptors that are alike and have grown since they are watched. */
+export interface ProcessLeak {
+  type: string;
+  /** with "*" for what differs: "/tmp/upload-*.part" */
+  name: string;
+  /** "81 open, +57 in 3.0 s" */
+  text: string;
+  open: number;
+  grew: number;
+  /** that opened those that are open */
+  lines: ProcessLine[];
+}
+
+/** A ProcessLine is a source line that opened descriptors. */
+export interface ProcessLine {
+  /** "62 by main.leak, main.go:17" */
+  text: string;
+  /** of those that are open */
+  count: number;
+  location?: Location;
+  /** the file was changed since the process started */
+  stale: boolean;
 }
 
 /** DoctorResult says what can be recorded here. */

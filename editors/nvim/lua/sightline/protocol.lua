@@ -30,6 +30,10 @@ M.methods = {
   --- MethodTargets asks for the launch targets of .sightline.json that can be recorded by name: TargetsParams
   --- → TargetsResult.
   targets = "sightline/targets",
+  --- MethodProcess asks what one process uses and has open now: ProcessParams → ProcessResult. What it used is
+  --- since the request before; a page asks every second while it can be seen, and what the server keeps for it
+  --- is dropped when nobody has asked for ten.
+  process = "sightline/process",
   --- MethodStatus asks for what the server is doing: no parameters → StatusResult.
   status = "sightline/status",
   --- MethodDoctor asks what can be recorded here: no parameters → DoctorResult.
@@ -298,6 +302,67 @@ M.views = {
 ---@field text string the command as people write it, cut where it is long
 ---@field detail string where it comes from and what it runs in: ".sightline.json · in build"
 ---@field location sightline.Location
+
+--- ProcessParams names a process.
+---@class sightline.ProcessParams
+---@field pid integer
+---@field start? string ProcessResult.Start of the request before: another process of that number is an error
+---@field leaks? boolean Leaks has the server watch which descriptors grow, and which lines opened those that are open.
+---@field limit? integer at most so many threads and so many files; 0 is 500
+
+--- ProcessResult is one process as it is now.
+---@class sightline.ProcessResult
+---@field pid integer
+---@field start string tells it from a later process of the same number
+---@field name string
+---@field command string with its arguments
+---@field title string "server (4711) · root · sleeping · for 12 min"
+---@field note string what may not be seen; ""
+---@field cpu number share of one processor since the request before
+---@field memory integer resident bytes
+---@field facts sightline.ProcessFact[]
+---@field threads sightline.ProcessThread[] the busiest first
+---@field moreThreads integer after these
+---@field files sightline.ProcessFile[] descriptors, by number
+---@field moreFiles integer
+---@field leaks sightline.ProcessLeak[] groups of descriptors that grew, the most first
+
+--- A ProcessFact is one number of a process.
+---@class sightline.ProcessFact
+---@field name string "resident"
+---@field text string "12.0 MiB"
+---@field detail string what it means, in a sentence
+
+--- A ProcessThread is one thread.
+---@class sightline.ProcessThread
+---@field tid integer
+---@field name string
+---@field state string "sleeping"
+---@field share number of one processor
+---@field text string the same in words: "12.3%"
+---@field wait string the kernel's function that it sleeps in; ""
+
+--- A ProcessFile is one open descriptor.
+---@class sightline.ProcessFile
+---@field fd string with its mode: "3u"
+---@field type string as lsof has it: "REG"
+---@field name string
+
+--- A ProcessLeak is descriptors that are alike and have grown since they are watched.
+---@class sightline.ProcessLeak
+---@field type string
+---@field name string with "*" for what differs: "/tmp/upload-*.part"
+---@field text string "81 open, +57 in 3.0 s"
+---@field open integer
+---@field grew integer
+---@field lines sightline.ProcessLine[] that opened those that are open
+
+--- A ProcessLine is a source line that opened descriptors.
+---@class sightline.ProcessLine
+---@field text string "62 by main.leak, main.go:17"
+---@field count integer of those that are open
+---@field location? sightline.Location
+---@field stale boolean the file was changed since the process started
 
 --- DoctorResult says what can be recorded here.
 ---@class sightline.DoctorResult

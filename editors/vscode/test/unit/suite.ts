@@ -2,12 +2,28 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import manifest from '../../package.json';
+import schema from '../../schema/sightline.json';
 import { findProgram, versionMismatch } from '../../src/binary';
 import { breaksIn, marksOf, moved, shows, stepOf, steps, type Mark } from '../../src/drawn';
 import type { FlameResult } from '../../src/protocol';
 import { splitCommand } from '../../src/words';
 import { mix, paletteOf, parse } from '../../webview/colors';
+import { keep, most, scale } from '../../webview/series';
 import { at, childrenOf, families, familyOf, isFunction, layout, matcher, matching, step } from '../../webview/layout';
+
+describe('the extension\'s manifest', () => {
+  const commands = manifest.contributes.commands as { command: string; enablement?: string }[];
+  it('lets nothing be recorded in a folder that is not trusted', () => {
+    for (const id of ['profileTest', 'profilePackage', 'profileTestItem', 'record', 'recordTarget', 'attach', 'recordMachine']) {
+      assert.match(commands.find((c) => c.command === `sightline.${id}`)?.enablement ?? '', /^isWorkspaceTrusted && /, id);
+    }
+  });
+  it('has the schema of launch targets', () => {
+    assert.deepEqual(manifest.contributes.jsonValidation.map((v) => v.url), ['./schema/sightline.json']);
+    assert.deepEqual(Object.keys(schema.properties.targets.items.properties), ['name', 'command', 'env', 'dir', 'tests', 'build']);
+  });
+});
 
 describe('the server\'s program', () => {
   let dir: string;
@@ -178,5 +194,26 @@ describe('colours', () => {
         assert.ok(contrast >= 3, `${fill} under ${p.text}: ${contrast.toFixed(2)}`);
       }
     }
+  });
+});
+
+describe('values over time', () => {
+  it('are those of the last minutes, and never less than nothing', () => {
+    const values: number[] = [];
+    for (let i = 0; i < most + 10; i++) keep(values, i);
+    assert.equal(values.length, most);
+    assert.equal(values[0], 10);
+    keep(values, NaN);
+    keep(values, -1);
+    assert.deepEqual(values.slice(-2), [0, 0]);
+  });
+  it('end at the right edge, and the most is at the top', () => {
+    const points = scale([0, 2, 4], 300, 100, 1);
+    assert.deepEqual(points.map(([, y]) => y), [100, 50, 0]);
+    assert.equal(points[2]?.[0], 300);
+    assert.ok((points[0]?.[0] ?? 0) < (points[1]?.[0] ?? 0));
+    assert.deepEqual(scale([], 300, 100, 1), []);
+    assert.equal(scale([0.5], 300, 100, 1)[0]?.[1], 50);
+    assert.ok(scale(Array.from({ length: most }, () => 1), 300, 100, 1).every(([x]) => x >= -3));
   });
 });
