@@ -37,6 +37,7 @@ type brokenAt struct {
 	module string
 	reason unwind.Reason
 	unread bool // its binary could not be read
+	deep   bool // the stack is deeper than what can be copied
 }
 
 // submit has a sample's stack walked, if it was copied and may need it: nil where the kernel's walk is
@@ -106,6 +107,7 @@ func (b *builder) walked(x *waiting) (stack profile.StackID) {
 		if f != nil {
 			at.module, at.unread = f.path, f.problem != ""
 		}
+		at.deep = w.end.Reason == unwind.CutByCopy && w.depth() > maxStackBytes
 		if b.broken == nil {
 			b.broken = make(map[brokenAt]int64)
 		}
@@ -166,6 +168,8 @@ func (b *builder) remedy(at brokenAt) string {
 	switch at.reason {
 	case unwind.CutByCopy:
 		switch {
+		case at.deep:
+			return fmt.Sprintf("the stacks are deeper than the %d bytes that can be copied; build the program with -fno-omit-frame-pointer and record with --stack-bytes 0", maxStackBytes)
 		case at.module == anonymousName || b.copying == nil || b.copying.bytes >= maxStackBytes:
 			return ""
 		case b.copying.held:
@@ -176,7 +180,7 @@ func (b *builder) remedy(at brokenAt) string {
 		if at.module == anonymousName {
 			return "have the program that makes code at run time keep frame pointers (Java: -XX:+PreserveFramePointer)"
 		}
-		return "build it with -fasynchronous-unwind-tables or -fno-omit-frame-pointer"
+		return "build it with -fasynchronous-unwind-tables or -fno-omit-frame-pointer, and give what is assembly .cfi directives"
 	case unwind.BadCFA, unwind.BadRegister, unwind.BadExpression, unwind.BadReturn, unwind.Cycle:
 		return "its call-frame information does not fit there, as in hand-written assembly; build that with -fno-omit-frame-pointer"
 	case unwind.GoSwitch, unwind.CgoSwitch:

@@ -180,6 +180,32 @@ func TestJITDump(t *testing.T) {
 	}
 }
 
+// The name of a file that was freed before it was written, as Node.js 20 does, is not taken for one: the
+// function's own name tells it, where that has it and all lines are of one file.
+func TestJITDumpOfFreedNames(t *testing.T) {
+	const freed = "K\xff\x02\x00\x00\x00\x00\x00\x19e\x01\xff\x00\x00\xb8\x8d/a.js"
+	for _, c := range []struct {
+		function string
+		lines    []dumpLine
+		want     string
+	}{
+		{"JS:*f /app/src/a.js:3:1", []dumpLine{{0x1000, 4, freed}, {0x1010, 5, "\xff"}, {0x1020, 6, "\xff"}}, "f /app/src/a.js:5 3"},
+		{"JS:*f /app/src/a.js:3:1", []dumpLine{{0x1000, 4, "an\x02"}, {0x1010, 5, "\xff"}}, "f /app/src/a.js:5 3"},
+		{"JS:*f /app/src/a.js:3:1", []dumpLine{{0x1000, 4, freed}, {0x1010, 5, "/app/b.js"}}, "f /app/src/a.js:0 3"},
+		{"JS:*f /app/src/a.js:3:1", []dumpLine{{0x1000, 4, "\xff"}, {0x1010, 5, "\xff"}}, "f /app/src/a.js:5 3"},
+		{"JS:*f /app/src/a.js:3:1", []dumpLine{{0x1000, 4, "/app/src/a.js"}, {1 << 40, 5, "\xff"}}, "f /app/src/a.js:0 3"},
+		{"f", []dumpLine{{0x1000, 4, freed}, {0x1010, 5, "\xff"}}, "f :0 0"},
+	} {
+		d := newDump(binary.LittleEndian)
+		d.lines(0x1000, c.lines...)
+		d.load(0x1000, 0x100, 1, c.function)
+		table, _ := openJIT(processOf(t, "", d.b))
+		if got := jitted(table, 0x1015); got != c.want {
+			t.Errorf("%s with %v: %q, want %q", c.function, c.lines, got, c.want)
+		}
+	}
+}
+
 // What another user may have written, or a link leads to, is not believed.
 func TestJITOfOthers(t *testing.T) {
 	line := "1000 100 evil\n"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"unicode/utf8"
 )
 
 // parseJITDump reads a jitdump: a header and records, each with its size
@@ -61,7 +62,11 @@ func parseJITDump(data []byte) ([]jitCode, error) {
 				continue
 			}
 			byIndex[index] = len(codes)
-			codes = append(codes, jitCode{addr: addr, size: length, name: jitName([]byte(name)), lines: lines})
+			code := jitCode{addr: addr, size: length, name: jitName([]byte(name)), lines: lines}
+			if len(lines) > 0 && lines[0].file == "" {
+				code.lines = inFile(lines, jitFrame(code.name).File)
+			}
+			codes = append(codes, code)
 		case codeMove:
 			r.uint(8) // process and thread
 			r.uint(8) // address in the ELF file
@@ -86,23 +91,10 @@ func parseJITDump(data []byte) ([]jitCode, error) {
 			codes = append(codes, moved)
 		case debugInfo:
 			addr, n := r.uint(8), r.uint(8)
-			var lines []jitLine
-			file := ""
-			for range min(n, size/17) {
-				l := jitLine{addr: r.uint(8), line: int(int32(r.uint(4)))}
-				r.uint(4)                                // discriminator
-				if name := r.cstring(); name != "\xff" { // the file of the entry before
-					file = path.Clean(jitName([]byte(name)))
-				}
-				if budget--; r.bad || budget < 0 {
-					break
-				}
-				if l.line < 0 || file == "." {
-					continue
-				}
-				l.file = file
-				lines = append(lines, l)
+			if budget -= int(min(n, size/17)); budget < 0 {
+				continue
 			}
+			lines := jitLines(r, addr, n)
 			if len(pending) < 1<<16 {
 				pending[addr] = lines
 			}
@@ -112,6 +104,89 @@ func parseJITDump(data []byte) ([]jitCode, error) {
 	}
 	placeLines(codes)
 	return codes, nil
+}
+
+// jitLines reads the n lines of the code at addr, each an address, a line, a column and the name of a
+// file, or "\xff" for that of the line before. There are none where the bytes cannot be so.
+//
+// V8 frees the first name before it writes it (Node.js 20, PerfJitLogger::LogWriteDebugInfo): what the
+// allocator has put into its first bytes, zeros among them, is in its place. Where that is so, and all
+// lines are of one file, the lines are found from the record's size; their file is "" then.
+func jitLines(r cursor, addr, n uint64) []jitLine {
+	left := len(r.b) - r.pos
+	if n == 0 || n > uint64(left)/17 {
+		return nil
+	}
+	entry := func(r *cursor) (l jitLine, ok bool) {
+		l.addr, l.line = r.uint(8), int(int32(r.uint(4)))
+		r.uint(4) // column
+		return l, !r.bad && l.line >= 0 && l.addr >= addr && l.addr-addr <= maxJITCode+elfHeader
+	}
+	begin, lines, file := r, make([]jitLine, 0, n), ""
+	for range n {
+		l, ok := entry(&r)
+		name := r.cstring()
+		if !ok || r.bad {
+			break
+		}
+		if name != repeatedName {
+			if file = plainName(name); file == "" {
+				break
+			}
+		}
+		if file == "" {
+			break
+		}
+		l.file = file
+		lines = append(lines, l)
+	}
+	if len(lines) == int(n) {
+		return lines
+	}
+	// Each line but the first takes 18 bytes, and up to 7 follow the last.
+	for padding := range 8 {
+		r, lines = begin, lines[:0]
+		first, ok := entry(&r)
+		skip := left - 16 - 18*(int(n)-1) - padding
+		if !ok || skip < 1 {
+			return nil
+		}
+		r.take(skip)
+		lines = append(lines, first)
+		for uint64(len(lines)) < n {
+			l, ok := entry(&r)
+			if !ok || r.cstring() != repeatedName {
+				break
+			}
+			lines = append(lines, l)
+		}
+		if len(lines) == int(n) && n > 1 {
+			return lines
+		}
+	}
+	return nil
+}
+
+// repeatedName stands for the name before.
+const repeatedName = "\xff"
+
+// plainName is a file's name as it may be printed, "" for what is none.
+func plainName(name string) string {
+	if name == "" || !utf8.ValidString(name) || jitName([]byte(name)) != name {
+		return ""
+	}
+	return path.Clean(name)
+}
+
+// inFile gives lines their file; there are none where it is not known.
+func inFile(lines []jitLine, file string) []jitLine {
+	if file == "" {
+		return nil
+	}
+	for i := range lines {
+		lines[i].file = file
+	}
+	return lines
 }
 
 // elfHeader is what some writers (V8, LLVM) add to the addresses of lines, because perf makes an ELF

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sightline-dev/sightline/profiler/profile"
+	"github.com/sightline-dev/sightline/sourcemap"
 )
 
 // Go called by C called by Go has whole stacks where both stacks of a thread are copied; where that
@@ -128,7 +129,8 @@ func TestWhyBroken(t *testing.T) {
 	p, err := profile.ParseProfile([]byte(`cpu ns
 [broken stack];f@f.c:1 30
 [broken stack];g@g.c:1 20
-main;h@h.c:1 50
+[broken stack];j@j.js:1 20
+main;h@h.c:1 30
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -136,16 +138,21 @@ main;h@h.c:1 50
 	for i := range p.Frames {
 		if f := &p.Frames[i]; len(f.Func) == 1 {
 			f.Module = "/lib/" + f.Func
+			if f.Func == "j" {
+				f.Module = sourcemap.JIT
+			}
 		}
 	}
 	warn := func(module, reason string, n int64) {
 		p.Warnings = append(p.Warnings, profile.Broken{Module: module, Reason: reason, Remedy: "help", Count: n}.Warning())
 	}
 	warn("/lib/f", "bad CFA", 1)
+	warn("//anon", "no rows", 5)
 	warn("/lib/h", "no rows", 7) // its root has a name that nothing calls
-	want := whyBroken{Broken: 0.5, Count: 2, Rows: []brokenReason{
+	want := whyBroken{Broken: 0.7, Count: 3, Rows: []brokenReason{
 		{Module: "/lib/f", Reason: "bad CFA", Count: 1, Remedy: "help"},
-		{Module: "/lib/g", Reason: "no caller by frame pointers", Count: 1, Remedy: "record with --stack-bytes, or build it with -fno-omit-frame-pointer"},
+		{Module: "/lib/g", Reason: "no caller by frame pointers", Count: 1, Remedy: "its stack was not copied: record without --stack-bytes 0, or build it with -fno-omit-frame-pointer; of a process that begins nothing is copied for some milliseconds"},
+		{Module: "[jit]", Reason: "no rows", Count: 1, Remedy: "help"},
 	}}
 	if diff := cmp.Diff(want, whyBrokenOf(p)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -95,11 +95,9 @@ func TestSourcesOfRemappedBuilds(t *testing.T) {
 		flags []string // DIR is the folder
 		args  []string
 	}{
-		{"as built", nil, nil},
 		{"relative", []string{"-ffile-prefix-map=DIR=."}, nil},
-		{"relative debug only", []string{"-fdebug-prefix-map=DIR=."}, nil},
-		{"remapped", []string{"-ffile-prefix-map=DIR=/build/src"}, []string{"--map-path", "/build/src=DIR"}},
-		{"the longest rule wins", []string{"-ffile-prefix-map=DIR=/build/src"}, []string{"--map-path", "/build=/usr", "--map-path", "/build/src=DIR"}},
+		{"relative, of a debugger's option", []string{"-fdebug-prefix-map=DIR=."}, nil},
+		{"remapped, and the longest rule wins", []string{"-ffile-prefix-map=DIR=/build/src"}, []string{"--map-path", "/build=/usr", "--map-path", "/build/src=DIR"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := inSpin(t)

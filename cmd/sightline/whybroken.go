@@ -9,6 +9,7 @@ import (
 
 	"github.com/sightline-dev/sightline/profiler/process"
 	"github.com/sightline-dev/sightline/profiler/profile"
+	"github.com/sightline-dev/sightline/sourcemap"
 )
 
 // WhyBroken is what `sightline stacks --why-broken --json` prints.
@@ -54,9 +55,18 @@ func whyBrokenOf(p *profile.Profile) whyBroken {
 	}
 	for _, w := range p.Warnings {
 		if b, ok := w.Broken(); ok {
-			if n := min(b.Count, unexplained[b.Module]); n > 0 {
-				why.Rows = append(why.Rows, brokenReason{Module: b.Module, Reason: b.Reason, Count: n, Remedy: b.Remedy})
-				unexplained[b.Module] -= n
+			row := brokenReason{Module: b.Module, Reason: b.Reason, Remedy: b.Remedy}
+			modules := []string{b.Module}
+			if b.Module == madeCode { // which has frames of both modules, as it has names or not
+				row.Module, modules = sourcemap.JIT, []string{sourcemap.JIT, profile.Unknown}
+			}
+			for _, module := range modules {
+				n := min(b.Count-row.Count, unexplained[module])
+				row.Count += n
+				unexplained[module] -= n
+			}
+			if row.Count > 0 {
+				why.Rows = append(why.Rows, row)
 			}
 		}
 	}
@@ -64,7 +74,7 @@ func whyBrokenOf(p *profile.Profile) whyBroken {
 		if n > 0 {
 			why.Rows = append(why.Rows, brokenReason{
 				Module: module, Reason: "no caller by frame pointers", Count: n,
-				Remedy: "record with --stack-bytes, or build it with -fno-omit-frame-pointer",
+				Remedy: "its stack was not copied: record without --stack-bytes 0, or build it with -fno-omit-frame-pointer; of a process that begins nothing is copied for some milliseconds",
 			})
 		}
 	}
@@ -91,6 +101,9 @@ func showWhyBroken(io streams, p *profile.Profile, asJSON bool) error {
 	}
 	return w.Flush()
 }
+
+// MadeCode is the recorder's name of memory without a file, where code is made at run time.
+const madeCode = "//anon"
 
 // BrokenNote is one line for all warnings about broken stacks; "" where there are none.
 func brokenNote(p *profile.Profile, ref string) string {
