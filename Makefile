@@ -4,7 +4,7 @@ GO      ?= go
 BIN     := bin/sightline
 FUZZTIME ?= 30s
 
-.PHONY: build run test test-oldest editors vscode screenshots check acceptance bench soak generate fuzz clean
+.PHONY: build run test test-oldest editors vscode screenshots check acceptance bench soak generate fuzz toolchains clean
 
 build:
 	@CGO_ENABLED=0 $(GO) build -o $(BIN) ./cmd/sightline

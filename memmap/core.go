@@ -74,7 +74,7 @@ func ReadCore(ctx context.Context, path string, o CoreOptions) (*Snapshot, error
 	if err != nil {
 		return nil, fmt.Errorf("map core file %s: %w", path, err)
 	}
-	s := &Snapshot{Version: formatVersion, Time: info.ModTime(), PID: c.pid, Name: c.name, Core: path}
+	s := &Snapshot{Version: formatVersion, Time: info.ModTime(), PID: c.pid, Name: c.name, Core: path, Regions: []Region{}}
 	s.note("A core file does not tell what was resident: what it has and is not all zeros counts as that.")
 	if c.cut > 0 {
 		s.note("The core file ends early: %s of %d segments are missing.", bytesText(c.missing), c.cut)

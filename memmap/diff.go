@@ -39,7 +39,7 @@ type Diff struct {
 // Compare tells what became of a into b. Of one process a region is the same if it has the same kind
 // and the same beginning, or else the same label; of two processes only the label counts.
 func Compare(a, b *Snapshot) Diff {
-	var d Diff
+	d := Diff{Kinds: []KindTotal{}, Changes: []Change{}}
 	before, after := map[Kind]Columns{}, map[Kind]Columns{}
 	for _, k := range a.ByKind() {
 		before[k.Kind] = k.Columns

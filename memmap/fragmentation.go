@@ -34,7 +34,7 @@ func (s *Snapshot) Clusters(cells int) []Cluster {
 			regions = append(regions, r)
 		}
 	}
-	var all []Cluster
+	all := []Cluster{}
 	for i := 0; i < len(regions); {
 		j := i + 1
 		for j < len(regions) && regions[j].Start-regions[j-1].End < clusterGap {

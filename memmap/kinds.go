@@ -416,6 +416,9 @@ func (a *analysis) ownKind(m *mapping) claim {
 	switch {
 	case m.path == "[heap]":
 		c.kind, c.detail = Heap, "malloc, main arena (brk)"
+		if a.allocate != "" {
+			c.detail = a.allocate + " (brk)"
+		}
 	case strings.HasPrefix(m.path, "[stack"):
 		c.kind, c.thread = Stack, a.snapshot.PID
 		c.detail = "stack of the main thread"

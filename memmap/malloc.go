@@ -47,6 +47,9 @@ func (a *analysis) claimMalloc() {
 	for i := range a.mappings {
 		m := &a.mappings[i]
 		if m.path == "[heap]" {
+			if a.allocate != "" {
+				continue
+			}
 			if h, ok := a.walkMalloc(m.start, m.end, m.start, "main arena"); ok {
 				a.snapshot.Mallocs = append(a.snapshot.Mallocs, h)
 			}
@@ -77,8 +80,8 @@ func (a *analysis) claimMalloc() {
 		if heads != nil && m.size() < mmapThreshold && !largeHead(heads[m.start], m.size(), pageSize) {
 			continue
 		}
-		if n := a.claimLarge(m, &probes); n == 0 && a.allocate != "" && m.start%(2<<20) == 0 && m.size() >= 2<<20 {
-			// These allocators take memory in units of 2 MiB that they align; nothing in it says whose it is.
+		if n := a.claimLarge(m, &probes); n == 0 && a.allocate != "" && m.start%(1<<20) == 0 && m.size() >= 1<<20 {
+			// These allocators take memory in large units that they align; nothing in it says whose it is.
 			a.claims = append(a.claims, claim{start: m.start, end: m.end, kind: Heap, detail: a.allocate + ", by its alignment", key: fmt.Sprintf("chunk %x", m.start)})
 		}
 	}

@@ -176,29 +176,37 @@ const attempts = 3
 // Partial and a note says what would help. It fails with ErrNoProcess once the process has ended, with
 // ErrNoMemory where it did so as a zombie, and with the context's error.
 func (p *Process) Take(ctx context.Context) (*Snapshot, error) {
-	s := &Snapshot{Version: formatVersion, Time: time.Now(), PID: p.pid, Name: p.name, Exe: p.exe}
+	s := &Snapshot{Version: formatVersion, Time: time.Now(), PID: p.pid, Name: p.name, Exe: p.exe, Regions: []Region{}}
 	var mappings []mapping
 	for try := 1; ; try++ {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		text, err := p.read("smaps")
+		f, err := p.open("smaps")
 		if errors.Is(err, fs.ErrPermission) {
 			return p.partial(s)
 		}
 		if err != nil {
 			return nil, p.gone(err)
 		}
-		rollup, err := p.rollup()
-		if err != nil {
+		all, err := readSmaps(f)
+		f.Close()
+		switch {
+		case errors.Is(err, errSmaps) && try < attempts:
+			continue
+		case errors.Is(err, errSmaps):
+			return nil, fmt.Errorf("map process %d: /proc/%d/smaps: %w", p.pid, p.pid, err)
+		case errors.Is(err, fs.ErrPermission):
+			return p.partial(s)
+		case err != nil:
 			return nil, p.gone(err)
 		}
-		all, err := parseSmaps(text)
-		if err != nil && try < attempts {
-			continue
+		rollup, err := p.rollup()
+		if errors.Is(err, fs.ErrPermission) {
+			return p.partial(s)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("map process %d: /proc/%d/smaps: %w", p.pid, p.pid, err)
+			return nil, p.gone(err)
 		}
 		sum := int64(0)
 		for i := range all {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 )
 
@@ -42,38 +43,73 @@ const maxMappings = 4 << 20
 
 // parseSmaps reads smaps, maps or smaps_rollup, whose lines are a part of those of smaps. A last line
 // that was cut off is an error.
-func parseSmaps(text []byte) ([]mapping, error) {
-	var all []mapping
-	var m *mapping
-	line := 0
-	for len(text) > 0 {
-		var l []byte
-		line++
-		if i := bytes.IndexByte(text, '\n'); i >= 0 {
-			l, text = text[:i], text[i+1:]
-		} else {
-			return nil, fmt.Errorf("line %d: %w: it ends early", line, errSmaps)
+func parseSmaps(text []byte) ([]mapping, error) { return readSmaps(bytes.NewReader(text)) }
+
+// readSmaps is parseSmaps of what is read: the text of 10,000 mappings is 7 MB, which nobody needs as a
+// whole.
+func readSmaps(r io.Reader) ([]mapping, error) {
+	var p smapsParser
+	buf, kept := make([]byte, 64<<10), 0 // of buf, what is the beginning of a line
+	for {
+		n, err := r.Read(buf[kept:])
+		text := buf[:kept+n]
+		end := bytes.LastIndexByte(text, '\n') + 1
+		if err := p.lines(text[:end]); err != nil {
+			return nil, err
 		}
+		kept = copy(buf, text[end:])
+		switch {
+		case err == io.EOF && kept > 0:
+			return nil, fmt.Errorf("line %d: %w: it ends early", p.line+1, errSmaps)
+		case err == io.EOF:
+			return p.finish()
+		case err != nil:
+			return nil, err
+		case kept == len(buf):
+			return nil, fmt.Errorf("line %d: %w: it is too long", p.line+1, errSmaps)
+		}
+	}
+}
+
+// A smapsParser makes mappings of lines.
+type smapsParser struct {
+	all  []mapping
+	line int
+}
+
+// lines reads whole lines.
+func (p *smapsParser) lines(text []byte) error {
+	for len(text) > 0 {
+		i := bytes.IndexByte(text, '\n')
+		l := text[:i]
+		text = text[i+1:]
+		p.line++
 		if len(l) == 0 {
-			return nil, fmt.Errorf("line %d: %w", line, errSmaps)
+			return fmt.Errorf("line %d: %w", p.line, errSmaps)
 		}
 		// A line of a mapping begins with a lower-case hexadecimal address, one of a measure with a
 		// capital letter.
 		if l[0] < 'A' || l[0] > 'Z' {
-			if len(all) == maxMappings {
-				return nil, fmt.Errorf("it has more than %d mappings", maxMappings)
+			if len(p.all) == maxMappings {
+				return fmt.Errorf("it has more than %d mappings", maxMappings)
 			}
-			all = append(all, mapping{})
-			m = &all[len(all)-1]
+			p.all = append(p.all, mapping{})
+			m := &p.all[len(p.all)-1]
 			if !m.parseHead(l) {
-				return nil, fmt.Errorf("line %d: %w", line, errSmaps)
+				return fmt.Errorf("line %d: %w", p.line, errSmaps)
 			}
 			continue
 		}
-		if m == nil || !m.parseMeasure(l) {
-			return nil, fmt.Errorf("line %d: %w", line, errSmaps)
+		if len(p.all) == 0 || !p.all[len(p.all)-1].parseMeasure(l) {
+			return fmt.Errorf("line %d: %w", p.line, errSmaps)
 		}
 	}
+	return nil
+}
+
+// finish makes what was read whole.
+func (p *smapsParser) finish() ([]mapping, error) {
+	all := p.all
 	for i := range all {
 		if i > 0 && all[i].start < all[i-1].end {
 			// The kernel lets go of its lock between pages of output: a mapping that grew meanwhile

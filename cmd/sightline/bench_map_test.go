@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-var pmapPeer = peer{"pmap", "`.ci/packages bench` installs it", []string{"pmap", "1"}}
+var pmapPeer = peer{"pmap", "`.ci/packages bench` installs it", []string{"pmap", "-V"}}
 
 // BenchmarkMap is `sightline map` of a C program with 10,000 mappings and of a Go program, the command
 // from its start to its end, beside pmap -X, which prints the kernel's columns and knows no kinds.

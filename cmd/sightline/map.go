@@ -30,7 +30,7 @@ type mapFlags struct {
 	strings, only, output, exe                                      string
 	shortest, top                                                   int
 	every, length                                                   time.Duration
-	topGiven                                                        bool
+	topGiven, text                                                  bool // whether --top and --strings were given
 }
 
 func newMap(io streams) *cobra.Command {
@@ -63,7 +63,7 @@ One's own processes need no privilege. Of others it shows the sums that anybody 
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			mf.topGiven = cmd.Flags().Changed("top")
+			mf.topGiven, mf.text = cmd.Flags().Changed("top"), cmd.Flags().Changed("strings")
 			if err := mf.check(); err != nil {
 				return err
 			}
@@ -91,7 +91,7 @@ One's own processes need no privilege. Of others it shows the sums that anybody 
 
 func (mf *mapFlags) check() error {
 	views := 0
-	for _, on := range []bool{mf.kinds, mf.regions, mf.reconcile, mf.fragmentation, mf.stringsOn(), mf.diff} {
+	for _, on := range []bool{mf.kinds, mf.regions, mf.reconcile, mf.fragmentation, mf.text, mf.diff} {
 		if on {
 			views++
 		}
@@ -115,8 +115,6 @@ func (mf *mapFlags) check() error {
 	}
 	return nil
 }
-
-func (mf *mapFlags) stringsOn() bool { return mf.strings != "" }
 
 // Kind is the kind that --only names.
 func (mf *mapFlags) kind() (memmap.Kind, error) {
@@ -184,7 +182,7 @@ func (mf *mapFlags) run(ctx context.Context, io streams, args []string) error {
 		fmt.Fprintln(io.err, "wrote "+mf.output)
 		return nil
 	}
-	if mf.stringsOn() {
+	if mf.text {
 		return mf.findStrings(ctx, io, in, s)
 	}
 	kind, err := mf.kind()

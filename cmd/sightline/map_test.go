@@ -78,7 +78,7 @@ func TestMapViews(t *testing.T) {
 			t.Errorf("map %s --json is no JSON", view)
 		}
 	}
-	for _, args := range [][]string{{"--explain"}, {self, "--strings", "no such text " + self + "x"}, {self, "--strings", "sightline", "--only", "stack"}} {
+	for _, args := range [][]string{{"--explain"}, {self, "--strings", "no such text " + self + "x"}, {self, "--strings", "sightline", "--only", "stack"}, {self, "--strings", "", "--only", "stack", "--top", "5"}} {
 		mustMap(t, append([]string{"map"}, args...)...)
 		if text := mustMap(t, append([]string{"map", "--json"}, args...)...); !json.Valid([]byte(text)) {
 			t.Errorf("map %v --json is no JSON:\n%s", args, text)

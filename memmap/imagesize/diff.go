@@ -27,7 +27,7 @@ func Compare(a, b *Report) (*Diff, error) {
 		for _, p := range old.Parts {
 			was[place{p.Name, p.In}] += p.Bytes
 		}
-		x := ChangeTable{By: t.By}
+		x := ChangeTable{By: t.By, Changes: []Change{}}
 		note := func(c Change) {
 			if c.Bytes = c.After - c.Before; c.Bytes != 0 {
 				x.Changes = append(x.Changes, c)
