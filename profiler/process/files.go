@@ -33,6 +33,7 @@ const (
 	KindUnix      Kind = "unix"
 	KindNetlink   Kind = "netlink"
 	KindPacket    Kind = "pack"
+	KindRaw       Kind = "raw" // of IPv4 or IPv6
 	KindSocket    Kind = "sock"
 	KindUnknown   Kind = "unknown" // it may not be seen
 )

@@ -160,6 +160,19 @@ func promises() []promise {
 		name: "import of perf script's text", benchmark: "Import/ours/format=perf-script", unit: "MB/s", format: "%.0f MB/s",
 		peer: "Import/peer=perf-script", peerUnit: "MB/s", peerName: "perf script", budget: math.Inf(1), budgetText: "≥ 20 MB/s", least: 20,
 	})
+	all = append(all, promise{
+		name: "ps of 1,000 processes, without the interval", benchmark: "Ps/ours", unit: "ps-ms",
+		peer: "Ps/peer=ps", peerUnit: "ps-ms", peerName: "ps aux", format: "%.0f ms", budget: 50, budgetText: "≤ 50 ms",
+	}, promise{
+		name: "open files of the whole machine", benchmark: "Files", unit: "files-ms",
+		peer: "Files", peerUnit: "lsof-ms", peerName: "lsof -n -P", format: "%.0f ms", budget: math.Inf(1), budgetText: "5 × faster", faster: 5,
+	}, promise{
+		name: "  without threads", benchmark: "Files", unit: "files-ms",
+		peer: "Files", peerUnit: "lsof-without-threads-ms", peerName: "lsof -n -P -Ki", format: "%.0f ms", budget: math.Inf(1),
+	}, promise{
+		name: "  of lsof's rows not listed", benchmark: "Files", unit: "only-lsof",
+		peer: "Files", peerUnit: "only-ours", peerName: "not listed by lsof", format: "%.0f", budget: 0, budgetText: "0",
+	})
 	for _, target := range []string{"example", "flate"} {
 		for _, engine := range []string{"bpf", "perf", "perf/user=ordinary"} {
 			benchmark := "Truth/ours/target=" + target + "/engine=" + engine
