@@ -6,7 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -175,8 +177,24 @@ func lsofRows(text string) map[openRow]bool {
 	return rows
 }
 
-// stillOpen says that a row of lsof's is of a process that is there, and not of lsof itself.
+// stillOpen says that a row of lsof's is of a process that is there, and not of lsof itself, and of a
+// descriptor that is open as it was.
 func stillOpen(r openRow) bool {
 	name, err := os.ReadFile("/proc/" + r.pid + "/comm")
-	return err == nil && strings.TrimSpace(string(name)) != "lsof"
+	if err != nil || strings.TrimSpace(string(name)) == "lsof" {
+		return false
+	}
+	if r.fd == "mem" || r.fd == "DEL" {
+		maps, err := os.ReadFile("/proc/" + r.pid + "/maps")
+		return err == nil && strings.Contains(string(maps), " "+r.node+" ")
+	}
+	if _, err := strconv.Atoi(r.fd); err != nil {
+		return true
+	}
+	info, err := os.Stat("/proc/" + r.pid + "/fd/" + r.fd)
+	if err != nil {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && (r.node == "" || fmt.Sprint(st.Ino) == r.node)
 }

@@ -77,7 +77,7 @@ const (
 	FDRoot                // the root folder: rtd
 	FDProgram             // the program: txt
 	FDMapped              // mapped into memory: mem
-	FDDeleted             // mapped into memory, and removed or replaced since: DEL
+	FDDeleted             // mapped into memory, and removed since: DEL
 	FDNone                // the descriptors may not be seen: NOFD
 )
 
@@ -231,6 +231,11 @@ type fileReader struct {
 
 // process is all that one process has open; nothing where it has ended.
 func (r *fileReader) process(pid int) []File {
+	if r.enter(pid) != nil {
+		r.vanished++
+		return nil
+	}
+	defer r.leave()
 	text, err := r.read(pid, "stat")
 	if err != nil {
 		r.vanished++
@@ -288,11 +293,7 @@ func (r *fileReader) process(pid int) []File {
 	if refused {
 		r.guarded++
 	}
-	if text, err = r.read(pid, "stat"); err != nil {
-		r.vanished++
-		return nil
-	}
-	if again, err := parseStat(text); err != nil || again.start != owner.Start {
+	if !r.there() {
 		r.vanished++
 		return nil
 	}
