@@ -1,9 +1,8 @@
 package process
 
 import (
+	"bytes"
 	"strings"
-
-	"github.com/prometheus/procfs"
 )
 
 // containerOf is the container that a process's control groups tell of: "docker 3f2a9c0d1e4b",
@@ -16,9 +15,16 @@ import (
 //	cri-o           …/crio-ID.scope
 //	lxc             /lxc/NAME, /lxc.payload.NAME
 //	systemd-nspawn  /machine.slice/machine-NAME.scope
-func containerOf(groups []procfs.Cgroup) string {
-	for _, g := range groups {
-		if c := containerOfPath(g.Path); c != "" {
+//
+// Text is /proc/PID/cgroup: a line for each hierarchy, "9:name=systemd:/docker/ID" (cgroups(7)).
+func containerOf(text []byte) string {
+	for line := range bytes.Lines(text) {
+		// Most processes are in groups that are not worth taking apart.
+		at := bytes.IndexByte(line, '/')
+		if at < 0 || len(line)-at < 6 {
+			continue
+		}
+		if c := containerOfPath(string(bytes.TrimSuffix(line[at:], []byte("\n")))); c != "" {
 			return c
 		}
 	}

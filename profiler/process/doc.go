@@ -12,7 +12,7 @@
 // there before and after.
 //
 // The package does not know captures, profiles or editors, and words are others' to make. Fields of /proc
-// that github.com/prometheus/procfs has are read by it, but for stat, status and fdinfo: these are read
-// of every process and every descriptor of the machine, and there it takes from five to twenty times as
+// that github.com/prometheus/procfs has are read by it, but for stat, status, io, cgroup and fdinfo: these are read
+// of every process and every descriptor of the machine, and there it takes from two to twenty times as
 // long as the kernel does.
 package process

@@ -33,6 +33,7 @@ const (
 	KindUnix      Kind = "unix"
 	KindNetlink   Kind = "netlink"
 	KindPacket    Kind = "pack"
+	KindRaw       Kind = "raw" // of IPv4 or IPv6
 	KindSocket    Kind = "sock"
 	KindUnknown   Kind = "unknown" // it may not be seen
 )
@@ -76,7 +77,7 @@ const (
 	FDRoot                // the root folder: rtd
 	FDProgram             // the program: txt
 	FDMapped              // mapped into memory: mem
-	FDDeleted             // mapped into memory, and removed or replaced since: DEL
+	FDDeleted             // mapped into memory, and removed since: DEL
 	FDNone                // the descriptors may not be seen: NOFD
 )
 
@@ -230,6 +231,11 @@ type fileReader struct {
 
 // process is all that one process has open; nothing where it has ended.
 func (r *fileReader) process(pid int) []File {
+	if r.enter(pid) != nil {
+		r.vanished++
+		return nil
+	}
+	defer r.leave()
 	text, err := r.read(pid, "stat")
 	if err != nil {
 		r.vanished++
@@ -287,11 +293,7 @@ func (r *fileReader) process(pid int) []File {
 	if refused {
 		r.guarded++
 	}
-	if text, err = r.read(pid, "stat"); err != nil {
-		r.vanished++
-		return nil
-	}
-	if again, err := parseStat(text); err != nil || again.start != owner.Start {
+	if !r.there() {
 		r.vanished++
 		return nil
 	}

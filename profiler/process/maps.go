@@ -34,9 +34,14 @@ func (r *fileReader) mapped(o *Owner, exe deviceInode) []File {
 		f := newFile(o, FDMapped)
 		f.Kind, f.Device, f.Inode, f.Name = KindRegular, m.device, m.inode, m.name
 		st := r.statMapped(o.PID, key, m.name)
-		if !st.same {
-			f.FD, f.Deleted = FDDeleted, strings.HasSuffix(m.name, deletedSuffix)
-		} else {
+		switch {
+		case strings.HasSuffix(m.name, deletedSuffix):
+			f.FD, f.Deleted = FDDeleted, true
+		case !st.same: // what has no path, such as BPF maps, or has another file at its path now
+			if strings.HasPrefix(m.name, "/") {
+				f.Detail = "(another file, or none, is at the path now)"
+			}
+		default:
 			f.Kind, f.Size, f.Links = st.kind, st.size, st.links
 			if st.kind == KindChar || st.kind == KindBlock {
 				f.Device = uint64(st.size)

@@ -17,7 +17,32 @@ type procReader struct {
 	root string
 	path []byte
 	buf  []byte
+	pid  int // whose folder is open; 0: none
+	dir  int
 }
+
+// enter opens a process's folder, through which its files are read until leave. The folder belongs to
+// the process and not to its number: when the process has ended nothing is found in it any more, also
+// where another has the number (proc_pid_make_inode, fs/proc/base.c).
+func (r *procReader) enter(pid int) error {
+	dir, err := open(r.name(pid, ""), unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	r.pid, r.dir = pid, dir
+	return nil
+}
+
+func (r *procReader) leave() {
+	if r.pid != 0 {
+		unix.Close(r.dir)
+		r.pid = 0
+	}
+}
+
+// there says that the process whose folder is open has not ended: what was asked of its number before
+// was asked of it.
+func (r *procReader) there() bool { return unix.Faccessat(r.dir, "stat", unix.F_OK, 0) == nil }
 
 func newProcReader(root string) *procReader {
 	if root == "" {
@@ -41,13 +66,16 @@ func (r *procReader) name(pid int, file string) string {
 // read is a process's file up to the size of the buffer, good until the next call. Most of what is
 // read is a page at most; what is longer, a command line, is cut.
 func (r *procReader) read(pid int, file string) ([]byte, error) {
-	return readUpTo(r.name(pid, file), r.buf)
+	if pid == r.pid {
+		return readUpTo(r.dir, file, r.buf)
+	}
+	return readUpTo(unix.AT_FDCWD, r.name(pid, file), r.buf)
 }
 
 // readAll is a process's file whole, up to limit.
 func (r *procReader) readAll(pid int, file string, limit int) ([]byte, error) {
 	for {
-		text, err := readUpTo(r.name(pid, file), r.buf)
+		text, err := r.read(pid, file)
 		if err != nil || len(text) < len(r.buf) || len(r.buf) >= limit {
 			return text, err
 		}
@@ -55,8 +83,8 @@ func (r *procReader) readAll(pid int, file string, limit int) ([]byte, error) {
 	}
 }
 
-func readUpTo(path string, buf []byte) ([]byte, error) {
-	fd, err := open(path, unix.O_RDONLY)
+func readUpTo(dir int, path string, buf []byte) ([]byte, error) {
+	fd, err := openAt(dir, path, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -77,9 +105,11 @@ func readUpTo(path string, buf []byte) ([]byte, error) {
 	return buf[:n], nil
 }
 
-func open(path string, flags int) (int, error) {
+func open(path string, flags int) (int, error) { return openAt(unix.AT_FDCWD, path, flags) }
+
+func openAt(dir int, path string, flags int) (int, error) {
 	for {
-		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+		fd, err := unix.Openat(dir, path, flags|unix.O_CLOEXEC, 0)
 		if err == unix.EINTR {
 			continue
 		}

@@ -101,9 +101,6 @@ func (s *Sampler) Begin(ctx context.Context) error {
 		if u.cpu, ok = s.cpuTime(pid); !ok {
 			continue
 		}
-		if s.o.Want&IO != 0 && s.o.Only != nil {
-			u.io = s.readIO(pid, &u.read, &u.written)
-		}
 		before[pid] = u
 	}
 	s.before = before
@@ -204,11 +201,15 @@ func (w *part) read(s *Sampler, r *procReader, pid int) {
 	w.processes = append(w.processes, p)
 }
 
-var errReused = errors.New("another process has taken its number")
+var errEnded = errors.New("it has ended")
 
 // readProcess reads what is wanted of a process. It is an error where it ends meanwhile: what was read
 // then may be two processes'.
 func (s *Sampler) readProcess(r *procReader, pid int) (p Process, err error) {
+	if err := r.enter(pid); err != nil {
+		return p, err
+	}
+	defer r.leave()
 	text, err := r.read(pid, "stat")
 	if err != nil {
 		return p, err
@@ -246,7 +247,7 @@ func (s *Sampler) readProcess(r *procReader, pid int) (p Process, err error) {
 			p.Known |= Command
 		}
 	}
-	if want&IO != 0 && s.readIO(pid, &p.Read, &p.Written) {
+	if want&IO != 0 && r.readIO(pid, &p.Read, &p.Written) {
 		p.Known |= IO
 	}
 	if want&OpenFiles != 0 {
@@ -256,11 +257,9 @@ func (s *Sampler) readProcess(r *procReader, pid int) (p Process, err error) {
 		}
 	}
 	if want&Container != 0 && !p.Kernel {
-		if proc, err := s.proc(pid); err == nil {
-			if groups, err := proc.Cgroups(); err == nil {
-				p.Container = containerOf(groups)
-				p.Known |= Container
-			}
+		if text, err := r.read(pid, "cgroup"); err == nil {
+			p.Container = containerOf(text)
+			p.Known |= Container
 		}
 	}
 	if want&Program != 0 && !p.Kernel && p.State != 'Z' {
@@ -276,11 +275,8 @@ func (s *Sampler) readProcess(r *procReader, pid int) (p Process, err error) {
 			}
 		}
 	}
-	if text, err = r.read(pid, "stat"); err != nil {
-		return p, err
-	}
-	if again, err := parseStat(text); err != nil || again.start != p.Start {
-		return p, errReused
+	if !r.there() {
+		return p, errEnded
 	}
 	s.since(&p, now)
 	return p, nil
@@ -304,22 +300,20 @@ func (s *Sampler) since(p *Process, now time.Time) {
 
 func (s *Sampler) proc(pid int) (procfs.Proc, error) { return s.fs.Proc(pid) }
 
-func (s *Sampler) readIO(pid int, read, written *int64) bool {
-	proc, err := s.proc(pid)
+// readIO reads what of /proc/PID/io counts storage; it may be read of one's own processes only.
+func (r *procReader) readIO(pid int, read, written *int64) bool {
+	text, err := r.read(pid, "io")
 	if err != nil {
 		return false
 	}
-	x, err := proc.IO()
-	if err != nil {
-		return false
-	}
-	*read, *written = int64(x.ReadBytes), int64(x.WriteBytes)
-	return true
+	var ok bool
+	*read, *written, ok = parseIO(text)
+	return ok
 }
 
 // readProgramOf learns of a process's program, and of its runtime where Go built it.
 func (s *Sampler) readProgramOf(r *procReader, p *Process) {
-	x, err := s.programs.of(r.name(p.PID, "exe"))
+	x, err := s.programs.of(r.dir)
 	if err != nil {
 		// Following the link takes the permission that looking into the process takes
 		// (ptrace_may_access, PTRACE_MODE_READ; proc(5)).
@@ -338,14 +332,13 @@ func (s *Sampler) readProgramOf(r *procReader, p *Process) {
 // anybody may ask (proc_fd_getattr, fs/proc/fd.c).
 func (r *procReader) openFiles(pid int) (int, bool) {
 	var st unix.Stat_t
-	dir := r.name(pid, "fd")
-	if unix.Stat(dir, &st) != nil {
+	if unix.Fstatat(r.dir, "fd", &st, 0) != nil {
 		return 0, false
 	}
 	if st.Size > 0 {
 		return int(st.Size), true
 	}
-	all, err := ids(dir)
+	all, err := ids(r.name(pid, "fd"))
 	return len(all), err == nil
 }
 
@@ -362,10 +355,11 @@ type programs struct {
 	known map[fileID]*program
 }
 
-// of is the program of a link /proc/PID/exe.
-func (ps *programs) of(exe string) (*program, error) {
+// of is the program of a process whose folder is open.
+func (ps *programs) of(dir int) (*program, error) {
+	const exe = "exe"
 	var st unix.Stat_t
-	if err := unix.Stat(exe, &st); err != nil {
+	if err := unix.Fstatat(dir, exe, &st, 0); err != nil {
 		return nil, &fs.PathError{Op: "stat", Path: exe, Err: err}
 	}
 	id := fileID{st.Dev, st.Ino, st.Size, st.Mtim}
@@ -375,10 +369,11 @@ func (ps *programs) of(exe string) (*program, error) {
 	if p != nil {
 		return p, nil
 	}
-	f, err := os.Open(exe)
+	fd, err := openAt(dir, exe, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
+	f := os.NewFile(uintptr(fd), exe)
 	defer f.Close()
 	p = readProgram(f)
 	ps.mu.Lock()

@@ -210,7 +210,7 @@ func TestChurn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 20 {
+	for range 8 {
 		list, err := sampler.Look(t.Context())
 		if err != nil {
 			t.Fatal(err)

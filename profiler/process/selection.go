@@ -150,7 +150,7 @@ func ParseInternet(text string) (x Internet, err error) {
 	x.Protocol = strings.ToUpper(rest[:end])
 	rest = rest[end:]
 	switch x.Protocol {
-	case "", "TCP", "UDP", "UDPLITE", "RAW", "ICMP":
+	case "", "TCP", "UDP", "UDPLITE", "ICMP":
 	default:
 		return Internet{}, fmt.Errorf("select network files: %q: there is no protocol %q; say [46][tcp|udp][@host][:port]", text, x.Protocol)
 	}

@@ -41,7 +41,7 @@ func (s *Socket) name() string {
 			name = s.Path + " " + name
 		}
 		return name
-	case KindIPv4, KindIPv6:
+	case KindIPv4, KindIPv6, KindRaw:
 		name := address(s.Local)
 		if s.Remote.Port() != 0 || s.Remote.IsValid() && !s.Remote.Addr().IsUnspecified() {
 			name += "->" + address(s.Remote)
@@ -292,7 +292,7 @@ var netFiles = []struct {
 	parse func(line []byte) (*Socket, bool)
 }{
 	{"udplite", KindIPv4, inetLine("UDPLITE")}, {"udplite6", KindIPv6, inetLine("UDPLITE")},
-	{"raw", KindIPv4, inetLine("RAW")}, {"raw6", KindIPv6, inetLine("RAW")},
+	{"raw", KindRaw, inetLine("RAW")}, {"raw6", KindRaw, inetLine("RAW")},
 	{"icmp", KindIPv4, inetLine("ICMP")}, {"icmp6", KindIPv6, inetLine("ICMP")},
 	{"netlink", KindNetlink, netlinkLine}, {"packet", KindPacket, packetLine},
 }

@@ -163,3 +163,31 @@ func kilobytes(value []byte) (int64, bool) {
 	}
 	return n << 10, true
 }
+
+// parseIO reads what /proc/PID/io says of storage (proc_pid_io(5)), in bytes.
+func parseIO(text []byte) (read, written int64, ok bool) {
+	found := 0
+	for len(text) > 0 {
+		line, rest, _ := bytes.Cut(text, []byte("\n"))
+		text = rest
+		key, value, _ := bytes.Cut(line, []byte(": "))
+		to := &read
+		switch string(key) {
+		case "write_bytes":
+			to = &written
+		case "read_bytes":
+		default:
+			continue
+		}
+		n, err := strconv.ParseInt(string(value), 10, 64)
+		if err != nil || n < 0 {
+			return 0, 0, false
+		}
+		*to = n
+		found++
+	}
+	if found < 2 {
+		return 0, 0, false
+	}
+	return read, written, true
+}

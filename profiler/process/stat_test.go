@@ -72,7 +72,7 @@ func TestStatAgreesWithProcfs(t *testing.T) {
 }
 
 func FuzzProcess(f *testing.F) {
-	for _, file := range []string{"stat", "status", "cmdline"} {
+	for _, file := range []string{"stat", "status", "cmdline", "io"} {
 		if text, err := os.ReadFile("/proc/self/" + file); err == nil {
 			f.Add(text)
 		}
@@ -86,6 +86,9 @@ func FuzzProcess(f *testing.F) {
 		}
 		if x, ok := parseStatus(text); !ok && x != (procStatus{}) || x.uid < 0 || x.anonymous < 0 || x.swap < 0 {
 			t.Errorf("%+v and %t", x, ok)
+		}
+		if r, w, ok := parseIO(text); r < 0 || w < 0 || !ok && r+w != 0 {
+			t.Errorf("%d and %d, %t", r, w, ok)
 		}
 		p := Process{Name: s.name, Args: splitArgs(text)}
 		if line := Printable(p.CommandLine()); strings.ContainsAny(line, "\n\x1b\x00") || !cmp.Equal(line, strings.ToValidUTF8(line, "")) {
@@ -122,13 +125,13 @@ func TestContainers(t *testing.T) {
 		"/kubepods/burstable/pod1/" + id:                    "kubernetes 3f2a9c0d1e4b",
 		"/kubepods.slice/x/cri-containerd-" + id + ".scope": "containerd 3f2a9c0d1e4b",
 		"/kubepods.slice/x/crio-" + id + ".scope":           "cri-o 3f2a9c0d1e4b",
-		"/lxc/web\n1/init.scope":                            `lxc web\n1`,
+		"/lxc/web\x1b1/init.scope":                          `lxc web\x1b1`,
 		"/lxc.payload.web2":                                 "lxc web2",
 		"/machine.slice/machine-build.scope":                "nspawn build",
 		"/docker/" + id[:63] + "G":                          "",
 		"/x/" + id:                                          "",
 	} {
-		if got := containerOf([]procfs.Cgroup{{Path: "/"}, {Path: path}}); got != want {
+		if got := containerOf([]byte("0::/\n9:name=systemd:" + path + "\n")); got != want {
 			t.Errorf("%s is in %q, want %q", path, got, want)
 		}
 	}

@@ -230,6 +230,18 @@ func promises() []promise {
 	}, promise{
 		name: "  of a Go program, by kind", benchmark: "Map/ours/target=go", unit: "map-ms", format: "%.0f ms",
 		peer: "Map/peer=pmap/target=go", peerUnit: "map-ms", peerName: "pmap -X", budget: math.Inf(1),
+	}, promise{
+		name: "ps of 1,000 processes, without the interval", benchmark: "Ps/ours", unit: "ps-ms",
+		peer: "Ps/peer=ps", peerUnit: "ps-ms", peerName: "ps aux", format: "%.0f ms", budget: 50, budgetText: "≤ 50 ms",
+	}, promise{
+		name: "open files of the whole machine", benchmark: "Files", unit: "files-ms",
+		peer: "Files", peerUnit: "lsof-ms", peerName: "lsof -n -P", format: "%.0f ms", budget: math.Inf(1), budgetText: "5 × faster", faster: 5,
+	}, promise{
+		name: "  without threads", benchmark: "Files", unit: "files-ms",
+		peer: "Files", peerUnit: "lsof-without-threads-ms", peerName: "lsof -n -P -Ki", format: "%.0f ms", budget: math.Inf(1),
+	}, promise{
+		name: "  of lsof's rows not listed", benchmark: "Files", unit: "only-lsof",
+		peer: "Files", peerUnit: "only-ours", peerName: "not listed by lsof", format: "%.0f", budget: 0, budgetText: "0",
 	})
 	for _, target := range []string{"example", "flate"} {
 		for _, engine := range []string{"bpf", "perf", "perf/user=ordinary"} {
