@@ -4,7 +4,7 @@ GO      ?= go
 BIN     := bin/sightline
 FUZZTIME ?= 30s
 
-.PHONY: build run test editors vscode screenshots check acceptance bench soak generate fuzz clean
+.PHONY: build run test test-oldest editors vscode screenshots check acceptance bench soak generate fuzz clean
 
 build:
 	@CGO_ENABLED=0 $(GO) build -o $(BIN) ./cmd/sightline
@@ -20,6 +20,12 @@ TEST := SIGHTLINE_REQUIRE_EDITORS=1 $(GO) test -timeout 30m
 test: editors
 	@.ci/packages test
 	$(TEST) ./... || { echo "once more, what failed (the rest is cached)" >&2; $(TEST) -p 1 ./...; }
+
+# The extension in the oldest Visual Studio Code that it says it runs in. Not part of test: it fetches
+# another editor.
+test-oldest:
+	@editors/vscode/test/setup oldest
+	cd editors/vscode && npm run -s test -- oldest
 
 # The real editors that the plugins are tested in, in a folder of the user's cache.
 editors:
@@ -48,6 +54,11 @@ SOAKTIME ?= 10m
 soak:
 	SIGHTLINE_KILLS=500 $(GO) test -count=1 -timeout 60m -run 'TestKilledAtAnyInstant' -v ./profiler/store
 	$(GO) test -count=1 -timeout 60m -run '^$$' -bench 'BenchmarkDaemonLoad' -benchtime 1x ./cmd/sightline -args -load $(SOAKTIME)
+
+# The older Go releases whose runtime is known: tests of heap/goruntime use those that are here.
+toolchains:
+	@for v in 1.22.12 1.23.12 1.24.10 1.25.4; do GOTOOLCHAIN=go$$v $(GO) version; done
+	$(GO) test -count=1 ./heap/goruntime
 
 # What a reviewer would ask for: formatting, vet, generated files current, the race detector.
 check:

@@ -66,14 +66,15 @@ type function struct {
 }
 
 // load makes a capture ready: its CPU samples, or its first series where it has none. It fails where
-// it has no series at all. Source reads the recorded text of a file, by its path as the build
+// it has no series at all. Views has made the profiles of the views before, where the capture is one of
+// several of a recording. Source reads the recorded text of a file, by its path as the build
 // recorded it, when somebody first asks; nil stands for no text.
-func load(key captureKey, c *profile.Capture, source func(path string) []byte) (*loaded, error) {
+func load(key captureKey, c *profile.Capture, views *profile.Follower, source func(path string) []byte) (*loaded, error) {
 	kind := profile.CPU
 	if c.Of(kind) == nil && len(c.Series) > 0 {
 		kind = c.Series[0].Kind
 	}
-	p, err := c.Profile(kind)
+	p, err := views.Profile(c, kind)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ func emptyCapture(t *testing.T) *loaded {
 	t.Helper()
 	c := profile.NewCapture(profile.Target{}, time.Unix(0, 0))
 	c.Series = []profile.Series{{Kind: profile.CPU, Unit: profile.Nanoseconds}}
-	l, err := load(captureKey{}, c, func(string) []byte { return nil })
+	l, err := load(captureKey{}, c, new(profile.Follower), func(string) []byte { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestCaptureErrorsAreRemembered(t *testing.T) {
 
 // A capture without series has nothing to show, and says so.
 func TestLoadNothing(t *testing.T) {
-	if _, err := load(captureKey{}, profile.NewCapture(profile.Target{}, time.Now()), nil); !errors.Is(err, profile.ErrNoSeries) {
+	if _, err := load(captureKey{}, profile.NewCapture(profile.Target{}, time.Now()), new(profile.Follower), nil); !errors.Is(err, profile.ErrNoSeries) {
 		t.Errorf("load: %v", err)
 	}
 }

@@ -49,6 +49,10 @@ func (s *server) Hover(ctx context.Context, p *protocol.HoverParams) (*protocol.
 		return nil, nil
 	}
 	pages[len(pages)-1].origin = s.origin(a.file.capture, a.edited, a.certain)
+	if note := a.file.note; note != "" && a.certain { // of a text that is here
+		last := pages[len(pages)-1]
+		last.origin = slices.Insert(last.origin, 1, "The source was "+note+".")
+	}
 	var texts []string
 	for _, pg := range pages {
 		texts = append(texts, s.markup(pg, s.can.markdownHover).Value)

@@ -287,20 +287,35 @@ func (r *recording) sameTarget(o *recording) bool {
 // once for all who show them.
 func (r *recording) take(u Update) {
 	r.update(u)
+	awaited := false // somebody will say that the numbers are shown
 	if u.Capture != nil && r.source != nil {
 		now := time.Now()
 		r.mu.Lock()
 		due := u.Phase == PhaseStoring || now.Sub(r.liveAt) >= liveInterval
 		r.mu.Unlock()
 		if due {
-			if l, err := load(captureKey{}, u.Capture, r.source(u.Capture)); err == nil {
+			if l, err := load(captureKey{}, u.Capture, &r.views, r.source(u.Capture)); err == nil {
 				r.mu.Lock()
-				r.live, r.liveAt = l, now
+				r.live, r.liveAt, r.shown = l, now, u.Shown
+				awaited = len(r.watchers) > 0
 				r.mu.Unlock()
 			}
 		}
 	}
 	r.poke()
+	if u.Shown != nil && !awaited {
+		u.Shown()
+	}
+}
+
+// tellShown says that somebody shows the live numbers.
+func (r *recording) tellShown() {
+	r.mu.Lock()
+	tell := r.shown
+	r.mu.Unlock()
+	if tell != nil {
+		tell()
+	}
 }
 
 // poke tells all who watch that something is new.

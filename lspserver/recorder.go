@@ -117,6 +117,9 @@ type Update struct {
 	// Capture is a symbolized view of what is recorded so far, or nil; with PhaseStoring it is all
 	// that was recorded, to be shown while it is being written. It does not change any more.
 	Capture *profile.Capture
+	// Shown is called once Capture is shown, or cannot be, where it is not nil: the recorder waits a
+	// moment with what takes the processor from whoever waits for the numbers.
+	Shown func()
 }
 
 // A Result is how a recording ended.

@@ -51,6 +51,8 @@ type recording struct {
 	// built. By canonical path.
 	texts map[string][]byte
 
+	views profile.Follower // of the goroutine that follows the recording
+
 	mu        sync.Mutex // guards what follows
 	last      Update
 	stopped   bool // stop was asked for, perhaps before run was there
@@ -58,6 +60,7 @@ type recording struct {
 	output    tail // what the target wrote
 	live      *loaded
 	liveAt    time.Time // when live was made
+	shown     func()    // Update.Shown of the last live; may be nil
 	watchers  map[chan struct{}]bool
 	result    Result
 	err       error
@@ -497,6 +500,7 @@ func (s *server) follow(a *attended, progress chan *rpc.Progress) (ended bool) {
 			s.mu.Unlock()
 			if storing {
 				s.refresh.now()
+				a.tellShown()
 			} else {
 				s.refresh.all()
 			}

@@ -196,7 +196,7 @@ func (s *server) foreignFile(ctx context.Context, method, path string) (*loaded,
 			if err != nil {
 				return nil, errState("%v", err)
 			}
-			l, err := load(captureKey{}, c, func(string) []byte { return nil })
+			l, err := load(captureKey{}, c, new(profile.Follower), func(string) []byte { return nil })
 			if err != nil {
 				return nil, errState("%.200s: %v", path, err)
 			}

@@ -370,7 +370,7 @@ func (s *server) load(w *workspace, id store.ID) (*loaded, error) {
 		if err != nil {
 			return nil, err
 		}
-		l, err := load(key, c, func(path string) []byte {
+		l, err := load(key, c, new(profile.Follower), func(path string) []byte {
 			src, err := st.Source(id, path)
 			if err != nil {
 				s.log.Warn("a recorded source cannot be read, its lines may be off", "capture", id, "file", path, "error", err)

@@ -197,7 +197,7 @@ func parseCore(r io.ReaderAt, size int64) (*core, error) {
 			n, _ := r.ReadAt(notes, int64(offset))
 			notes = notes[:n]
 		case elf.PT_LOAD:
-			if inMemory == 0 || vaddr+inMemory < vaddr || vaddr+inMemory > 1<<63 || vaddr%pageSize != 0 || inMemory%pageSize != 0 {
+			if inMemory == 0 || vaddr+inMemory < vaddr || vaddr+inMemory > 1<<57 || vaddr%pageSize != 0 || inMemory%pageSize != 0 {
 				continue // [vsyscall] is the kernel's
 			}
 			m := mapping{start: vaddr, end: vaddr + inMemory, protection: protectionOf([]byte{bit(flags, elf.PF_R, 'r'), bit(flags, elf.PF_W, 'w'), bit(flags, elf.PF_X, 'x'), 'p'})}

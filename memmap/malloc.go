@@ -43,6 +43,7 @@ func (a *analysis) claimMalloc() {
 		return
 	}
 	arenas, probes := 1, maxProbes
+	heads := a.heads()
 	for i := range a.mappings {
 		m := &a.mappings[i]
 		if m.path == "[heap]" {
@@ -56,7 +57,8 @@ func (a *analysis) claimMalloc() {
 		}
 		// A heap of an arena may follow in the same mapping as another's: each begins at a multiple.
 		found := false
-		for at := (m.start + mallocHeapMax - 1) &^ (mallocHeapMax - 1); at < m.end; at += mallocHeapMax {
+		for at := (m.start + mallocHeapMax - 1) &^ (mallocHeapMax - 1); at < m.end && probes > 0; at += mallocHeapMax {
+			probes--
 			size, first, ok := a.mallocHeap(at, m.end)
 			if !ok {
 				continue
@@ -70,6 +72,9 @@ func (a *analysis) claimMalloc() {
 			}
 		}
 		if found {
+			continue
+		}
+		if heads != nil && m.size() < mmapThreshold && !largeHead(heads[m.start], m.size(), pageSize) {
 			continue
 		}
 		if n := a.claimLarge(m, &probes); n == 0 && a.allocate != "" && m.start%(2<<20) == 0 && m.size() >= 2<<20 {
@@ -89,6 +94,32 @@ const (
 	mmapThreshold = 128 << 10
 )
 
+// heads are the first bytes of all mappings that malloc may have made, where many can be read at once.
+func (a *analysis) heads() map[uint64][16]byte {
+	r, ok := a.memory.(interface{ heads([]uint64) [][16]byte })
+	if !ok {
+		return nil
+	}
+	var at []uint64
+	for i := range a.mappings {
+		if m := &a.mappings[i]; m.anonymousMemory() && m.may('w') && m.rss+m.swap > 0 && m.size() < mmapThreshold {
+			at = append(at, m.start)
+		}
+	}
+	all := make(map[uint64][16]byte, len(at))
+	for i, h := range r.heads(at) {
+		all[at[i]] = h
+	}
+	return all
+}
+
+// largeHead says whether bytes look like the head of a large block of at least so many bytes, in room
+// bytes.
+func largeHead(head [16]byte, room int64, least uint64) bool {
+	before, size := binary.LittleEndian.Uint64(head[:]), binary.LittleEndian.Uint64(head[8:])
+	return before == 0 && size&chunkFlags == mmappedChunk && size&^chunkFlags >= least && size&^chunkFlags%pageSize == 0 && size&^chunkFlags <= uint64(room)
+}
+
 // claimLarge finds chunks that malloc has mapped one by one: each begins a page with [0, size|2]. The
 // kernel makes one mapping of such neighbours, and of them and other memory. The result is their number.
 func (a *analysis) claimLarge(m *mapping, probes *int) (found int) {
@@ -107,13 +138,12 @@ func (a *analysis) claimLarge(m *mapping, probes *int) (found int) {
 	at := m.start
 	for at < m.end && each < maxProbesEach && *probes > 0 {
 		n, _ := a.memory.ReadAt(head[:], int64(at))
-		before, size := binary.LittleEndian.Uint64(head[:]), binary.LittleEndian.Uint64(head[8:])
 		least := uint64(mmapThreshold)
 		if at == m.start || chunks > 0 {
 			least = pageSize
 		}
 		*probes--
-		if n < len(head) || before != 0 || size&chunkFlags != mmappedChunk || size&^chunkFlags < least || size&^chunkFlags%pageSize != 0 || size&^chunkFlags > m.end-at {
+		if n < len(head) || !largeHead(head, int64(m.end-at), least) {
 			flush(at)
 			at += pageSize
 			each++
@@ -123,7 +153,7 @@ func (a *analysis) claimLarge(m *mapping, probes *int) (found int) {
 			first = at
 		}
 		chunks++
-		at += size &^ chunkFlags
+		at += binary.LittleEndian.Uint64(head[8:]) &^ chunkFlags
 	}
 	flush(min(at, m.end))
 	return found

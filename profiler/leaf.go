@@ -35,9 +35,10 @@ type registers struct {
 type leafFrames struct {
 	open   func(io.ReaderAt) (FrameTable, error) // nil: Go's tables are not asked
 	reader func(*codeFile) (io.ReaderAt, error)
-	// Rows are those that the unwinder has for a file: nil where it has none. Where this is nil, as
-	// nothing else needs rows, they are read from the file.
-	rows   func(*codeFile) *unwind.Table
+	// Rows are those that the unwinder has for a file: nil where it has none, and not known where it has
+	// not read them yet, for which nobody waits. Where this is nil, as nothing else needs rows, they are
+	// read from the file.
+	rows   func(*codeFile) (table *unwind.Table, known bool)
 	tables map[*codeFile]leafTables
 	depths map[depthKey]int64 // what was asked before; -1: not known
 }
@@ -107,7 +108,9 @@ func (l *leafFrames) depth(file *codeFile, addr uint64) int64 {
 	}
 	t, ok := l.tables[file]
 	if !ok {
-		t = l.read(file)
+		if t, ok = l.read(file); !ok {
+			return -1
+		}
 		l.tables[file] = t
 	}
 	depth := int64(-1)
@@ -128,25 +131,27 @@ func (l *leafFrames) depth(file *codeFile, addr uint64) int64 {
 	return depth
 }
 
-// read reads the tables of a file. Without any, its leaves stay as they are.
-func (l *leafFrames) read(file *codeFile) (t leafTables) {
+// read reads the tables of a file. Without any, its leaves stay as they are. It says false where they are
+// being read.
+func (l *leafFrames) read(file *codeFile) (t leafTables, known bool) {
+	if l.rows != nil && !file.image.framed() {
+		if t.rows, known = l.rows(file); !known {
+			return t, false
+		}
+	}
 	r, err := l.reader(file)
 	if err != nil {
-		return t
+		return t, true
 	}
 	if l.open != nil && file.image.golang {
 		if goes, err := l.open(r); err == nil {
 			t.goes = goes
 		}
 	}
-	switch {
-	case file.image.framed():
-	case l.rows != nil:
-		t.rows = l.rows(file)
-	default:
+	if l.rows == nil && !file.image.framed() {
 		if rows, err := unwind.ReadELF(r); err == nil {
 			t.rows = rows
 		}
 	}
-	return t
+	return t, true
 }

@@ -167,7 +167,7 @@ func (r *Recording) open() (err error) {
 		r.b.copying = r.opener.copying
 		r.b.copying.reader = r.files.reader
 		r.b.unwinder = startUnwinder(r.files, r.options.FrameTable, r.rows())
-		r.b.frames.rows = func(f *codeFile) *unwind.Table { return r.b.unwinder.file(f).table }
+		r.b.frames.rows = r.b.unwinder.rowsOf
 	}
 
 	if r.target.Command != nil {

@@ -75,6 +75,7 @@ type walk struct {
 // A fileCode is what is known of a file's code.
 type fileCode struct {
 	once   sync.Once
+	ready  atomic.Bool     // once is done
 	table  *unwind.Table   // nil: none
 	frames unwind.GoFrames // nil: not Go, or not known
 	flags  unwind.CodeFlags
@@ -302,8 +303,23 @@ func (u *unwinder) file(f *codeFile) *fileCode {
 		u.code[f] = c
 	}
 	u.mu.Unlock()
-	c.once.Do(func() { u.read(f, c) })
+	c.once.Do(func() {
+		u.read(f, c)
+		c.ready.Store(true)
+	})
 	return c
+}
+
+// rowsOf is the rows of a file, nil where it has none; known is false where no walk has come to it yet, or
+// they are being read.
+func (u *unwinder) rowsOf(f *codeFile) (table *unwind.Table, known bool) {
+	u.mu.Lock()
+	c := u.code[f]
+	u.mu.Unlock()
+	if c == nil || !c.ready.Load() {
+		return nil, false
+	}
+	return c.table, true
 }
 
 // read reads the tables of a file. Where there are none, walks end with a reason.

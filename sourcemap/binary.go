@@ -29,7 +29,11 @@ type binaryTable struct {
 	// startMain is the address of __libc_start_main where the binary defines it, once soughtMain.
 	startMain  uint64
 	soughtMain bool
-	built      time.Time // modification time of the file; zero where it is not known
+	// answers are what DWARF said in recordings before; nil for none. fresh are the places where it gave
+	// other answers since.
+	answers *answers
+	fresh   []freshPlace
+	built   time.Time // modification time of the file; zero where it is not known
 
 	// What was split from the binary, after attach: its debug file and the file with common parts of
 	// its debug information, nil where there is none, and where split units are.
@@ -99,6 +103,9 @@ func (b *binaryTable) part(addr uint64) int {
 	if b.goes != nil {
 		return 0
 	}
+	if _, ok := b.answers.find(addr); ok {
+		return 0
+	}
 	b.opened(&b.rest[0])
 	if t, ok := b.rest[0].table.(*dwarfTable); ok && !b.inPLT(addr) {
 		return t.part(addr)
@@ -151,8 +158,29 @@ func (b *binaryTable) callsMain(addr uint64) bool {
 	return addr < b.startMain && b.startMain-addr <= 256
 }
 
+// A freshPlace is a location with an answer of DWARF's, and the addresses that it holds for.
+type freshPlace struct {
+	low, high uint64
+	location  profile.LocationID
+}
+
+// extent is the addresses around addr for which DWARF has the answer that frames has just given; none
+// where another table gave it, or it was known.
+func (b *binaryTable) extent(addr uint64) (low, high uint64) {
+	if b.dwarf == nil || b.inPLT(addr) || b.goes != nil && b.goes.find(addr) {
+		return 0, 0
+	}
+	if _, ok := b.answers.find(addr); ok {
+		return 0, 0
+	}
+	return b.dwarf.extent(addr)
+}
+
 // tables asks the tables that are not Go's, one after the other.
 func (b *binaryTable) tables(addr uint64, buf []profile.Frame) ([]profile.Frame, bool) {
+	if a, ok := b.answers.find(addr); ok {
+		return b.answers.append(a, buf), true
+	}
 	plt := b.inPLT(addr)
 	for i := range b.rest {
 		o := &b.rest[i]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"debug/elf"
 	"path/filepath"
+	"slices"
 )
 
 // attach finds the files that hold what was split from the binary, before its first address is
@@ -44,10 +45,13 @@ func (b *binaryTable) attach(ctx context.Context, find *debugFinder, remap func(
 func (w *batch) asksOthers() bool {
 	b := w.binary
 	if b.goes == nil {
-		return len(w.asks) > 0
+		return slices.ContainsFunc(w.asks, func(a ask) bool {
+			addr, ok := w.address(a.addr)
+			return !ok || !b.answers.has(addr)
+		})
 	}
 	for _, a := range w.asks {
-		if addr, ok := w.address(a.addr); ok && !b.goes.find(addr) {
+		if addr, ok := w.address(a.addr); ok && !b.goes.find(addr) && !b.answers.has(addr) {
 			return true
 		}
 	}
@@ -120,12 +124,19 @@ func (b *binaryTable) symbols() *symtabTable {
 
 // sums are the checksums of a source that the binary was built from; none where it does not tell.
 func (b *binaryTable) sums(file string) []sum {
-	if b.dwarf == nil {
-		return nil
-	}
 	var all []sum
+	if b.answers != nil {
+		all = slices.Clone(b.answers.sums[file])
+	}
+	if b.dwarf == nil {
+		return all
+	}
 	for _, part := range b.dwarf.parts {
-		all = append(all, part.sums[file]...)
+		for _, sum := range part.sums[file] {
+			if !slices.Contains(all, sum) {
+				all = append(all, sum)
+			}
+		}
 	}
 	return all
 }

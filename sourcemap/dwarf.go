@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"fmt"
 	"path"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -134,7 +135,7 @@ func (t *dwarfTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, 
 	}
 	var f function
 	if hasScope {
-		id, scopes := inner, inlined.scopes
+		id, scopes := inner.id, inlined.scopes
 		for f = full.t.functionAt(full, scopes[id].die); scopes[id].parent >= 0; f = full.t.functionAt(full, scopes[id].die) {
 			s := &scopes[id]
 			// The name may be in a file that is missing (dwz). The line is then the caller's, at the call.
@@ -156,6 +157,27 @@ func (t *dwarfTable) frames(addr uint64, buf []profile.Frame) ([]profile.Frame, 
 	}
 	x.Entry = f.entry
 	return append(buf, x), true
+}
+
+// extent is the addresses around addr that have the same frames; none where that is not known.
+func (t *dwarfTable) extent(addr uint64) (low, high uint64) {
+	t.mu.Lock()
+	part, u := t.place(addr)
+	t.mu.Unlock()
+	if u == nil {
+		return 0, 0
+	}
+	u = t.parts[part].adopt(u)
+	u.load()
+	row, ok := u.lines.extent(addr)
+	if !ok {
+		return 0, 0
+	}
+	_, scope, ok := u.full().bodyAt(addr)
+	if !ok { // symbols name it, which end where they like
+		return 0, 0
+	}
+	return max(row.low, scope.low), min(row.high, scope.high)
 }
 
 // part is the number of the part that names an address: those of different ones may be asked for at
@@ -295,18 +317,25 @@ func (t *dwarfTable) openedSymtab() *symtabTable {
 	return t.symtab
 }
 
-// mangledAt is the mangled C++ name that the linker knows the function by which begins at an address,
-// without what marks it as a part or a copy of one; "" where it has none. A name that is not mangled
-// tells no more than DWARF does.
-func (t *dwarfTable) mangledAt(addr uint64) string {
+// mangledAt is the mangled C++ name that the linker knows the function by which begins at an address
+// and has a name in DWARF; without what marks it as a part or a copy of one, and "" where there is none.
+// A name that is not mangled tells no more than DWARF does, and one that does not hold the name in DWARF is
+// of another function: linkers join those with the same code.
+func (t *dwarfTable) mangledAt(addr uint64, name string) string {
 	symtab := t.openedSymtab()
 	if symtab == nil {
 		return ""
 	}
-	name := symtab.beginsAt(addr)
-	if !strings.HasPrefix(name, "_Z") {
+	mangled := symtab.beginsAt(addr)
+	if !strings.HasPrefix(mangled, "_Z") {
 		return ""
 	}
-	name, _, _ = strings.Cut(name, ".") // .cold, .part.0, .isra.0, .constprop.0
-	return name
+	mangled = cloneSuffix.ReplaceAllString(mangled, "")
+	if name, _, _ = strings.Cut(name, "<"); !strings.Contains(Demangle(mangled), name) {
+		return ""
+	}
+	return mangled
 }
+
+// cloneSuffix is what GCC and LLVM append to the name of a function's copy or part.
+var cloneSuffix = regexp.MustCompile(`(\.(cold|part|isra|constprop|lto_priv|llvm|clone)(\.\d+)*)+$`)

@@ -32,9 +32,11 @@ type dwarfFile struct {
 
 	pieces        []piece // memory for unit.walk and readBody, empty between them
 	depth, around []int32
+	rows          []row // memory for lineTable.run
 
-	// linkerName is the mangled name of the function that begins at an address, "" where it has none.
-	linkerName func(addr uint64) string
+	// linkerName is the mangled name of the function that begins at an address and is named so in DWARF,
+	// "" where it has none.
+	linkerName func(addr uint64, name string) string
 
 	openSup   func() *dwarfFile // opens sup; nil where there is none
 	sup       *dwarfFile        // nil where there is none or it cannot be read; after supplement
@@ -66,6 +68,7 @@ func openDWARFFile(f *elf.File, suffix string) (*dwarfFile, error) {
 			failure = errors.Join(failure, err)
 		}
 	}
+	t.str.keep = maxNames
 	if t.info.size == 0 || t.abbrev.size == 0 {
 		return nil, cmp.Or(failure, errNoTable)
 	}
@@ -77,7 +80,7 @@ func openDWARFFile(f *elf.File, suffix string) (*dwarfFile, error) {
 func (t *dwarfFile) fork() *dwarfFile {
 	f := *t
 	f.sums, f.loaded = map[string][]sum{}, &loadedUnits{}
-	f.scratch, f.sup, f.pieces, f.depth, f.around = nil, nil, nil, nil, nil
+	f.scratch, f.sup, f.pieces, f.depth, f.around, f.rows = nil, nil, nil, nil, nil, nil
 	f.clear()
 	return &f
 }
@@ -239,7 +242,7 @@ func (t *dwarfFile) functionAt(u *unit, off uint64) function {
 		// Compilers leave the linkage name away of functions that only one unit has.
 		for _, p := range passed {
 			if low, ok := p.u.entryLow(p.at); ok {
-				linkage = t.linkerName(low)
+				linkage = t.linkerName(low, name)
 				break
 			}
 		}

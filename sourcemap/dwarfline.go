@@ -3,6 +3,7 @@ package sourcemap
 import (
 	"cmp"
 	"slices"
+	"sort"
 )
 
 // A lineTable is a unit's line number program, run.
@@ -10,9 +11,10 @@ type lineTable struct {
 	u         *unit
 	dirs      []string
 	files     []lineFile
-	rows      []row
+	rows      []packedRow
 	sequences []piece    // by address, without overlaps; id is into bounds
 	bounds    [][2]int32 // a sequence's rows: the first, and the one after the last
+	lows      []uint64   // where sequences begin
 }
 
 // A lineFile is an entry of the file table; path is made when it is asked for.
@@ -22,6 +24,13 @@ type lineFile struct {
 	path  string
 	known bool
 	sum   sum // zero where the table has none
+}
+
+// A packedRow is a row as it is kept: off is its distance from the sequence's first one.
+type packedRow struct {
+	off, file, line uint32
+	column          uint16
+	end             bool
 }
 
 // A row says that from addr on the code is of a line, up to the next row's address.
@@ -230,10 +239,11 @@ func (u *unit) compDir() string {
 // run runs the program (DWARF 5, 6.2.5). Each byte of it makes at most one row. Sequences that are
 // not in code are dropped, as linkers leave those of functions they remove.
 func (l *lineTable) run(c *cursor, p *lineProgram) {
-	l.rows, l.bounds = make([]row, 0, (len(c.b)-c.pos)/3), nil
+	all := l.u.t.rows[:0]
+	l.rows, l.bounds = nil, nil
 	var at row
 	var op uint64 // operation within a VLIW instruction
-	first := len(l.rows)
+	first := 0
 	reset := func() { at, op = row{file: 1, line: 1}, 0 }
 	advance := func(n uint64) {
 		if p.maxOps == 1 {
@@ -244,24 +254,25 @@ func (l *lineTable) run(c *cursor, p *lineProgram) {
 		op = (op + n) % p.maxOps
 	}
 	emit := func() {
-		if n := len(l.rows); n > first && l.rows[n-1].addr == at.addr && !at.end {
-			l.rows[n-1] = at // of several rows at one address the last one counts
+		if n := len(all); n > first && all[n-1].addr == at.addr && !at.end {
+			all[n-1] = at // of several rows at one address the last one counts
 			return
 		}
-		l.rows = append(l.rows, at)
+		all = append(all, at)
 	}
 	var found []piece
 	finish := func() {
-		rows := l.rows[first:]
+		rows := all[first:]
 		if !slices.IsSortedFunc(rows, compareRows) {
 			slices.SortStableFunc(rows, compareRows)
 		}
-		if n := len(rows); n < 2 || rows[0].addr >= rows[n-1].addr || !l.u.t.code.holds(rows[0].addr) {
-			l.rows = l.rows[:first]
+		n := len(rows)
+		if n < 2 || rows[0].addr >= rows[n-1].addr || rows[n-1].addr-rows[0].addr > 1<<32-1 || !l.u.t.code.holds(rows[0].addr) {
+			all = all[:first]
 		} else {
 			found = append(found, piece{rows[0].addr, rows[n-1].addr, int32(len(l.bounds))})
-			l.bounds = append(l.bounds, [2]int32{int32(first), int32(len(l.rows))})
-			first = len(l.rows)
+			l.bounds = append(l.bounds, [2]int32{int32(first), int32(len(all))})
+			first = len(all)
 		}
 	}
 	reset()
@@ -329,7 +340,18 @@ func (l *lineTable) run(c *cursor, p *lineProgram) {
 			}
 		}
 	}
-	l.rows = slices.Clip(append(make([]row, 0, first), l.rows[:first]...)) // of a sequence without an end nothing is known
+	l.rows = make([]packedRow, first) // of a sequence without an end nothing is known
+	l.lows = make([]uint64, len(found))
+	for i, b := range l.bounds {
+		l.lows[i] = found[i].low
+		for j := b[0]; j < b[1]; j++ {
+			r := &all[j]
+			l.rows[j] = packedRow{uint32(r.addr - found[i].low), r.file, r.line, r.column, r.end}
+		}
+	}
+	if cap(all) <= maxScratch/24 {
+		l.u.t.rows = all[:0]
+	}
 	l.sequences = flatten(found, nil)
 }
 
@@ -344,6 +366,24 @@ func compareRows(a, b row) int {
 	return cmp.Compare(a.addr, b.addr)
 }
 
+// extent is the addresses around addr that belong to the same row.
+func (l *lineTable) extent(addr uint64) (piece, bool) {
+	if l == nil {
+		return piece{}, false
+	}
+	s, ok := find(l.sequences, addr)
+	if !ok {
+		return piece{}, false
+	}
+	rows := l.rows[l.bounds[s.id][0]:l.bounds[s.id][1]]
+	low := l.lows[s.id]
+	n := sort.Search(len(rows), func(i int) bool { return uint64(rows[i].off) > addr-low })
+	if n == 0 || n == len(rows) || rows[n-1].end {
+		return piece{}, false
+	}
+	return piece{max(s.low, low+uint64(rows[n-1].off)), min(s.high, low+uint64(rows[n].off)), 0}, true
+}
+
 // at is the row an address belongs to.
 func (l *lineTable) at(addr uint64) (row, bool) {
 	if l == nil {
@@ -354,14 +394,12 @@ func (l *lineTable) at(addr uint64) (row, bool) {
 		return row{}, false
 	}
 	rows := l.rows[l.bounds[s.id][0]:l.bounds[s.id][1]]
-	n, _ := slices.BinarySearchFunc(rows, addr, func(r row, addr uint64) int {
-		if r.addr <= addr {
-			return -1
-		}
-		return 1
-	})
+	// Pieces may begin behind their sequence, where another one holds its first addresses.
+	off := addr - l.lows[s.id]
+	n := sort.Search(len(rows), func(i int) bool { return uint64(rows[i].off) > off })
 	if n == 0 || rows[n-1].end {
 		return row{}, false
 	}
-	return rows[n-1], true
+	r := rows[n-1]
+	return row{l.lows[s.id] + uint64(r.off), r.file, r.line, r.column, false}, true
 }

@@ -18,13 +18,15 @@ type content struct {
 	r     io.ReaderAt // nil where all is in memory
 	all   []byte
 	size  uint64
+	keep  int               // pages, where it is not maxPages
 	mu    sync.Mutex        // guards pages
 	pages map[uint64][]byte // what was read, by offset / pageSize
 }
 
 const (
 	pageSize = 16 << 10
-	maxPages = 3 << 10 // of one section are kept: 48 MB
+	maxPages = 512     // of one section are kept: 8 MB
+	maxNames = 3 << 10 // of one with names, which are anywhere in it: 48 MB
 )
 
 // openContent finds a debug section by its name without the leading dot, in its plain form, with
@@ -116,7 +118,7 @@ func (c *content) rest(off uint64) []byte {
 	if !ok {
 		b = c.bytes(page*pageSize, pageSize)
 		c.mu.Lock()
-		if c.pages == nil || len(c.pages) >= maxPages {
+		if c.pages == nil || len(c.pages) >= max(c.keep, maxPages) {
 			c.pages = map[uint64][]byte{}
 		}
 		c.pages[page] = b

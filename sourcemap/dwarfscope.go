@@ -143,7 +143,6 @@ type routineList struct {
 	outOfLine  [][2]uint64 // routines that have an abstract instance: its entry's offset, the routine's low; sorted
 	containers []container // in the order of entries
 	marks      []mark      // some of the entries, in order
-	skipped    bool        // entries in others were left out
 }
 
 // A container is an entry whose name is part of the names of the functions in it.
@@ -165,31 +164,19 @@ const (
 
 // load finds the unit's functions and runs its line number program, once.
 func (u *unit) load() {
-	if u.near != nil {
+	if u.list != nil {
 		return
 	}
 	if u.skeleton == nil {
 		u.lineTable(true)
 	}
-	u.near = u.walk(true)
+	u.list = u.walk()
 	u.t.loaded.add(u)
 }
 
-// everything is the list of all functions of the unit, also of those that load leaves out: functions
-// within others and within types have entries that compilers let a reader skip. Hardly any has code.
-func (u *unit) everything() *routineList {
-	switch {
-	case !u.near.skipped:
-		return u.near
-	case u.all == nil:
-		u.all = u.walk(false)
-	}
-	return u.all
-}
-
-// walk reads the unit's entries. With skip it leaves out those in types and functions, where the entry
-// says where the next one is.
-func (u *unit) walk(skip bool) *routineList {
+// walk passes through all of the unit's entries: functions with code may be in any other entry, those of
+// lambdas are in the function that has the lambda. Nearly all entries cost no more than their length.
+func (u *unit) walk() *routineList {
 	l := &routineList{}
 	if !u.table() {
 		return l
@@ -231,10 +218,8 @@ func (u *unit) walk(skip bool) *routineList {
 			sinceMark = 0
 		}
 		here := level{inside.container, -1, false}
-		var next uint64 // the next sibling, 0 where it is not told
 		if a.tag == dwarf.TagSubprogram && a.code {
 			u.attributes(&c, u.off, a, &d)
-			next = d.sibling.v
 			id := int32(len(l.routines))
 			before := len(pieces)
 			if pieces = u.ranges(pieces, &d, id, &budget); len(pieces) > before {
@@ -246,7 +231,7 @@ func (u *unit) walk(skip bool) *routineList {
 				here.routine = id
 			}
 		} else {
-			next = u.skipEntry(&c, a)
+			u.skipEntry(&c, a)
 		}
 		if !a.children {
 			continue
@@ -258,14 +243,6 @@ func (u *unit) walk(skip bool) *routineList {
 		}
 		if a.tag == dwarf.TagCompileUnit || a.tag == dwarf.TagPartialUnit {
 			here.direct = true
-		}
-		if skip && next > u.off+uint64(c.pos) && next <= u.end && !mustEnter(a.tag) {
-			l.skipped = true
-			if here.routine >= 0 {
-				l.routines[here.routine].end = next
-			}
-			c.pos = int(next - u.off)
-			continue
 		}
 		around = append(around, inside)
 		inside = here
@@ -285,26 +262,23 @@ func (u *unit) walk(skip bool) *routineList {
 	return l
 }
 
-// bodyAt is the body of the routine that holds an address, and which of its scopes does.
-func (u *unit) bodyAt(addr uint64) (*body, int32, bool) {
+// bodyAt is the body of the routine that holds an address, and which of its scopes does, up to where.
+func (u *unit) bodyAt(addr uint64) (b *body, scope piece, ok bool) {
 	u.load()
-	l := u.near
-	p, ok := find(l.pieces, addr)
+	p, ok := find(u.list.pieces, addr)
 	if !ok {
-		l = u.everything()
-		if p, ok = find(l.pieces, addr); !ok {
-			return nil, 0, false
-		}
+		return nil, piece{}, false
 	}
-	r := &l.routines[p.id]
+	r := &u.list.routines[p.id]
 	if r.body == nil {
 		r.body = u.readBody(r)
 		u.t.loaded.grow(u, r.body.size())
 	}
-	if inner, ok := find(r.body.pieces, addr); ok {
-		return r.body, inner.id, true
+	inner, ok := find(r.body.pieces, addr)
+	if !ok {
+		return r.body, piece{addr, addr + 1, 0}, true
 	}
-	return r.body, 0, true
+	return r.body, piece{max(p.low, inner.low), min(p.high, inner.high), inner.id}, true
 }
 
 // readBody reads the entries in a routine's.
@@ -394,12 +368,12 @@ func (b *body) size() int { return 24*(len(b.scopes)+len(b.pieces)) + 64 }
 // instance's; false for none.
 func (u *unit) entryLow(off uint64) (uint64, bool) {
 	u.load()
-	if i, ok := slices.BinarySearchFunc(u.near.routines, off, func(r routine, off uint64) int { return cmp.Compare(r.die, off) }); ok {
-		return u.near.routines[i].low, true
+	if i, ok := slices.BinarySearchFunc(u.list.routines, off, func(r routine, off uint64) int { return cmp.Compare(r.die, off) }); ok {
+		return u.list.routines[i].low, true
 	}
-	i, _ := slices.BinarySearchFunc(u.near.outOfLine, off, func(o [2]uint64, off uint64) int { return cmp.Compare(o[0], off) })
-	if i < len(u.near.outOfLine) && u.near.outOfLine[i][0] == off {
-		return u.near.outOfLine[i][1], true
+	i, _ := slices.BinarySearchFunc(u.list.outOfLine, off, func(o [2]uint64, off uint64) int { return cmp.Compare(o[0], off) })
+	if i < len(u.list.outOfLine) && u.list.outOfLine[i][0] == off {
+		return u.list.outOfLine[i][1], true
 	}
 	return 0, false
 }
@@ -416,17 +390,17 @@ const maxLoadedUnits = 128 << 20 / maxParts // bytes of each part
 
 func (l *loadedUnits) add(u *unit) {
 	l.units = append(l.units, u)
-	u.size = 24*(len(u.near.pieces)) + 40*len(u.near.routines) + 16*(len(u.near.outOfLine)+len(u.near.containers)+len(u.near.marks))
+	u.size = 24*(len(u.list.pieces)) + 40*len(u.list.routines) + 16*(len(u.list.outOfLine)+len(u.list.containers)+len(u.list.marks))
 	if u.lines != nil {
-		u.size += 24*cap(u.lines.rows) + 24*len(u.lines.sequences)
+		u.size += 16*len(u.lines.rows) + 40*len(u.lines.sequences)
 	}
 	l.size += u.size
 	for ; l.size > maxLoadedUnits && len(l.units) > 1; l.units = l.units[1:] {
 		old := l.units[0]
 		l.size -= old.size
-		old.near, old.all = nil, nil
+		old.list = nil
 		if old.lines != nil {
-			old.lines.rows, old.lines.sequences, old.lines.bounds = nil, nil, nil
+			old.lines.rows, old.lines.sequences, old.lines.bounds, old.lines.lows = nil, nil, nil, nil
 		}
 	}
 }
@@ -460,15 +434,6 @@ func isContainer(tag dwarf.Tag) bool {
 	return false
 }
 
-// mustEnter tells entries whose own entries are the unit's functions.
-func mustEnter(tag dwarf.Tag) bool {
-	switch tag {
-	case dwarf.TagCompileUnit, dwarf.TagPartialUnit, dwarf.TagNamespace, dwarf.TagModule:
-		return true
-	}
-	return false
-}
-
 // qualified is the name of the function at off with those of the namespaces and types around it, for
 // functions that have no linkage name: constructors, members of types in units of their own.
 func (u *unit) qualified(off uint64, name string) string {
@@ -491,7 +456,7 @@ func (u *unit) qualified(off uint64, name string) string {
 
 // containersAt are the entries whose names belong to that of the entry at off, outermost first.
 func (u *unit) containersAt(off uint64) []uint64 {
-	i, found := slices.BinarySearchFunc(u.near.marks, off, func(m mark, off uint64) int { return cmp.Compare(m.die, off) })
+	i, found := slices.BinarySearchFunc(u.list.marks, off, func(m mark, off uint64) int { return cmp.Compare(m.die, off) })
 	if !found {
 		i--
 	}
@@ -499,9 +464,9 @@ func (u *unit) containersAt(off uint64) []uint64 {
 		return nil
 	}
 	var path []uint64
-	m := u.near.marks[i]
-	for id := m.container; id >= 0; id = u.near.containers[id].parent {
-		path = append(path, u.near.containers[id].die)
+	m := u.list.marks[i]
+	for id := m.container; id >= 0; id = u.list.containers[id].parent {
+		path = append(path, u.list.containers[id].die)
 	}
 	slices.Reverse(path)
 	if m.die == off {

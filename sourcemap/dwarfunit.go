@@ -82,7 +82,7 @@ type value struct {
 type die struct {
 	tag                                     dwarf.Tag
 	children                                bool
-	name, linkage, compDir, sibling         value
+	name, linkage, compDir                  value
 	low, high, ranges                       value
 	origin, specification                   value
 	stmtList, addrBase, strBase, rangesBase value
@@ -145,8 +145,7 @@ type unit struct {
 	low         uint64  // base of its ranges
 	code        []piece // where its code is, by its root entry
 	lines       *lineTable
-	near        *routineList // its functions, after load
-	all         *routineList // the same and those that are hard to find; nil until it is asked for
+	list        *routineList // its functions, after load
 	size        int          // bytes of memory, about, that all this takes
 	hasLines    bool
 }
@@ -482,8 +481,6 @@ func (u *unit) attributes(c *cursor, base uint64, a *abbrev, d *die) {
 			d.name = x
 		case dwarf.AttrLinkageName, attrMIPSLinkageName:
 			d.linkage = x
-		case dwarf.AttrSibling:
-			d.sibling = x
 		case dwarf.AttrCompDir:
 			d.compDir = x
 		case dwarf.AttrLowpc:

@@ -23,10 +23,10 @@ func OpenFrameTable(r io.ReaderAt) (*FrameTable, error) {
 		return nil, err
 	}
 	t, err := openGoTable(newImage(r, f), f)
-	if err != nil {
+	if t == nil { // without errNoInline, which does not matter here
 		return nil, err
 	}
-	return &FrameTable{t, f.Machine}, nil
+	return &FrameTable{goes: t, machine: f.Machine}, nil
 }
 
 // GoKind is what a function of Go does with stacks.

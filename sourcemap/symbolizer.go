@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -31,6 +32,10 @@ type Config struct {
 	DebugFolders []string
 	// Debuginfod fetches debug files that no folder has. nil: none are fetched.
 	Debuginfod *Debuginfod
+	// AnswersDir is a folder of this user's that keeps what DWARF said of the addresses of binaries with
+	// a build ID: Close adds to it, and NewSymbolizer's successors need not read DWARF for the same
+	// lines again. It holds at most 256 MB. "": nothing is kept.
+	AnswersDir string
 	// Root is the folder that a mapping's Path begins at, "/proc/7/root" for a process in a container;
 	// "" for this process's root. nil: it is that for all.
 	Root func(profile.MappingID) string
@@ -125,6 +130,7 @@ func (s *Symbolizer) Symbolize(ctx context.Context, c *profile.Capture, open Ope
 	}
 	s.intern(c, work)
 	for _, w := range work {
+		w.noteFresh()
 		for _, note := range w.notes() {
 			s.warn(note)
 		}
@@ -138,13 +144,53 @@ func (s *Symbolizer) Symbolize(ctx context.Context, c *profile.Capture, open Ope
 	return nil
 }
 
-// Close closes the files that the Symbolizer has opened. What is asked afterwards opens them again.
+// Close keeps what may be of use to others (Config.AnswersDir) and closes the files that the Symbolizer
+// has opened. What is asked afterwards opens them again.
 func (s *Symbolizer) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.keepAnswers()
 	for _, b := range s.binaries {
 		if b != nil && b.files != nil {
 			b.files.close()
+		}
+	}
+}
+
+// keepAnswers adds the answers that are new to those of the folder. What cannot be kept is not: it is
+// as well found again.
+func (s *Symbolizer) keepAnswers() {
+	if s.config.AnswersDir == "" {
+		return
+	}
+	kept := map[string]*answers{} // by build ID: a binary may be mapped by several processes
+	for _, m := range slices.Sorted(maps.Keys(s.binaries)) {
+		b := s.binaries[m]
+		if b == nil || len(b.fresh) == 0 {
+			continue
+		}
+		places := b.fresh
+		b.fresh = nil
+		id := buildID(b.file)
+		// What something is missing for, or damaged, may have better answers tomorrow.
+		if !isBuildID(id) || len(b.notes) > 0 {
+			continue
+		}
+		before, ok := kept[id]
+		if !ok {
+			before = b.answers
+		}
+		fresh := make([]freshAnswer, 0, len(places))
+		for _, p := range places {
+			f := freshAnswer{low: p.low, high: p.high}
+			for _, frame := range s.of[p.location] {
+				f.frames = append(f.frames, s.frames[frame])
+			}
+			fresh = append(fresh, f)
+		}
+		kept[id] = before.with(fresh, b.sums)
+		if writeAnswers(s.config.AnswersDir, id, kept[id]) != nil {
+			return
 		}
 	}
 }
@@ -184,15 +230,17 @@ type batch struct {
 	binary  *binaryTable // the same, where it is a binary's
 	offsets bool         // locations are file offsets
 	unnamed profile.Frame
+	keep    bool // answers
 	asks    []ask
 	// The answers: location asks[i] has frames[asks[i].from:asks[i].to].
 	frames []profile.Frame
 }
 
 type ask struct {
-	addr     uint64 // as Location.Lookup gives it
-	location profile.LocationID
-	from, to int32
+	addr      uint64 // as Location.Lookup gives it
+	location  profile.LocationID
+	from, to  int32
+	low, high uint64 // the file addresses that DWARF's answer holds for; none where it is not to be kept
 }
 
 // sort puts the locations that have no frames yet into batches. The addresses of each are in order:
@@ -242,6 +290,7 @@ func (s *Symbolizer) open(w *batch, c *profile.Capture, open Opener) {
 		return
 	}
 	w.unnamed.Module = w.module
+	w.keep = s.config.AnswersDir != ""
 	w.offsets = m.Offsets
 	b, known := s.binaries[w.mapping]
 	if !known {
@@ -253,6 +302,11 @@ func (s *Symbolizer) open(w *batch, c *profile.Capture, open Opener) {
 		if err == nil && m.Kind == profile.FileCode {
 			if id := buildID(b.file); isBuildID(id) && isBuildID(m.BuildID) && id != m.BuildID {
 				b, err = nil, fmt.Errorf("it is of another build (build ID %s) than the one that ran (%s); symbolize with that one", id, m.BuildID)
+			}
+		}
+		if err == nil && w.keep {
+			if id := buildID(b.file); isBuildID(id) {
+				b.answers = readAnswers(s.config.AnswersDir, id)
 			}
 		}
 		if err != nil {
@@ -323,6 +377,18 @@ func (s *Symbolizer) warn(text string) {
 	}
 }
 
+// noteFresh notes which answers of the batch are to be kept.
+func (w *batch) noteFresh() {
+	if !w.keep || w.binary == nil {
+		return
+	}
+	for _, a := range w.asks {
+		if a.high > a.low && len(w.binary.fresh) < maxAnswers {
+			w.binary.fresh = append(w.binary.fresh, freshPlace{a.low, a.high, a.location})
+		}
+	}
+}
+
 // name finds the frames of the batch.
 func (w *batch) name(ctx context.Context) error {
 	parts := w.split()
@@ -373,6 +439,7 @@ func (w *batch) split() [][]int32 {
 func (w *batch) namePart(ctx context.Context, part []int32) ([]profile.Frame, error) {
 	var last *ask
 	frames := make([]profile.Frame, 0, 2*len(part))
+	keep := w.keep && w.binary != nil
 	for i, id := range part {
 		if i%256 == 0 {
 			if err := ctx.Err(); err != nil {
@@ -389,6 +456,9 @@ func (w *batch) namePart(ctx context.Context, part []int32) ([]profile.Frame, er
 		known := false
 		if addr, ok := w.address(a.addr); ok {
 			frames, known = w.table.frames(addr, frames)
+			if known && keep {
+				a.low, a.high = w.binary.extent(addr)
+			}
 		}
 		if !known {
 			frames = append(frames[:a.from], w.unnamed)

@@ -9,8 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"runtime/debug"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -61,15 +63,13 @@ func benchSymbols(b *testing.B, path string) {
 		b.Fatal(err)
 	}
 	addrs := codeSpread(b, path)
-	var cold, warm time.Duration
-	var memory uint64
+	var cold, coldCPU, warm time.Duration
+	var memory float64
 	var c *profile.Capture
 	rounds := 0
 	for b.Loop() {
 		c = nil
-		runtime.GC()
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
+		before := resetPeak()
 		file, err := os.Open(path)
 		if err != nil {
 			b.Fatal(err)
@@ -90,38 +90,66 @@ func benchSymbols(b *testing.B, path string) {
 			}
 			return time.Since(start)
 		}
+		cpu := ownTime()
 		took := name(false)
-		runtime.GC()
-		runtime.ReadMemStats(&after)
+		cpu = ownTime() - cpu
+		memory = max(memory, peakMemory()-before)
 		again := name(true)
 		if rounds++; rounds == 1 || took < cold {
-			cold = took
+			cold, coldCPU = took, cpu
 		}
 		if rounds == 1 || again < warm {
 			warm = again
 		}
-		memory = max(memory, after.HeapAlloc-min(before.HeapAlloc, after.HeapAlloc))
 		s.Close()
 		file.Close()
 	}
 	figures := []figure{
 		{float64(cold.Microseconds()) / 1e3, "cold-ms"},
-		{float64(warm.Microseconds()) / 1e3, "cached-ms"},
-		{float64(memory) / 1e6, "MB-kept"},
+		{milliseconds(coldCPU), "cold-cpu-ms"},
+		{float64(cold.Nanoseconds()) / float64(len(addrs)), "ns/address"},
+		{float64(warm.Microseconds()) / 1e3, "again-ms"},
+		{memory, "MB-peak"},
 		{float64(info.Size()) / 1e6, "MB-binary"},
 	}
 	if llvmSymbolizerPeer.there(b) {
-		out, took := runPeer(b, addrs, "llvm-symbolizer", "--obj="+path, "--inlines", "--no-demangle")
+		out, took, cpu := runPeer(b, addrs, "llvm-symbolizer", "--obj="+path, "--inlines", "--no-demangle")
 		different := differences(c, out)
 		same, identical := agreement(len(addrs), different)
-		figures = append(figures, figure{took, "llvm-symbolizer-ms"}, figure{100 * same, "%-same"}, figure{100 * identical, "%-to-the-letter"})
+		figures = append(figures, figure{took, "llvm-symbolizer-ms"}, figure{cpu, "llvm-symbolizer-cpu-ms"}, figure{100 * same, "%-same"}, figure{100 * identical, "%-to-the-letter"})
 		tellDifferences(filepath.Base(path), "llvm-symbolizer", different)
 	}
 	if addr2linePeer.there(b) {
-		_, took := runPeer(b, addrs, "addr2line", "-i", "-f", "-e", path)
+		_, took, _ := runPeer(b, addrs, "addr2line", "-i", "-f", "-e", path)
 		figures = append(figures, figure{took, "addr2line-ms"})
 	}
 	report(b, figures...)
+}
+
+// resetPeak has the kernel measure this process's peak of memory from now on, and returns what it
+// takes now, in MB (proc(5), clear_refs).
+func resetPeak() float64 {
+	debug.FreeOSMemory()
+	os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
+	return peakMemory()
+}
+
+// peakMemory is the most memory that this process has taken, in MB.
+func peakMemory() float64 {
+	text, _ := os.ReadFile("/proc/self/status")
+	_, rest, _ := strings.Cut(string(text), "VmHWM:")
+	kb, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	n, _ := strconv.ParseFloat(kb, 64)
+	return n * 1024 / 1e6
+}
+
+// ownTime is the CPU time of this process.
+func ownTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // codeSpread are addresses all over the functions of a binary.
@@ -161,8 +189,9 @@ func codeSpread(b *testing.B, path string) []uint64 {
 	return addrs
 }
 
-// runPeer is what a peer prints for the addresses, and how many milliseconds it took.
-func runPeer(b *testing.B, addrs []uint64, name string, args ...string) (string, float64) {
+// runPeer is what a peer prints for the addresses, and how many milliseconds it took by the clock and
+// of CPU time.
+func runPeer(b *testing.B, addrs []uint64, name string, args ...string) (said string, took, cpu float64) {
 	b.Helper()
 	var in, out bytes.Buffer
 	for _, a := range addrs {
@@ -174,7 +203,8 @@ func runPeer(b *testing.B, addrs []uint64, name string, args ...string) (string,
 	if err := cmd.Run(); err != nil {
 		b.Fatalf("%v: %v", cmd, err)
 	}
-	return out.String(), float64(time.Since(start).Microseconds()) / 1e3
+	took = milliseconds(time.Since(start))
+	return out.String(), took, milliseconds(cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime())
 }
 
 // goCompiler is Go's own compiler with its DWARF in plain form.

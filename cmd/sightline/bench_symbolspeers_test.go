@@ -36,7 +36,7 @@ func tellDifferences(binary, peer string, all []difference) {
 		note("%s: %s %s at %d addresses: %s", binary, peer, kind, len(of), class)
 		if !of[0].convention || *benchDifferences > 1 {
 			for _, d := range of[:min(len(of), *benchDifferences)] {
-				note("  %#x there %.300s\n  here %.300s", d.addr, d.theirs, d.ours)
+				note("  %#x there %.1000s\n  here %.1000s", d.addr, d.theirs, d.ours)
 			}
 		}
 	}
@@ -77,10 +77,22 @@ func differences(c *profile.Capture, out string) []difference {
 			ours = append(ours, p.clean())
 		}
 		if class, convention := compareChains(theirs, ours); class != "" {
+			theirs, ours = unlike(theirs, ours)
 			all = append(all, difference{c.Locations[i+1].Addr, class, convention, fmt.Sprint(theirs), fmt.Sprint(ours)})
 		}
 	}
 	return all
+}
+
+// unlike leaves out the innermost frames that are alike.
+func unlike(theirs, ours []namedPlace) (_, _ []namedPlace) {
+	for len(theirs) > 1 && len(ours) > 1 {
+		if class, convention := compareChains(theirs[:1], ours[:1]); class != "" && !convention {
+			break
+		}
+		theirs, ours = theirs[1:], ours[1:]
+	}
+	return theirs, ours
 }
 
 // A namedPlace is a frame as far as it is compared: unknown names and files are "", lines 0.
@@ -125,8 +137,8 @@ func compareChains(theirs, ours []namedPlace) (class string, convention bool) {
 		return "unknown here", false
 	case !known(theirs) && known(ours):
 		return "unknown there", false
-	case n == len(ours)+1 && theirs[n-1].file == generated:
-		// The wrapper of a method that was inlined into it: runtime.CallersFrames leaves it out.
+	case n == len(ours)+1 && isWrapper(theirs):
+		// What it only calls was inlined into it: runtime.CallersFrames leaves it out.
 		class, convention = "Go wrappers around what was inlined into them are left out here", true
 		theirs = theirs[:n-1]
 	case n > len(ours):
@@ -159,6 +171,16 @@ func compareChains(theirs, ours []namedPlace) (class string, convention bool) {
 	return class, convention
 }
 
+// isWrapper says whether the outermost frame is of a function that Go's compiler has made to call
+// another: of a promoted method, of a defer or go statement, of a generic function for a type.
+func isWrapper(chain []namedPlace) bool {
+	last := chain[len(chain)-1]
+	return last.file == generated || wrapper.MatchString(last.name) || len(chain) > 1 &&
+		strings.Contains(last.name, "[") && typeArguments.ReplaceAllString(chain[len(chain)-2].name, "") == typeArguments.ReplaceAllString(last.name, "")
+}
+
+var wrapper = regexp.MustCompile(`\.(defer|go)wrap\d+$|^reflect\.call(Method|Reflect)$`)
+
 // clone is what compilers append to the name of a function's copy or part.
 var clone = regexp.MustCompile(`(\.(cold|part|isra|constprop|lto_priv|llvm|clone)(\.\d+)*)+$`)
 
@@ -177,10 +199,16 @@ func compareNames(theirs, ours string) (convention string, same bool) {
 	if strings.TrimSuffix(theirs, ".abi0") == strings.TrimSuffix(ours, ".abi0") {
 		return "Go's assembly has .abi0 behind its names in DWARF", true
 	}
+	if strings.ReplaceAll(ours, "·", ".") == theirs {
+		return "Go's middle dot is a dot in DWARF", true
+	}
 	whole := clone.ReplaceAllString(theirs, "")
 	named := sourcemap.Demangle(whole)
 	if whole == ours || named == ours {
 		return "parts and copies of a function (.cold, .part.0) have its name here", true
+	}
+	if theirs == "~<lambda>" && strings.Contains(ours, "{lambda(") {
+		return "functions of one unit only have their namespaces and parameters here", true
 	}
 	short, _, _ := strings.Cut(ours, whole+"(")
 	if strings.HasSuffix(ours, "::"+whole) || short != ours && (short == "" || strings.HasSuffix(short, "::")) {

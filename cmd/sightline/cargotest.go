@@ -266,7 +266,7 @@ func chooseRust(names []string, name, inFile string) ([]string, error) {
 		case p == inFile || strings.HasSuffix(p, "::"+inFile):
 			end = append(end, n)
 		}
-		for _, of := range []string{name, inFile} {
+		for _, of := range slices.Compact([]string{name, inFile}) {
 			if strings.HasPrefix(plain(n), of+"::") {
 				cases[of] = append(cases[of], n)
 			}

@@ -30,6 +30,7 @@ type mapFlags struct {
 	strings, only, output, exe                                      string
 	shortest, top                                                   int
 	every, length                                                   time.Duration
+	topGiven                                                        bool
 }
 
 func newMap(io streams) *cobra.Command {
@@ -62,6 +63,7 @@ One's own processes need no privilege. Of others it shows the sums that anybody 
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			mf.topGiven = cmd.Flags().Changed("top")
 			if err := mf.check(); err != nil {
 				return err
 			}
@@ -80,7 +82,7 @@ One's own processes need no privilege. Of others it shows the sums that anybody 
 	f.DurationVar(&mf.length, "for", 0, "end --every after this `time` (default: at Ctrl-C, or when the process ends)")
 	f.BoolVar(&mf.diff, "diff", false, "compare two: what appeared, grew, shrank, went")
 	f.BoolVar(&mf.explain, "explain", false, "say what each column and kind means and where it is from")
-	f.IntVar(&mf.top, "top", 0, "show at most this many regions, changes or texts, the largest first; 0 is all, by address")
+	f.IntVar(&mf.top, "top", 0, "show at most this many regions, changes or texts, the largest first, or size classes; 0 is all, by address")
 	f.StringVar(&mf.exe, "exe", "", "the program `file` that a core file is of, where it is not where the core says")
 	f.StringVarP(&mf.output, "output", "o", "", "save the snapshot to this `file`; .csv is a table, anything else what map and stacks read")
 	f.BoolVar(&mf.asJSON, "json", false, "print JSON, in bytes")
@@ -196,7 +198,7 @@ func (mf *mapFlags) run(ctx context.Context, io streams, args []string) error {
 	switch {
 	case mf.asJSON && mf.fragmentation:
 		free, of := s.GoFree()
-		return writeJSON(io.out, fragmentationJSON{s.Free, cmp.Or(len(s.Regions), 0), s.Clusters(64), free, of, s.Classes, s.Mallocs, s.Notes})
+		return writeJSON(io.out, fragmentationJSON{s.Free, len(s.Regions), s.Clusters(64), free, of, s.Classes, s.Mallocs, s.Notes})
 	case mf.asJSON:
 		return s.Write(io.out)
 	case s.Partial:
@@ -209,7 +211,11 @@ func (mf *mapFlags) run(ctx context.Context, io streams, args []string) error {
 	case mf.regions:
 		return t.regions(s, mf.top)
 	case mf.fragmentation:
-		return t.fragmentation(s)
+		top := mf.top
+		if !mf.topGiven {
+			top = 20 // size classes: there are 68
+		}
+		return t.fragmentation(s, top)
 	}
 	return t.kinds(s)
 }

@@ -304,7 +304,7 @@ var kindColors = map[memmap.Kind]color.Attribute{
 }
 
 // Fragmentation prints what is free, and where.
-func (t *mapTable) fragmentation(s *memmap.Snapshot) error {
+func (t *mapTable) fragmentation(s *memmap.Snapshot, top int) error {
 	t.head(s)
 	cells := max(min(t.width-56, 100), 20)
 	t.printf("%s\n", t.p.dim(fmt.Sprintf("%-12s %8s %8s %8s %5s %8s  %s", "start", "span", "used", "free", "gaps", "largest", "map")))
@@ -327,7 +327,7 @@ func (t *mapTable) fragmentation(s *memmap.Snapshot) error {
 	}
 	t.printf("%s\n", t.p.dim(strings.Join(legend, ", ")+"; capital: half of it or more is resident"))
 	if len(s.Classes) > 0 {
-		t.sizeClasses(s)
+		t.sizeClasses(s, top)
 	}
 	if len(s.Mallocs) > 0 {
 		t.printf("\n%s\n", t.p.dim(fmt.Sprintf("%-20s %12s %9s %9s %7s %9s %9s %9s", "malloc", "start", "in use", "free", "share", "chunks", "largest", "top")))
@@ -339,13 +339,14 @@ func (t *mapTable) fragmentation(s *memmap.Snapshot) error {
 	return t.err
 }
 
-func (t *mapTable) sizeClasses(s *memmap.Snapshot) {
+func (t *mapTable) sizeClasses(s *memmap.Snapshot, top int) {
 	free, of := s.GoFree()
 	t.printf("\nGo heap: %s of %s in spans is free slots (%s)\n", bytesWords(free), bytesWords(of), lspserver.Percent(free, of))
 	t.printf("%s\n", t.p.dim(fmt.Sprintf("%10s %8s %9s %8s %8s %8s %8s %7s  %s", "slot", "spans", "bytes", "live", "new", "garbage", "free", "use", "spans of which ⅛ or less is in use")))
 	classes := slices.Clone(s.Classes)
 	slices.SortStableFunc(classes, func(a, b memmap.SizeClass) int { return -cmp.Compare(a.Free*a.SlotSize, b.Free*b.SlotSize) })
-	for _, c := range classes {
+	shown := firstOf(classes, top)
+	for _, c := range shown {
 		slot := fmt.Sprintf("%d B", c.SlotSize)
 		if c.SlotSize == 0 {
 			slot = "large"
@@ -359,8 +360,12 @@ func (t *mapTable) sizeClasses(s *memmap.Snapshot) {
 		if c.Sparse > 0 {
 			sparse = fmt.Sprintf("%s, which hold %s", lspserver.Count(c.Sparse), bytesWords(c.Pinned))
 		}
-		t.printf("%10s %8s %9s %8s %8s %8s %8s %7s  %s\n", slot, lspserver.Count(c.Spans), size(c.Bytes), lspserver.Count(c.Live), lspserver.Count(c.New),
+		line := fmt.Sprintf("%10s %8s %9s %8s %8s %8s %8s %7s  %s", slot, lspserver.Count(c.Spans), size(c.Bytes), lspserver.Count(c.Live), lspserver.Count(c.New),
 			lspserver.Count(c.Garbage), lspserver.Count(c.Free), lspserver.Percent(c.Slots-c.Free, c.Slots), sparse)
+		t.printf("%s\n", strings.TrimRight(line, " "))
+	}
+	if len(shown) < len(classes) {
+		t.printf("%s\n", t.p.dim(fmt.Sprintf("… %d more; --top 0 shows all", len(classes)-len(shown))))
 	}
 	t.printf("%s\n", t.p.dim("* objects without pointers"))
 }
@@ -400,8 +405,9 @@ func (t *mapTable) changes(d *memmap.Diff, top int) {
 	}
 	t.printf("%s\n", t.p.dim(fmt.Sprintf("%-16s %8s %8s %8s %8s %8s %8s", "kind", "Size", "Commit", "TotalWS", "PrivWS", "Swap", "Blocks")))
 	row := func(name string, x *memmap.Columns) {
-		t.printf("%-16s %8s %8s %s %8s %8s %8s\n", name, signed(x.Size), signed(x.Committed), t.sign(fmt.Sprintf("%8s", signed(x.Resident)), x.Resident),
+		line := fmt.Sprintf("%-16s %8s %8s %s %8s %8s %8s", name, signed(x.Size), signed(x.Committed), t.sign(fmt.Sprintf("%8s", signed(x.Resident)), x.Resident),
 			signed(x.PrivateWS), signed(x.Swap), signedCount(x.Blocks))
+		t.printf("%s\n", strings.TrimRight(line, " "))
 	}
 	for i := range d.Kinds {
 		row(string(d.Kinds[i].Kind), &d.Kinds[i].Columns)

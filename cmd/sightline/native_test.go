@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -320,7 +321,7 @@ func TestEditorGivesUpFetching(t *testing.T) {
 	t.Chdir(w.Root)
 	path, debug := stripped(t)
 	asked, answer := make(chan struct{}, 16), make(chan struct{})
-	hang := false
+	var hang atomic.Bool
 	startDebugServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != path {
 			http.NotFound(w, r)
@@ -330,11 +331,14 @@ func TestEditorGivesUpFetching(t *testing.T) {
 		w.Write(debug[:len(debug)/2])
 		w.(http.Flusher).Flush()
 		asked <- struct{}{}
-		if hang {
+		if hang.Load() {
 			<-r.Context().Done()
 			return
 		}
-		<-answer
+		select {
+		case <-answer:
+		case <-r.Context().Done():
+		}
 		w.Write(debug[len(debug)/2:])
 	})
 	source := w.Path("spin.c")
@@ -368,7 +372,20 @@ func TestEditorGivesUpFetching(t *testing.T) {
 	if hints := e.Hints(source); len(hints) == 0 {
 		t.Error("no hints with the debug file from the server")
 	}
-	hang = true
+	// Functions of C have lenses and pages as those of Go.
+	lenses := map[int]string{}
+	for _, l := range e.Lenses(source) {
+		lenses[l.Line] += l.Title
+	}
+	for comment, want := range map[string]string{"hot": "total ", "cold": "total "} {
+		if line := lineOf(t, source, comment); !strings.HasPrefix(lenses[line], want) {
+			t.Errorf("the lens of %s is %q; all: %v", comment, lenses[line], lenses)
+		}
+	}
+	if hover := e.Hover(source, `hot\(long`); !strings.Contains(hover, "**hot**") || !strings.Contains(hover, "spin") {
+		t.Errorf("hover is %q", hover)
+	}
+	hang.Store(true)
 	if err := os.RemoveAll(os.Getenv("DEBUGINFOD_CACHE_PATH")); err != nil {
 		t.Fatal(err)
 	}

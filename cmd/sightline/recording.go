@@ -26,6 +26,10 @@ import (
 // FlushEvery is how often what was recorded goes to the store: a crash loses at most that much.
 const flushEvery = time.Second
 
+// ShowFirst is how long the numbers of a finished recording may keep it from being written as a whole.
+// What was flushed is in the store.
+const showFirst = 300 * time.Millisecond
+
 // A recorder starts recordings: from the kernel through symbols into the store. It is what both
 // the command line and the language server record with (lspserver.Recorder).
 type recorder struct {
@@ -213,6 +217,11 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 		rec.Stop()
 		return lspserver.Result{}, err
 	}
+	defer func() {
+		if keep.symbols != nil {
+			keep.symbols.Close()
+		}
+	}()
 	var ending sync.WaitGroup
 	recordingOver := make(chan struct{})
 	ending.Go(func() { s.follow(ctx, keep, recordingOver) })
@@ -270,7 +279,7 @@ func (s *session) build(ctx context.Context) (testRun, error) {
 func (s *session) target(test testRun) (profiler.Target, profiler.Options, error) {
 	options := profiler.Options{
 		Freq: s.req.Freq, Engine: profiler.Engine(s.req.Engine), FrameTable: frameTable,
-		StackBytes: s.recorder.stackBytes, RowsDir: s.recorder.around.rowsDir(),
+		StackBytes: s.recorder.stackBytes, RowsDir: s.recorder.around.cacheDir("unwind"),
 	}
 	switch {
 	case test != nil:
@@ -297,14 +306,14 @@ func (s *session) target(test testRun) (profiler.Target, profiler.Options, error
 	return profiler.Target{}, options, errors.New("nothing to record; name a test, a command, a process or the machine")
 }
 
-// RowsDir is where what was made of call-frame information is kept; "" where this user has no folder
-// for such things.
-func (s *surroundings) rowsDir() string {
+// CacheDir is where things are kept that are as well made again: "unwind", what was made of call-frame
+// information, "frames", what DWARF said of addresses. It is "" where this user has no folder for such.
+func (s *surroundings) cacheDir(what string) string {
 	dir := s.cache()
 	if dir == "" {
 		return ""
 	}
-	return filepath.Join(dir, "sightline", "unwind")
+	return filepath.Join(dir, "sightline", what)
 }
 
 // FrameTable lets the recorder ask Go's own tables for the callers of functions without a frame.
@@ -476,9 +485,17 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 	}
 	u := lspserver.Update{Phase: lspserver.PhaseStoring, Samples: sampleCount(c)}
 	if s.recorder.live {
-		u.Capture = c // what was recorded is shown while it is being written; nobody changes it any more
+		u.Capture = c // what was recorded is shown before it is written; nobody changes it any more
+		shown := make(chan struct{})
+		u.Shown = sync.OnceFunc(func() { close(shown) })
+		s.tell(u)
+		select {
+		case <-shown:
+		case <-time.After(showFirst):
+		}
+	} else {
+		s.tell(u)
 	}
-	s.tell(u)
 	meta, err := k.writer.Finish(c)
 	if err != nil {
 		if m, metaErr := s.store.LoadMeta(k.writer.ID()); metaErr == nil && len(m.Kinds) > 0 && m.Kinds[0].Samples > 0 {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sightline-dev/sightline/lspserver"
@@ -70,6 +71,9 @@ func fetchWords(c *profile.Capture, x sourcemap.Download) string {
 	return fmt.Sprintf("%s: %s", text, lspserver.Weight(x.Done, profile.Bytes))
 }
 
+// TellAgain is how often what is fetched is told, also while nothing comes: updates may be dropped.
+const tellAgain = 250 * time.Millisecond
+
 // Fetching is the client that a session fetches debug files with, and what ends its use: nil, where no
 // servers are named. While it is used, Stop gives the fetches up, and so does a Ctrl-C of the command
 // line, which would end the program else.
@@ -80,8 +84,17 @@ func (s *session) fetching(c *profile.Capture) (client *sourcemap.Debuginfod, ov
 	}
 	giveUp, ended := make(chan struct{}), make(chan struct{})
 	d.GiveUp = giveUp
+	samples := sampleCount(c)
+	var note atomic.Pointer[string] // the latest
+	tell := func() {
+		if n := note.Load(); n != nil {
+			s.tell(lspserver.Update{Phase: lspserver.PhaseSymbolizing, Samples: samples, Note: *n})
+		}
+	}
 	d.Progress = func(x sourcemap.Download) bool {
-		s.tell(lspserver.Update{Phase: lspserver.PhaseSymbolizing, Samples: sampleCount(c), Note: fetchWords(c, x)})
+		words := fetchWords(c, x)
+		note.Store(&words)
+		tell()
 		return true
 	}
 	interrupts := make(chan os.Signal, 1)
@@ -93,12 +106,21 @@ func (s *session) fetching(c *profile.Capture) (client *sourcemap.Debuginfod, ov
 	s.skip = stop
 	s.mu.Unlock()
 	go func() {
-		select {
-		case <-interrupts:
-			close(giveUp)
-		case <-stop:
-			close(giveUp)
-		case <-ended:
+		again := time.NewTicker(tellAgain)
+		defer again.Stop()
+		for {
+			select {
+			case <-interrupts:
+				close(giveUp)
+				return
+			case <-stop:
+				close(giveUp)
+				return
+			case <-ended:
+				return
+			case <-again.C:
+				tell()
+			}
 		}
 	}()
 	return d, func() {
@@ -111,9 +133,9 @@ func (s *session) fetching(c *profile.Capture) (client *sourcemap.Debuginfod, ov
 }
 
 // SymbolConfig is how a recording's locations are named.
-func (k *keeper) symbolConfig(folders []string, client *sourcemap.Debuginfod) sourcemap.Config {
+func (s *session) symbolConfig(k *keeper, client *sourcemap.Debuginfod) sourcemap.Config {
 	return sourcemap.Config{
-		Paths: k.paths, DebugFolders: folders, Debuginfod: client, Root: k.rec.Root,
+		Paths: k.paths, DebugFolders: s.req.DebugFolders, Debuginfod: client, Root: k.rec.Root, AnswersDir: s.recorder.around.cacheDir("frames"),
 		Process: func(id profile.MappingID) (sourcemap.Process, bool) {
 			p, ok := k.rec.Process(id)
 			return sourcemap.Process{PID: p.PID, Own: p.Own, UID: p.UID, Root: p.Root, Tmp: p.Tmp, Begun: p.Begun, Dumps: p.Dumps}, ok
@@ -126,7 +148,7 @@ func (k *keeper) symbolConfig(folders []string, client *sourcemap.Debuginfod) so
 func (s *session) preview(ctx context.Context, k *keeper, view *profile.Capture) error {
 	if k.symbols == nil {
 		s.findPaths(ctx, k)
-		k.symbols = sourcemap.NewSymbolizer(k.symbolConfig(s.req.DebugFolders, nil))
+		k.symbols = sourcemap.NewSymbolizer(s.symbolConfig(k, nil))
 	}
 	if err := k.symbols.Symbolize(ctx, view, k.rec.Binary); err != nil {
 		return err
@@ -143,7 +165,8 @@ func (s *session) symbolize(ctx context.Context, k *keeper, c *profile.Capture) 
 	defer over()
 	final := k.symbols
 	if final == nil || client != nil || hasMadeCode(c) {
-		final = sourcemap.NewSymbolizer(k.symbolConfig(s.req.DebugFolders, client))
+		final = sourcemap.NewSymbolizer(s.symbolConfig(k, client))
+		defer final.Close()
 	}
 	if err := final.Symbolize(ctx, c, k.rec.Binary); err != nil {
 		return err

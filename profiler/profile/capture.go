@@ -163,66 +163,7 @@ var ErrNoSeries = errors.New("no such samples in the capture")
 // A stack that lies wholly in the kernel has no user part to be broken. It fails only where the
 // capture has no such series (ErrNoSeries).
 func (c *Capture) Profile(kind Kind) (*Profile, error) {
-	s := c.Of(kind)
-	if s == nil {
-		return nil, fmt.Errorf("%s: %w", kind, ErrNoSeries)
-	}
-	p := &Profile{
-		Kind: s.Kind, Unit: s.Unit, Source: s.Source, Start: c.Start, Length: c.Length,
-		Frames: c.Symbols.Frames, Stacks: NewStacks[FrameID](), Tasks: c.Tasks,
-		Samples: s.Samples, Warnings: c.Warnings,
-	}
-	if len(p.Frames) == 0 {
-		p.Frames = make([]Frame, 1)
-	}
-	p.Frames = p.Frames[:len(p.Frames):len(p.Frames)] // appending below must not reach c
-	pseudo := func(name string) FrameID {
-		for id := FrameID(1); int(id) < len(p.Frames); id++ {
-			if p.Frames[id] == (Frame{Func: name}) {
-				return id
-			}
-		}
-		p.Frames = append(p.Frames, Frame{Func: name})
-		return FrameID(len(p.Frames) - 1)
-	}
-	unknown := [1]FrameID{pseudo(Unknown)}
-	var broken FrameID
-	if !c.Imported {
-		broken = pseudo(BrokenStack)
-	}
-
-	parents, locations := c.Stacks.Columns()
-	p.Stacks.Grow(len(parents))
-	to := make([]StackID, len(parents)) // capture's stack → profile's stack
-	whole := make([]bool, len(parents)) // it has an entry function
-	for id := 1; id < len(parents); id++ {
-		loc := locations[id]
-		frames := unknown[:]
-		if int(loc) < len(c.Symbols.Of) && len(c.Symbols.Of[loc]) > 0 {
-			frames = c.Symbols.Of[loc]
-		}
-		at := to[parents[id]]
-		whole[id] = whole[parents[id]] || c.Imported
-		kernel := c.kindOf(loc) == KernelCode
-		switch entry := p.Frames[frames[len(frames)-1]].Entry || c.Locations[loc].Root; {
-		case whole[id]:
-		case entry && !kernel:
-			at, whole[id] = 0, true
-		case parents[id] == 0 && kernel:
-			whole[id] = true
-		case parents[id] == 0:
-			at = p.Stacks.Intern(0, broken)
-		}
-		for i := len(frames) - 1; i >= 0; i-- {
-			at = p.Stacks.Intern(at, frames[i])
-		}
-		to[id] = at
-	}
-	p.Samples.Stack = make([]StackID, s.Samples.Len())
-	for i, id := range s.Samples.Stack {
-		p.Samples.Stack[i] = to[id]
-	}
-	return p, nil
+	return new(Follower).Profile(c, kind)
 }
 
 func (c *Capture) kindOf(l LocationID) MappingKind {

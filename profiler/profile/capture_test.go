@@ -397,3 +397,79 @@ func TestProfileDropsWhatIsOutsideAnEntry(t *testing.T) {
 		t.Errorf("broken share %v, want a third", b)
 	}
 }
+
+// A Follower's profile of each view of a growing capture is the view's own.
+func TestFollower(t *testing.T) {
+	text := unsymbolized + `frame 1: main.main@x.go:3|entry
+frame 2: [unknown]
+frame 3: outer@x.go:7
+frame 4: inner@x.go:9|inlined
+location 1: mapping=1 addr=1 frames=1
+location 2: mapping=1 addr=2 frames=2
+location 3: mapping=1 addr=3 frames=4,3
+location 4: mapping=2 addr=4
+stack 1: location=1
+stack 2: parent=1 location=3
+stack 3: location=2
+stack 4: parent=3 location=3
+stack 5: parent=2 location=1
+stack 6: location=4
+series: kind=cpu unit=ns
+2 10
+4 20
+1 5
+5 3
+6 7
+`
+	whole := mustParseCapture(t, text)
+	var f Follower
+	parents, locations := whole.Stacks.Columns()
+	for n := 1; n <= len(parents); n++ {
+		view := *whole
+		view.Stacks = StacksOf(parents[:n:n], locations[:n:n])
+		frames := FrameID(0)
+		for _, l := range locations[:n] {
+			if int(l) < len(whole.Symbols.Of) {
+				for _, id := range whole.Symbols.Of[l] {
+					frames = max(frames, id)
+				}
+			}
+		}
+		view.Symbols.Frames = whole.Symbols.Frames[:frames+1]
+		view.Series = nil
+		for _, s := range whole.Series {
+			samples := Samples{}
+			for i := range s.Samples.Len() {
+				if x := s.Samples.At(i); int(x.Stack) < n {
+					samples.Append(x)
+				}
+			}
+			s.Samples = samples
+			view.Series = append(view.Series, s)
+		}
+		got, err := f.Profile(&view, CPU)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := got.Check(); err != nil {
+			t.Fatal(err)
+		}
+		want, err := view.Profile(CPU)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lines(got) != lines(want) {
+			t.Errorf("%d stacks:\n%s\nwant:\n%s", n, lines(got), lines(want))
+		}
+	}
+	// What does not continue the view before is a capture of its own.
+	other := mustParseCapture(t, unsymbolized+"frame 1: other@o.c:1\nlocation 1: mapping=1 frames=1\nstack 1: location=1\nseries: kind=cpu unit=ns\n1 3\n")
+	got, err := f.Profile(other, CPU)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, _ := other.Profile(CPU)
+	if lines(got) != lines(want) {
+		t.Errorf("another capture:\n%s\nwant:\n%s", lines(got), lines(want))
+	}
+}

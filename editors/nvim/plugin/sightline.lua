@@ -32,9 +32,18 @@ vim.api.nvim_create_autocmd('LspAttach', {
   end,
 })
 
+-- Files of launch targets have no file type of their own.
+vim.api.nvim_create_autocmd({ 'BufReadPost', 'BufNewFile' }, {
+  group = group,
+  pattern = '.sightline.json',
+  callback = function(ev)
+    require('sightline.server').start(ev.buf)
+  end,
+})
+
 -- No keys are mapped; these can be: vim.keymap.set('n', '<leader>pp', '<Plug>(sightline-profile)')
 for _, name in ipairs({
-  'profile', 'stop', 'discard', 'attach', 'captures', 'clear', 'metric', 'hot', 'next', 'prev', 'callers', 'callees',
+'profile', 'target', 'stop', 'discard', 'attach', 'captures', 'clear', 'metric', 'hot', 'next', 'prev', 'callers', 'callees',
   'tree', 'flame', 'diff', 'doctor', 'hover', 'toggle', 'lens', 'inspect',
 }) do
   vim.keymap.set('n', ('<Plug>(sightline-%s)'):format(name), ('<Cmd>Sightline %s<CR>'):format(name), {

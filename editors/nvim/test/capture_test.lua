@@ -99,13 +99,39 @@ test('with a baseline lenses say the change', function()
   end)
 end)
 
-test('two captures are compared in a tree', function()
+test('two captures are compared in a tree, which leads to source and flame graph', function()
   vim.cmd('Sightline diff @2 @')
+  local function text()
+    return table.concat(api.nvim_buf_get_lines(0, 0, -1, false), '\n')
+  end
   wait('the tree', function()
     return vim.bo.filetype == 'sightline-tree' and api.nvim_buf_line_count(0) > 4
   end)
-  local text = table.concat(api.nvim_buf_get_lines(0, 0, -1, false), '\n')
-  assert(text:find('[+-]%d'), text)
+  assert(text():find('^ from go test .- to go test '), text())
+  for i, row in ipairs(api.nvim_buf_get_lines(0, 3, -1, false)) do
+    assert(row:find('^ +[+-±]') or row:find('… %d+ more'), i .. ': ' .. row)
+  end
+  local tree = api.nvim_get_current_win()
+  t.type('v')
+  wait('the list of functions', function()
+    return text():find('functions · ', 1, true) and text():find('accesslog.Parse', 1, true)
+  end)
+  api.nvim_win_set_cursor(0, { t.lnum('accesslog.Parse'), 0 })
+  t.type('<CR>')
+  same('accesslog.go', vim.fs.basename(api.nvim_buf_get_name(0)))
+  assert(vim.fn.getline('.'):find('^func Parse'), vim.fn.getline('.'))
+  api.nvim_set_current_win(tree)
+  local opened
+  vim.ui.open = function(path)
+    opened = path
+    return {}
+  end
+  t.type('F')
+  wait('the picture', function()
+    return t.heard('Flame graph of')
+  end)
+  local svg = table.concat(vim.fn.readfile(opened), '\n')
+  assert(svg:find('<svg') and svg:find('[+-][%d.]+ m?s'), svg:sub(1, 2000))
   vim.cmd('close')
 end)
 

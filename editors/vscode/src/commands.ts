@@ -15,6 +15,7 @@ import { toggle } from './settings';
 import type { Status } from './status';
 import { testAt, testOfItem, type TestArguments } from './testing';
 import type { Profiles } from './viewer';
+import { chooseTarget, type TargetArguments } from './targets';
 import { splitCommand } from './words';
 
 /** Parts are what commands act on. */
@@ -85,7 +86,7 @@ export function registerCommands(p: Parts): void {
     if (!test || (!test.uri && !test.dir)) {
       const at = cursor();
       test = await testAt(server, at.document, at.line);
-      if (!test) throw new Error('No test is at the cursor: put it into a test, benchmark, fuzz target or example of a _test.go file.');
+      if (!test) throw new Error('No test is at the cursor: put it into a Go, Rust, GoogleTest or Catch2 test.');
     }
     await saved(test.uri ? vscode.Uri.parse(test.uri) : undefined);
     return record('sightline.profileTest', test);
@@ -112,6 +113,18 @@ export function registerCommands(p: Parts): void {
     if (!line) return undefined;
     await context.workspaceState.update(key, line);
     return record('sightline.record', { command: splitCommand(line) });
+  });
+  register('sightline.recordTarget', async (args?: TargetArguments | vscode.Uri) => {
+    if (!vscode.workspace.isTrusted) return record('sightline.recordTarget', {}); // which says so
+    const target = args && !(args instanceof vscode.Uri) && args.name ? args : await chooseTarget(server);
+    if (!target) return undefined;
+    await saved(target.uri ? vscode.Uri.parse(target.uri) : undefined);
+    return record('sightline.recordTarget', target);
+  });
+  register('sightline.createTargets', (args?: { uri?: string } | vscode.Uri) => {
+    const given = args && !(args instanceof vscode.Uri) ? args.uri : undefined;
+    const uri = given ?? vscode.window.activeTextEditor?.document.uri.toString() ?? '';
+    return server.execute('sightline.createTargets', uri.startsWith('file:') ? { uri } : {});
   });
   register('sightline.attach', async () => {
     const chosen = await chooseProcess(server);
@@ -270,6 +283,7 @@ export function registerCommands(p: Parts): void {
       ]
       : [
         { label: '$(flame) Profile the test at the cursor', command: 'sightline.profileTest' },
+        { label: '$(rocket) Record a launch target…', command: 'sightline.recordTarget' },
         { label: '$(record) Record a command…', command: 'sightline.record' },
         { label: '$(plug) Attach to a process…', command: 'sightline.attach' },
         { label: '$(search) Inspect a process…', command: 'sightline.inspectProcess' },

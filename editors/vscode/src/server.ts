@@ -10,6 +10,7 @@ import {
 import { findProgram, originText, versionMismatch, type Program } from './binary';
 import * as rpc from './protocol';
 import { decorationsOn, section, serverSettings, setting } from './settings';
+import { fileName } from './targets';
 
 /** languages are those that anything that we read may have frames of. */
 const languages = [
@@ -17,7 +18,7 @@ const languages = [
   'typescript', 'typescriptreact', 'python', 'java', 'kotlin', 'scala', 'csharp', 'fsharp', 'ruby', 'php', 'lua', 'perl', 'julia', 'asm',
 ];
 
-/** isSource says whether the server is told of a document. */
+/** isSource says whether a document has code that the server is told of. */
 export function isSource(d: vscode.TextDocument): boolean {
   return d.uri.scheme === 'file' && languages.includes(d.languageId);
 }
@@ -125,7 +126,7 @@ export class Server implements vscode.Disposable {
 
   private options(): LanguageClientOptions {
     return {
-      documentSelector: languages.map((language) => ({ scheme: 'file', language })),
+      documentSelector: [...languages.map((language) => ({ scheme: 'file', language })), { scheme: 'file', pattern: `**/${fileName}` }],
       outputChannel: this.output,
       initializationOptions: () => serverSettings(vscode.workspace.getConfiguration().get(section), decorationsOn()),
       markdown: { isTrusted: { enabledCommands: commandLinks }, supportHtml: false },

@@ -2,7 +2,7 @@ import * as vscode from 'vscode';
 import { isSource, type Server } from './server';
 
 /** TestArguments are those of the server's command that profiles a test. */
-export interface TestArguments { uri?: string; dir?: string; run?: string; bench?: string; args?: string[] }
+export interface TestArguments { uri?: string; dir?: string; run?: string; bench?: string; test?: string; args?: string[] }
 
 /**
  * testAt asks the server which test is at a line, the innermost first. Undefined where none is.
@@ -11,7 +11,7 @@ export async function testAt(server: Server, document: vscode.TextDocument, line
   if (!isSource(document)) return undefined;
   const actions = await server.actionsAt(document.uri, line);
   const all = actions.filter((a) => a.command === 'sightline.profileTest').map((a) => (a.arguments[0] ?? {}) as TestArguments);
-  return all.find((a) => a.run || a.bench);
+  return all.find((a) => a.run || a.bench || a.test);
 }
 
 /** An Item is what we need to know of an item of the Test Explorer. */

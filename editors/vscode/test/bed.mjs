@@ -10,10 +10,13 @@ export const out = path.join(extension, 'out');
 
 const cache = path.join(process.env.SIGHTLINE_TEST_CACHE ?? path.join(process.env.XDG_CACHE_HOME ?? path.join(os.homedir(), '.cache'), 'sightline-test'), 'vscode');
 
-/** bed says where the set-up has put things; undefined where it has not run. */
-export function bed() {
+/**
+ * bed says where the set-up has put things; undefined where it has not run. OLDEST=1 means the oldest VS
+ * Code that the extension says it runs in.
+ */
+export function bed(file = process.env.OLDEST ? 'env-oldest' : 'env') {
   try {
-    const env = fs.readFileSync(path.join(cache, 'env'), 'utf8');
+    const env = fs.readFileSync(path.join(cache, file), 'utf8');
     const value = (name) => new RegExp(`^export ${name}='(.*)'$`, 'm').exec(env)[1];
     const found = { server: value('VSCODE_SERVER_ROOT'), node: value('VSCODE_NODE') };
     return fs.existsSync(path.join(found.server, 'out/server-main.js')) && fs.existsSync(found.node) && fs.existsSync(path.join(extension, 'node_modules')) ? found : undefined;

@@ -26,6 +26,9 @@ let children: number[][] = [], family: string[] = [], order: string[] = [];
 let own: string[] = [], ownNames: boolean[] = [];
 let zoom = 0, selected = -1, hovered = -1, found = new Set<number>(), foundList: number[] = [], cursor = -1;
 let drawn: Layout = { rects: [], rows: [] }, palette: Palette, font = '12px sans-serif';
+let familyColors = new Map<string, string>();
+let laid: { graph: FlameResult; zoom: number; width: number } | undefined; // what drawn is of
+let told = ''; // the state that the extension has
 let marked = new Set<number>(); // names that the source's cursor is in
 let due = 0;
 
@@ -33,6 +36,7 @@ function theme(): void {
   const style = getComputedStyle(document.body);
   palette = paletteOf((name) => style.getPropertyValue(name) || getComputedStyle(document.documentElement).getPropertyValue(name));
   font = `12px ${style.fontFamily || 'sans-serif'}`;
+  colorFamilies();
   paintLegend();
   schedule();
 }
@@ -70,12 +74,14 @@ function colorOf(box: number): string {
 }
 
 function familyColor(f: string, isOwn: boolean): string {
-  if (isOwn) return palette.own;
-  if (f === 'kernel') return palette.kernel;
-  if (f === 'runtime') return palette.runtime;
+  return isOwn ? palette.own : familyColors.get(f) ?? palette.rest;
+}
+
+/** colorFamilies gives the few colours there are to the families that matter, once for each graph and theme. */
+function colorFamilies(): void {
   const others = order.filter((o) => o !== 'kernel' && o !== 'runtime' && !ownFamilies().has(o));
-  const i = others.indexOf(f);
-  return (i >= 0 ? palette.others[i] : undefined) ?? palette.rest;
+  familyColors = new Map(palette.others.flatMap((color, i) => others[i] !== undefined ? [[others[i], color]] : []));
+  familyColors.set('kernel', palette.kernel).set('runtime', palette.runtime);
 }
 
 let ownCache: Set<string> | undefined;
@@ -86,7 +92,10 @@ function ownFamilies(): Set<string> {
 function draw(): void {
   const width = scroll.clientWidth, height = scroll.clientHeight, ratio = window.devicePixelRatio || 1;
   if (!graph || width === 0) return;
-  drawn = layout(graph, zoom, width);
+  if (laid?.graph !== graph || laid.zoom !== zoom || laid.width !== width) {
+    drawn = layout(graph, zoom, width);
+    laid = { graph, zoom, width };
+  }
   const total = (drawn.rows.length - 1) * rowHeight;
   size.style.height = `${total}px`;
   const shownHeight = Math.min(height, Math.max(total, rowHeight));
@@ -129,10 +138,14 @@ function draw(): void {
   }
   context.globalAlpha = 1;
   reset.disabled = zoom === 0;
-  vscode.postMessage({ type: 'state', state: {
+  const state = {
     boxes: graph.boxes.length, zoomed: nameOf(zoom), selected: nameOf(selected), matches: foundList.length,
     theme: document.body.dataset.vscodeThemeKind ?? '',
-  } });
+  };
+  if (told !== JSON.stringify(state)) {
+    told = JSON.stringify(state);
+    vscode.postMessage({ type: 'state', state });
+  }
 }
 
 function nameOf(box: number): string { const b = graph?.boxes[box]; return b ? graph?.names[b.n] ?? '' : ''; }
@@ -274,6 +287,7 @@ new MutationObserver(theme).observe(document.body, { attributes: true, attribute
 function know(): void {
   ownNames = graph ? graph.locations.map((l) => l !== null && own.some((p) => l.uri.startsWith(p))) : [];
   ownCache = undefined;
+  colorFamilies();
   paintLegend();
 }
 

@@ -40,6 +40,25 @@ local function captures()
   return ids
 end
 
+--- Names of launch targets, if the server answers at once. A name with blanks is completed word by word
+--- by nobody, so it is left out.
+local function targets()
+  local server = require('sightline.server')
+  local buf = vim.api.nvim_get_current_buf()
+  local client = server.client(buf)
+  if not client then
+    return {}
+  end
+  local answer = server.call(client, 'request_sync', require('sightline.protocol').methods.targets, server.near(buf), 300, 0)
+  local names = {}
+  for _, t in ipairs(answer and answer.result and answer.result.targets or {}) do
+    if not t.name:find('%s') then
+      names[#names + 1] = t.name
+    end
+  end
+  return names
+end
+
 local function files(lead)
   return vim.fn.getcompletion(lead, 'file')
 end
@@ -54,11 +73,18 @@ M.subcommands = {
     end,
   },
   record = {
-    desc = 'record a program until it ends',
+    desc = 'record a program until it ends: a launch target by its name, or a command',
     run = function(args) require('sightline.record').record(args) end,
     complete = function(args, lead)
-      return vim.fn.getcompletion(lead, #args <= 1 and 'shellcmd' or 'file')
+      if #args > 1 then
+        return vim.fn.getcompletion(lead, 'file')
+      end
+      return vim.list_extend(targets(), lead ~= '' and vim.fn.getcompletion(lead, 'shellcmd') or {})
     end,
+  },
+  target = {
+    desc = 'choose a launch target of .sightline.json and record it',
+    run = function() require('sightline.record').target() end,
   },
   attach = {
     desc = 'record a process that runs',

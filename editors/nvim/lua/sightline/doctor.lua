@@ -18,7 +18,9 @@ function M.window(name, lines)
   vim.api.nvim_buf_set_name(buf, name)
   vim.api.nvim_buf_set_lines(buf, 0, -1, false, lines)
   vim.bo[buf].modifiable = false
-  vim.wo.wrap, vim.wo.number, vim.wo.relativenumber = false, false, false
+  local o = vim.wo
+  o.wrap, o.linebreak, o.breakindent, o.breakindentopt = true, true, true, 'shift:5' -- nothing is cut in a narrow window
+  o.number, o.relativenumber = false, false
   vim.api.nvim_win_set_height(0, math.min(#lines + 1, math.floor(vim.o.lines * 0.6)))
   vim.keymap.set('n', 'q', '<Cmd>close<CR>', { buffer = buf, nowait = true, desc = 'close' })
 end

@@ -46,7 +46,7 @@ function M.profile(name)
           say.warn('A recording is under way: :Sightline stop ends and keeps it, :Sightline discard drops it.')
           return
         end
-        if command.command == 'sightline.profileTest' or command.command == 'sightline.profilePackage' then
+        if vim.tbl_contains({ 'sightline.profileTest', 'sightline.profilePackage', 'sightline.createTargets' }, command.command) then
           run(command.command, command.arguments and command.arguments[1])
           return
         end
@@ -60,11 +60,56 @@ function M.profile(name)
   end)
 end
 
---- Records a program until it ends or is stopped.
+--- The launch targets that hold for the buffer, and what is wrong with the file that has them.
+---@param f fun(result: sightline.TargetsResult)
+function M.targets(f)
+  server.request(protocol.methods.targets, server.near(vim.api.nvim_get_current_buf()), function(result)
+    f(result or { targets = {}, problem = '' })
+  end)
+end
+
+local function record_target(t)
+  run('sightline.recordTarget', { name = t.name, uri = t.location.uri })
+end
+
+--- Records a launch target that is chosen; where there is none the file to write one into is opened.
+function M.target()
+  M.targets(function(result)
+    if result.problem ~= '' then
+      say.warn(result.problem)
+    end
+    local items = vim.list_extend({}, result.targets)
+    items[#items + 1] = { name = '', text = (#items > 0 and 'edit' or 'write') .. ' .sightline.json', detail = '' }
+    pick.select(items, {
+      prompt = 'Record which launch target?',
+      columns = function(t)
+        return { t.name, t.text, t.detail }
+      end,
+    }, function(t)
+      if t.location then
+        record_target(t)
+      else
+        run('sightline.createTargets', server.near(vim.api.nvim_get_current_buf()))
+      end
+    end)
+  end)
+end
+
+--- Records a program until it ends or is stopped: a command, or a launch target by its name. A target's
+--- name comes before a program's, and may have blanks.
 ---@param command string[]
 function M.record(command)
   if #command > 0 then
-    run('sightline.record', { command = command, dir = vim.fn.getcwd() })
+    local name = table.concat(command, ' ')
+    M.targets(function(result)
+      for _, t in ipairs(result.targets) do
+        if t.name == name then
+          record_target(t)
+          return
+        end
+      end
+      run('sightline.record', { command = command, dir = vim.fn.getcwd() })
+    end)
     return
   end
   vim.ui.input({ prompt = 'Record the command: ', completion = 'shellcmd' }, function(line)
@@ -116,7 +161,7 @@ end
 --- Commands of lenses and actions that the plugin carries out, so that errors read as those of
 --- :Sightline do. Each is called with an lsp.Command.
 M.commands = {}
-for _, name in ipairs({ 'profileTest', 'profilePackage', 'stop', 'discard', 'goToFrame', 'clear' }) do
+for _, name in ipairs({ 'profileTest', 'profilePackage', 'recordTarget', 'createTargets', 'stop', 'discard', 'goToFrame', 'clear' }) do
   M.commands['sightline.' .. name] = function(command)
     server.execute(command.command, command.arguments and command.arguments[1])
   end

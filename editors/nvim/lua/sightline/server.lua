@@ -79,6 +79,13 @@ local function is_file(buf)
   return vim.bo[buf].buftype == '' and name ~= '' and not name:match('^%a[%w+.-]+:')
 end
 
+--- Names a buffer's file for methods that look near one; nil for a buffer that is no file.
+---@param buf integer
+---@return { uri: string }?
+function M.near(buf)
+  return is_file(buf) and { uri = vim.uri_from_bufnr(buf) } or nil
+end
+
 -- How servers ended, from the process to the client's callback, which is called at once.
 local ended ---@type { code: integer, signal: integer }?
 

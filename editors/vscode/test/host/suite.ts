@@ -73,6 +73,11 @@ describe('the extension in the real extension host', () => {
     await until('the server', () => parts.server.running);
   });
 
+  it('runs in a version that it says it runs in, and where it is asked to in the oldest of those', () => {
+    const { engines } = vscode.extensions.getExtension(id)?.packageJSON as { engines: { vscode: string } };
+    const [least, now] = [engines.vscode.replace('^', ''), vscode.version].map((v) => v.split('.').slice(0, 2).map(Number)) as [number[], number[]];
+    assert.ok(process.env.OLDEST ? now.join() === least.join() : (now[1] ?? 0) > (least[1] ?? 0), vscode.version);
+  });
   it('registers every command that it contributes', async () => {
     const all = new Set(await vscode.commands.getCommands(true));
     const contributed = (vscode.extensions.getExtension(id)?.packageJSON as { contributes: { commands: { command: string; category: string }[] } }).contributes.commands;
@@ -397,6 +402,34 @@ describe('the extension in the real extension host', () => {
     await until('recording', () => parts.status.recording);
     await vscode.commands.executeCommand('sightline.discard');
     assert.ok((await dropped).discarded);
+  });
+
+  it('chooses and records a launch target, and tells what is wrong with another', async function () {
+    this.timeout(240_000);
+    const file = path.join(folder, '.sightline.json');
+    fs.writeFileSync(file, JSON.stringify({ targets: [{ name: 'spin', command: ['/bin/sh', '-c', 'while [ $((i += 1)) -lt $TIMES ]; do :; done'], env: { TIMES: '300000' } }, { name: 'other', command: ['/bin/true'] }] }, null, 1));
+    const e = await open('.sightline.json');
+    const lenses = async () => (await vscode.commands.executeCommand<vscode.CodeLens[]>('vscode.executeCodeLensProvider', e.document.uri, 100)).map((l) => l.command?.title ?? '');
+    await until('lenses on its entries', async () => (await lenses()).join() === 'record spin,record other');
+    // As a person does it: the picker, and its first entry.
+    const recorded = vscode.commands.executeCommand<RecordingResult>('sightline.recordTarget');
+    let over = false;
+    void recorded.then(() => { over = true; });
+    await until('the picker to be answered', async () => {
+      await vscode.commands.executeCommand('workbench.action.acceptSelectedQuickOpenItem');
+      return parts.status.recording || over;
+    });
+    const r = await recorded;
+    assert.ok(r?.capture && r.name === 'spin' && r.samples > 0, JSON.stringify(r));
+    assert.ok((await parts.captures.refresh()).some((c) => c.id === r.capture && c.target === 'spin'));
+    await edit(e, (b) => b.replace(new vscode.Range(lineOf(e.document, '"other"'), 0, lineOf(e.document, '"other"') + 1, 0), '   "name": 7,\n'));
+    const said = await until('the mistake at its place', () => vscode.languages.getDiagnostics(e.document.uri).find((d) => d.source === 'sightline'));
+    assert.equal(said.message, 'targets[1].name is a number: make it a string');
+    assert.equal(e.document.getText(said.range), '7');
+    await vscode.commands.executeCommand('workbench.action.files.revert');
+    await until('it to be gone', () => !vscode.languages.getDiagnostics(e.document.uri).some((d) => d.source === 'sightline'));
+    await vscode.commands.executeCommand('workbench.action.closeActiveEditor');
+    fs.rmSync(file);
   });
 
   it('profiles an item of the Test Explorer', async function () {

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import manifest from '../../package.json';
+import schema from '../../schema/sightline.json';
 import { findProgram, versionMismatch } from '../../src/binary';
 import { breaksIn, marksOf, moved, shows, stepOf, steps, type Mark } from '../../src/drawn';
 import type { FlameResult } from '../../src/protocol';
@@ -9,6 +11,19 @@ import { splitCommand } from '../../src/words';
 import { mix, paletteOf, parse } from '../../webview/colors';
 import { keep, most, scale } from '../../webview/series';
 import { at, childrenOf, families, familyOf, isFunction, layout, matcher, matching, step } from '../../webview/layout';
+
+describe('the extension\'s manifest', () => {
+  const commands = manifest.contributes.commands as { command: string; enablement?: string }[];
+  it('lets nothing be recorded in a folder that is not trusted', () => {
+    for (const id of ['profileTest', 'profilePackage', 'profileTestItem', 'record', 'recordTarget', 'attach', 'recordMachine']) {
+      assert.match(commands.find((c) => c.command === `sightline.${id}`)?.enablement ?? '', /^isWorkspaceTrusted && /, id);
+    }
+  });
+  it('has the schema of launch targets', () => {
+    assert.deepEqual(manifest.contributes.jsonValidation.map((v) => v.url), ['./schema/sightline.json']);
+    assert.deepEqual(Object.keys(schema.properties.targets.items.properties), ['name', 'command', 'env', 'dir', 'tests', 'build']);
+  });
+});
 
 describe('the server\'s program', () => {
   let dir: string;
