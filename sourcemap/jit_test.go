@@ -194,6 +194,7 @@ func TestJITDumpOfFreedNames(t *testing.T) {
 		{"JS:*f /app/src/a.js:3:1", []dumpLine{{0x1000, 4, freed}, {0x1010, 5, "/app/b.js"}}, "f /app/src/a.js:0 3"},
 		{"JS:*f /app/src/a.js:3:1", []dumpLine{{0x1000, 4, "\xff"}, {0x1010, 5, "\xff"}}, "f /app/src/a.js:5 3"},
 		{"JS:*f /app/src/a.js:3:1", []dumpLine{{0x1000, 4, "/app/src/a.js"}, {1 << 40, 5, "\xff"}}, "f /app/src/a.js:0 3"},
+		{"f", []dumpLine{{0x1000, 4, freed}, {0x1010, 5, "/app/src/abcdefgh/a.js"[:len(freed)]}, {0x1020, 6, "/app/src/abcdefgh/a.js"[:len(freed)]}}, "f " + "/app/src/abcdefgh/a.js"[:len(freed)] + ":5 0"},
 		{"f", []dumpLine{{0x1000, 4, freed}, {0x1010, 5, "\xff"}}, "f :0 0"},
 	} {
 		d := newDump(binary.LittleEndian)

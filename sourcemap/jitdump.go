@@ -143,8 +143,30 @@ func jitLines(r cursor, addr, n uint64) []jitLine {
 	if len(lines) == int(n) {
 		return lines
 	}
-	// Each line but the first takes 18 bytes, and up to 7 follow the last.
+	// Up to 7 bytes follow the last line. Names are as long as each other, or else each line but the first
+	// takes 18 bytes.
 	for padding := range 8 {
+		if each := (left - padding) / int(n); n > 1 && each*int(n) == left-padding && each > 18 {
+			r, lines, file = begin, lines[:0], ""
+			for range n {
+				l, ok := entry(&r)
+				name := r.take(each - 16)
+				if !ok || r.bad {
+					break
+				}
+				if len(lines) > 0 {
+					if file = plainName(string(name[:len(name)-1])); file == "" || name[len(name)-1] != 0 {
+						break
+					}
+				}
+				l.file = file
+				lines = append(lines, l)
+			}
+			if len(lines) == int(n) {
+				lines[0].file = lines[1].file
+				return lines
+			}
+		}
 		r, lines = begin, lines[:0]
 		first, ok := entry(&r)
 		skip := left - 16 - 18*(int(n)-1) - padding
