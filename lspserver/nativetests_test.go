@@ -362,3 +362,16 @@ func TestNativeErrors(t *testing.T) {
 		t.Errorf("what was made is %+v, %v", f, err)
 	}
 }
+
+// A Rust test and the closure that its harness calls it by are one lens: they begin on one line and cost
+// the same.
+func TestOneLensForTheSame(t *testing.T) {
+	s := start(t, "-- rs/a.rs --\n#[test]\nfn a() {\n    work();\n}\nfn work() {\n    spin();\n}\n", setup{captures: []string{
+		"cpu ns\nlength: 1s\na::a::{{closure}}@rs/a.rs:2|start=2|entry;a::a@rs/a.rs:3|start=2;a::work@rs/a.rs:6|start=5 9\n",
+	}})
+	s.Open(s.path("rs/a.rs"))
+	want := []string{"1: profile", "2: total 100.0% · 9 ns", "5: self 100.0% · 9 ns, #1"}
+	if diff := cmp.Diff(want, s.lenses("rs/a.rs")); diff != "" {
+		t.Errorf("lenses (-want +got):\n%s", diff)
+	}
+}
