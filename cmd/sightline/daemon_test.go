@@ -398,9 +398,7 @@ func TestBadEditorKeepsNobodyWaiting(t *testing.T) {
 	bad.SendRaw([]byte("Content-Length: 100\r\n\r\n{"))
 	good.Open(w.Path("marked.go"))
 	good.Hints(w.Path("marked.go"))
-	if s := statusOf(t, bin); len(s.Sessions) != 3 {
-		t.Errorf("sessions: %+v", s.Sessions)
-	}
+	eventually(t, "all have their sessions", func() bool { return len(statusOf(t, bin).Sessions) == 3 })
 	bad.Hangup()
 	silent.Hangup()
 	eventually(t, "their sessions end", func() bool { return len(statusOf(t, bin).Sessions) == 1 })

@@ -26,9 +26,17 @@ type recordingNews struct {
 	Home    string             `json:",omitempty"` // surroundings.home; with Request
 	Store   string             `json:",omitempty"` // path of the store that takes the capture; with Request
 	Request *lspserver.Request `json:",omitempty"`
-	Update  *lspserver.Update  `json:",omitempty"` // without Output and Capture
+	Update  *recordingState    `json:",omitempty"`
 	Result  *lspserver.Result  `json:",omitempty"`
 	Problem string             `json:",omitempty"` // with Result: the error, where it was none
+}
+
+// A recordingState is what of an lspserver.Update others are told.
+type recordingState struct {
+	Elapsed time.Duration
+	Samples int
+	Phase   string
+	Note    string `json:",omitempty"`
 }
 
 type recordingOrder struct{ Stop, Discard bool }
@@ -90,7 +98,7 @@ func (h *host) shown(_ context.Context, conn *daemon.Conn) error {
 			return nil
 		case err == nil && news.Update != nil:
 			select {
-			case r.updates <- *news.Update:
+			case r.updates <- lspserver.Update{Elapsed: news.Update.Elapsed, Samples: news.Update.Samples, Phase: news.Update.Phase, Note: news.Update.Note}:
 			default: // the next one says it too
 			}
 		case err != nil:
@@ -161,7 +169,7 @@ func (s *showing) updates(from <-chan lspserver.Update) <-chan lspserver.Update 
 			if now := time.Now(); u.Phase != phase || now.Sub(told) >= 200*time.Millisecond {
 				phase, told = u.Phase, now
 				_ = s.conn.SetDeadline(now.Add(tellWithin))
-				_ = s.conn.Send(recordingNews{Update: &lspserver.Update{Elapsed: u.Elapsed, Samples: u.Samples, Phase: u.Phase}})
+				_ = s.conn.Send(recordingNews{Update: &recordingState{u.Elapsed, u.Samples, u.Phase, u.Note}})
 				_ = s.conn.SetDeadline(time.Time{})
 			}
 			to <- u
