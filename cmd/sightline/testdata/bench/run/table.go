@@ -225,15 +225,12 @@ func promises() []promise {
 		peer: "Import/peer=perf-script", peerUnit: "MB/s", peerName: "perf script", budget: math.Inf(1), budgetText: "≥ 20 MB/s", least: 20,
 	})
 	all = append(all, promise{
-<<<<<<< HEAD
 		name: "map of a process with 10,000 regions", benchmark: "Map/ours/target=10000", unit: "map-ms", format: "%.0f ms",
 		peer: "Map/peer=pmap/target=10000", peerUnit: "map-ms", peerName: "pmap -X", budget: 100, budgetText: "≤ 100 ms",
 	}, promise{
 		name: "  of a Go program, by kind", benchmark: "Map/ours/target=go", unit: "map-ms", format: "%.0f ms",
 		peer: "Map/peer=pmap/target=go", peerUnit: "map-ms", peerName: "pmap -X", budget: math.Inf(1),
 	}, promise{
-=======
->>>>>>> process
 		name: "ps of 1,000 processes, without the interval", benchmark: "Ps/ours", unit: "ps-ms",
 		peer: "Ps/peer=ps", peerUnit: "ps-ms", peerName: "ps aux", format: "%.0f ms", budget: 50, budgetText: "≤ 50 ms",
 	}, promise{
@@ -245,15 +242,6 @@ func promises() []promise {
 	}, promise{
 		name: "  of lsof's rows not listed", benchmark: "Files", unit: "only-lsof",
 		peer: "Files", peerUnit: "only-ours", peerName: "not listed by lsof", format: "%.0f", budget: 0, budgetText: "0",
-<<<<<<< HEAD
-=======
-	}, promise{
-		name: "map of a process with 10,000 regions", benchmark: "Map/ours/target=10000", unit: "map-ms", format: "%.0f ms",
-		peer: "Map/peer=pmap/target=10000", peerUnit: "map-ms", peerName: "pmap -X", budget: 100, budgetText: "≤ 100 ms",
-	}, promise{
-		name: "  of a Go program, by kind", benchmark: "Map/ours/target=go", unit: "map-ms", format: "%.0f ms",
-		peer: "Map/peer=pmap/target=go", peerUnit: "map-ms", peerName: "pmap -X", budget: math.Inf(1),
->>>>>>> process
 	})
 	for _, target := range []string{"example", "flate"} {
 		for _, engine := range []string{"bpf", "perf", "perf/user=ordinary"} {
