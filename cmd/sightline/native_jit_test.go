@@ -272,8 +272,12 @@ console.log(sum);
 				t.Errorf("spin has %.3f of the time and begins at %s; warned: %s", share, place, warnings(t))
 			}
 			if c.line > 0 {
-				if got := shares(t, "hot.js")[c.line][0]; got < 0.25 {
-					t.Errorf("line %d has %.3f", c.line, got)
+				// Node.js 20 writes some names of files from memory that it has freed. Then a function may have no
+				// lines, but never wrong ones.
+				for line, share := range shares(t, "hot.js") {
+					if line != c.line && share[0] > 0.25 {
+						t.Errorf("line %d has %.3f, not line %d", line, share[0], c.line)
+					}
 				}
 			}
 		})
