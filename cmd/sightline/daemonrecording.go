@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -114,9 +115,19 @@ func (h *host) shown(_ context.Context, conn *daemon.Conn) error {
 
 // NameLeft names the functions of what a recorder has left that was killed.
 func nameLeft(of recordingNews) {
-	if st, err := store.Open(of.Store, store.Options{}); err == nil {
-		nameInterrupted(context.Background(), st, of.Request.Workspace)
+	st, err := store.Open(of.Store, store.Options{})
+	if err != nil {
+		return // whoever uses it is told
 	}
+	// Its connection is closed a moment before the process has ended.
+	for range 50 {
+		list, err := st.List()
+		if err != nil || !slices.ContainsFunc(list, func(m store.Meta) bool { return m.Recording }) {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	nameInterrupted(context.Background(), st, of.Request.Workspace)
 }
 
 // A showing is this process's recording as the daemon shows it; nil where no daemon runs.

@@ -172,5 +172,8 @@ func started(pid int) (uint64, error) {
 	if len(w) < 20 {
 		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(w)+2)
 	}
+	if string(w[0]) == "Z" {
+		return 0, fmt.Errorf("process %d has ended and nobody has waited for it", pid)
+	}
 	return strconv.ParseUint(string(w[19]), 10, 64)
 }
