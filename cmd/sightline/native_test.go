@@ -294,6 +294,7 @@ func TestDebuginfodNamesARecording(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := startDebugServer(t, c.answer)
 			t.Setenv("DEBUGINFOD_TIMEOUT", "1")
+			t.Setenv("XDG_CACHE_HOME", t.TempDir()) // what the served file said is kept there
 			mustRun(t, "record", "--", "./spin")
 			rows := decode[rowsOut](t, mustRun(t, "stacks", "--json"))
 			if r := rows.Rows[0]; !strings.HasSuffix(r.Name, "!"+"[unknown]") && r.Name != "[unknown]" || r.File != "" {

@@ -113,13 +113,22 @@ test('two captures are compared in a tree, which leads to source and flame graph
   end
   local tree = api.nvim_get_current_win()
   t.type('v')
+  -- Which functions changed most is up to chance: the first that has a place in Go source is gone to.
+  local at, file, line
   wait('the list of functions', function()
-    return text():find('functions · ', 1, true) and text():find('accesslog.Parse', 1, true)
+    for i, row in ipairs(text():find('functions · ', 1, true) and api.nvim_buf_get_lines(0, 0, -1, false) or {}) do
+      file, line = row:match('([%w_]+%.go):(%d+)')
+      if file then
+        at = i
+        return true
+      end
+    end
   end)
-  api.nvim_win_set_cursor(0, { t.lnum('accesslog.Parse'), 0 })
+  api.nvim_win_set_cursor(0, { at, 0 })
   t.type('<CR>')
-  same('accesslog.go', vim.fs.basename(api.nvim_buf_get_name(0)))
-  assert(vim.fn.getline('.'):find('^func Parse'), vim.fn.getline('.'))
+  same(file, vim.fs.basename(api.nvim_buf_get_name(0)))
+  same(tonumber(line), vim.fn.line('.'))
+  assert(vim.fn.getline('.'):find('func', 1, true), vim.fn.getline('.'))
   api.nvim_set_current_win(tree)
   local opened
   vim.ui.open = function(path)
