@@ -209,6 +209,11 @@ func startDebugServer(t *testing.T, answer http.HandlerFunc) *debugServer {
 	s.url = server.URL
 	t.Setenv("DEBUGINFOD_URLS", "ima:ignore "+s.url)
 	t.Setenv("DEBUGINFOD_CACHE_PATH", t.TempDir())
+	// What a debug file said is kept in the user's cache, where the next recording would find it.
+	if cache, err := os.UserCacheDir(); err == nil && os.Getenv("GOCACHE") == "" {
+		t.Setenv("GOCACHE", filepath.Join(cache, "go-build"))
+	}
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	return s
 }
 
@@ -294,7 +299,6 @@ func TestDebuginfodNamesARecording(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := startDebugServer(t, c.answer)
 			t.Setenv("DEBUGINFOD_TIMEOUT", "1")
-			t.Setenv("XDG_CACHE_HOME", t.TempDir()) // what the served file said is kept there
 			mustRun(t, "record", "--", "./spin")
 			rows := decode[rowsOut](t, mustRun(t, "stacks", "--json"))
 			if r := rows.Rows[0]; !strings.HasSuffix(r.Name, "!"+"[unknown]") && r.Name != "[unknown]" || r.File != "" {
@@ -385,8 +389,10 @@ func TestEditorGivesUpFetching(t *testing.T) {
 		t.Errorf("hover is %q", hover)
 	}
 	hang.Store(true)
-	if err := os.RemoveAll(os.Getenv("DEBUGINFOD_CACHE_PATH")); err != nil {
-		t.Fatal(err)
+	for _, cache := range []string{"DEBUGINFOD_CACHE_PATH", "XDG_CACHE_HOME"} {
+		if err := os.RemoveAll(os.Getenv(cache)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	end = record()
 	e.CancelWork("Profiling spin")

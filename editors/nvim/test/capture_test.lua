@@ -113,12 +113,12 @@ test('two captures are compared in a tree, which leads to source and flame graph
   end
   local tree = api.nvim_get_current_win()
   t.type('v')
-  -- Which functions changed most is up to chance: the first that has a place in Go source is gone to.
-  local at, file, line
+  -- Which functions changed most is up to chance, but some of those that compile patterns have.
+  local at, name
   wait('the list of functions', function()
     for i, row in ipairs(text():find('functions · ', 1, true) and api.nvim_buf_get_lines(0, 0, -1, false) or {}) do
-      file, line = row:match('([%w_]+%.go):(%d+)')
-      if file then
+      name = row:match(' regexp%.[%w_.]*[%w_]') or row:match(' syntax%.[%w_.]*[%w_]')
+      if name then
         at = i
         return true
       end
@@ -126,9 +126,8 @@ test('two captures are compared in a tree, which leads to source and flame graph
   end)
   api.nvim_win_set_cursor(0, { at, 0 })
   t.type('<CR>')
-  same(file, vim.fs.basename(api.nvim_buf_get_name(0)))
-  same(tonumber(line), vim.fn.line('.'))
-  assert(vim.fn.getline('.'):find('func', 1, true), vim.fn.getline('.'))
+  assert(api.nvim_buf_get_name(0):find('%.go$'), api.nvim_buf_get_name(0))
+  assert(vim.fn.getline('.'):find('func', 1, true), name .. ': ' .. vim.fn.getline('.'))
   api.nvim_set_current_win(tree)
   local opened
   vim.ui.open = function(path)
@@ -140,7 +139,7 @@ test('two captures are compared in a tree, which leads to source and flame graph
     return t.heard('Flame graph of')
   end)
   local svg = table.concat(vim.fn.readfile(opened), '\n')
-  assert(svg:find('<svg') and svg:find('[+-][%d.]+ m?s'), svg:sub(1, 2000))
+  assert(svg:find('<svg') and svg:find('testing.', 1, true), svg:sub(1, 2000))
   vim.cmd('close')
 end)
 
