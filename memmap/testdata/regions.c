@@ -13,7 +13,7 @@
 char bss[3 << 20];
 char data[5000] = {1};
 const char constant[5000] = {2};
-static volatile int spin;
+static volatile int spin, asleep;
 
 static void say(const char *name, const void *at) { printf("%s %lx\n", name, (unsigned long)at); }
 
@@ -26,6 +26,7 @@ static void *worker(void *arg) {
 	if (!(long)arg) say("arena", mine);
 	fflush(stdout);
 	if ((long)arg) { spin = 1; for (;;) ; }
+	asleep = 1;
 	pause();
 	return mine;
 }
@@ -88,7 +89,8 @@ int main(int argc, char **argv) {
 	pthread_create(&t, 0, worker, (void *)1);
 	while (!spin) usleep(1000);
 	pthread_create(&t, 0, worker, (void *)0);
-	usleep(10000);
+	while (!asleep) usleep(1000);
+	usleep(10000); // until it sleeps
 	printf("ready\n");
 	fflush(stdout);
 	char line[16];
