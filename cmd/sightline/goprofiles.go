@@ -175,7 +175,7 @@ func readProfile(ctx context.Context, path string) (*profile.Capture, error) {
 func (s *session) runProfiles(ctx context.Context, st *store.Store, test *goTest) (lspserver.Result, error) {
 	s.begun = time.Now()
 	c := profile.NewCapture(test.target(), s.begun)
-	c.Engine, c.Machine = "go test", runtime.GOOS+" "+runtime.GOARCH
+	c.Engine, c.Machine = "runtime", runtime.GOOS+" "+runtime.GOARCH
 	c.Symbols.Frames, c.Symbols.Of = make([]profile.Frame, 1), make([][]profile.FrameID, 1)
 
 	cmd := test.command(1, s)

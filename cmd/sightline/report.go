@@ -85,25 +85,9 @@ func (o *opened) amounts() []string {
 		if s.Kind == profile.CPU {
 			out = append(out, lspserver.Samples(total.Count))
 		}
-		out = append(out, lspserver.Weight(total.Weight, s.Unit)+" "+kindWords(s.Kind))
+		out = append(out, lspserver.Weight(total.Weight, s.Unit)+" "+lspserver.KindWords(s.Kind))
 	}
 	return out
-}
-
-func kindWords(k profile.Kind) string {
-	switch k {
-	case profile.CPU:
-		return "on the CPU"
-	case profile.Blocked:
-		return "blocked"
-	case profile.Alloc:
-		return "allocated"
-	case profile.InUse:
-		return "in use"
-	case profile.Contention:
-		return "of contention"
-	}
-	return string(k)
 }
 
 // HotLines prints the workspace's costliest lines of each kind that was measured. What is left of
@@ -120,7 +104,7 @@ func (o *opened) hotLines(out io.Writer, workspace string, top int) {
 		}
 		if several {
 			total := o.profile.Total()
-			fmt.Fprintf(out, "\n%s\n", p.bold(lspserver.Weight(total.Weight, s.Unit)+" "+kindWords(s.Kind)))
+			fmt.Fprintf(out, "\n%s\n", p.bold(lspserver.Weight(total.Weight, s.Unit)+" "+lspserver.KindWords(s.Kind)))
 		}
 		o.hotLinesOfKind(out, workspace, top)
 	}
@@ -151,7 +135,7 @@ func (o *opened) hotLinesOfKind(out io.Writer, workspace string, top int) {
 	head := fmt.Sprintf("%8s", "error")
 	if kind != profile.CPU {
 		room -= 12
-		head = fmt.Sprintf("%10s %9s", "amount", countedWord(kind))
+		head = fmt.Sprintf("%10s %9s", "amount", lspserver.CountWord(kind))
 		exact = func(l *hotLine) string {
 			return fmt.Sprintf("%10s %9s", lspserver.Weight(l.Total, unit), lspserver.Count(l.Count))
 		}
@@ -166,17 +150,6 @@ func (o *opened) hotLinesOfKind(out io.Writer, workspace string, top int) {
 			longest, place[i],
 			cut(strings.TrimSpace(expand(l.Text)), room))
 	}
-}
-
-// CountedWord is what the counts of a kind are counts of.
-func countedWord(k profile.Kind) string {
-	switch k {
-	case profile.Alloc, profile.InUse:
-		return "objects"
-	case profile.Blocked, profile.Contention:
-		return "waits"
-	}
-	return "samples"
 }
 
 func blankZero(text string, n int64) string {
