@@ -13,7 +13,6 @@ var argumentRegisters = [...][]x86asm.Reg{
 	{x86asm.RDI, x86asm.EDI, x86asm.DI, x86asm.DIB},
 	{x86asm.RSI, x86asm.ESI, x86asm.SI, x86asm.SIB},
 	{x86asm.RDX, x86asm.EDX, x86asm.DX, x86asm.DL, x86asm.DH},
-	{x86asm.RCX, x86asm.ECX, x86asm.CX, x86asm.CL, x86asm.CH},
 }
 
 // cheapProbe is how far into a function's code a probe costs least: at the first instruction that the kernel

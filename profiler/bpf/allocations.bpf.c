@@ -18,6 +18,9 @@
 #define IP     16
 #define SP     19
 #define REGISTERS 21
+#define ARGUMENT1 14 // di
+#define ARGUMENT2 13 // si
+#define ARGUMENT3 12 // dx
 #elif defined(__TARGET_ARCH_arm64)
 #define RESULT 0
 #define FP     29
@@ -25,6 +28,9 @@
 #define SP     31
 #define IP     32
 #define REGISTERS 34
+#define ARGUMENT1 0
+#define ARGUMENT2 1
+#define ARGUMENT3 2
 #else
 #error "give the words of this architecture's struct pt_regs"
 #endif
@@ -148,17 +154,20 @@ struct {
 	__type(value, struct counts);
 } counted SEC(".maps");
 
-static __always_inline __u64 word(const void *regs, __u64 i)
-{
-	__u64 value = 0;
-	bpf_probe_read_kernel(&value, sizeof(value), regs + 8 * (i & 63));
-	return value;
-}
+// The context of a program on a function: struct pt_regs, as so many words.
+struct registers {
+	__u64 words[REGISTERS];
+};
 
-// argument is that of a word of a cookie: 0 where there is none.
-static __always_inline __u64 argument(const void *regs, __u64 at)
+// The verifier allows whole registers only, by constant numbers, hence volatile.
+#define WORD(regs, i) (*(volatile __u64 *)&(regs)->words[i])
+
+// argument is that of a word of a cookie: 0 where there is none. All are read, or else the compiler would
+// choose between their addresses.
+static __always_inline __u64 argument(struct registers *regs, __u64 at)
 {
-	return at ? word(regs, at - 1) : 0;
+	__u64 first = WORD(regs, ARGUMENT1), second = WORD(regs, ARGUMENT2), third = WORD(regs, ARGUMENT3);
+	return at == ARGUMENT1 + 1 ? first : at == ARGUMENT2 + 1 ? second : at == ARGUMENT3 + 1 ? third : 0;
 }
 
 // log2_of is log2(x) × 65536, for x that is not 0.
@@ -188,7 +197,7 @@ static __always_inline __s64 distance(void)
 }
 
 // copy_stack is as in descriptors.bpf.c.
-static __always_inline void copy_stack(struct record *r, const void *regs, __u64 depth)
+static __always_inline void copy_stack(struct record *r, struct registers *regs, __u64 depth)
 {
 	if (depth > MAX_DEPTH)
 		return;
@@ -238,27 +247,31 @@ static __always_inline void tell_freed(struct counts *c, __u64 id)
 }
 
 // freed is what follows from the address of something that is freed.
-static __always_inline void freed(struct counts *c, __u64 address)
+static __always_inline void freed(__u64 address)
 {
 	__u64 *id = address ? bpf_map_lookup_elem(&live, &address) : 0;
 	if (!id)
 		return;
 	__u64 was = *id;
+	__u32 zero = 0;
+	struct counts *c = bpf_map_lookup_elem(&counted, &zero);
+	if (!c)
+		return;
 	// Two threads cannot free the same; one that finds it gone was here by chance.
 	if (!bpf_map_delete_elem(&live, &address))
 		tell_freed(c, was);
 }
 
 // called is the beginning of a function. It says whether the end is of interest.
-static __always_inline int called(void *regs, __u64 cookie)
+static __always_inline int called(struct registers *regs, __u64 cookie)
 {
+	if (FREED_WORD(cookie))
+		freed(argument(regs, FREED_WORD(cookie)));
+	if (!SIZE_WORD(cookie))
+		return 0;
 	__u32 zero = 0;
 	struct counts *c = bpf_map_lookup_elem(&counted, &zero);
 	if (!c)
-		return 0;
-	if (FREED_WORD(cookie))
-		freed(c, argument(regs, FREED_WORD(cookie)));
-	if (!SIZE_WORD(cookie))
 		return 0;
 	__u64 size = argument(regs, SIZE_WORD(cookie));
 	if (COUNT_WORD(cookie))
@@ -273,7 +286,7 @@ static __always_inline int called(void *regs, __u64 cookie)
 	}
 	__u64 task = bpf_get_current_pid_tgid();
 	__u32 pid = task >> 32, tid = task;
-	__u64 sp = word(regs, SP);
+	__u64 sp = WORD(regs, SP);
 	struct pending *before = bpf_map_lookup_elem(&pending, &tid);
 	// One allocation within another is not taken down twice, as calloc's in malloc, or realloc's that jumps
 	// there. What is deeper in the stack than this, or long ago, did not come to its end.
@@ -314,9 +327,9 @@ static __always_inline int called(void *regs, __u64 cookie)
 	r->head.other_bytes = 0;
 	r->head.other = 0;
 	r->head.sp = sp;
-	r->head.fp = word(regs, FP);
+	r->head.fp = WORD(regs, FP);
 #ifdef LINK
-	r->head.link = word(regs, LINK);
+	r->head.link = WORD(regs, LINK);
 #else
 	r->head.link = 0;
 #endif
@@ -351,7 +364,7 @@ static __always_inline int called(void *regs, __u64 cookie)
 }
 
 // returned is the end of a function.
-static __always_inline void returned(void *regs)
+static __always_inline void returned(struct registers *regs)
 {
 	__u32 zero = 0, tid = bpf_get_current_pid_tgid();
 	struct pending *p = bpf_map_lookup_elem(&pending, &tid);
@@ -359,7 +372,7 @@ static __always_inline void returned(void *regs)
 		return;
 	// A function that was called by this one returns with a stack pointer that is not above this one's. The
 	// return address is popped, so that the pointer is above that of the call by the time this one does.
-	if (word(regs, SP) < p->sp)
+	if (WORD(regs, SP) < p->sp)
 		return;
 	__u64 id = p->id, at = p->result, address = 0;
 	bpf_map_delete_elem(&pending, &tid);
@@ -367,7 +380,7 @@ static __always_inline void returned(void *regs)
 	if (!c)
 		return;
 	if (!at)
-		address = word(regs, RESULT);
+		address = WORD(regs, RESULT);
 	else if (bpf_probe_read_user(&address, sizeof(address), (const void *)at))
 		address = 0;
 	if (!address) { // it failed
@@ -382,7 +395,7 @@ static __always_inline void returned(void *regs)
 extern _Bool bpf_session_is_return(void) __ksym __weak;
 
 SEC("uprobe.session")
-int on_function(void *ctx)
+int on_function(struct registers *ctx)
 {
 	if (bpf_session_is_return()) {
 		returned(ctx);
@@ -392,14 +405,14 @@ int on_function(void *ctx)
 }
 
 SEC("uprobe")
-int on_call(void *ctx)
+int on_call(struct registers *ctx)
 {
 	called(ctx, bpf_get_attach_cookie(ctx));
 	return 0;
 }
 
 SEC("uretprobe")
-int on_return(void *ctx)
+int on_return(struct registers *ctx)
 {
 	returned(ctx);
 	return 0;

@@ -11,5 +11,5 @@ const registerWords = 21
 
 var registerOrder = [...]int{10, 5, 11, 12, 13, 14, 4, 19, 16, 9, 8, 7, 6, 3, 2, 1, 0}
 
-// argumentWords are where in struct pt_regs the arguments of a C function are (System V ABI): di, si, dx, cx.
-var argumentWords = [...]int{14, 13, 12, 11}
+// argumentWords are where in struct pt_regs the arguments of a C function are (System V ABI): di, si, dx.
+var argumentWords = [...]int{14, 13, 12}
