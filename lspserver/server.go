@@ -57,8 +57,9 @@ type Config struct {
 	// ReadFile reads a file of another tool without storing it, with names. Its error is one sentence
 	// with the remedy. nil: asking for it is an error.
 	ReadFile func(ctx context.Context, path string) (*profile.Capture, error)
-	// Picture draws a profile as a flame graph in SVG. nil: asking for it is an error.
-	Picture func(p *profile.Profile, title string) (string, error)
+	// Picture draws a profile, or the difference of two, as a flame graph in SVG. nil: asking for it is an
+	// error.
+	Picture func(p *profile.Profile, title string, difference bool) (string, error)
 }
 
 // New makes the server of one client, for rpc.Serve.
