@@ -115,7 +115,7 @@ type server struct {
 	hub      *Hub
 	captures *captures // the hub's
 	views    stackViews
-	openings openings
+	findings findings
 
 	docs    atomic.Pointer[documents]       // written by notifications only
 	paths   atomic.Pointer[sourcemap.Paths] // written under mu

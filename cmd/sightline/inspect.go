@@ -37,6 +37,7 @@ type inspected struct {
 	sampler *process.Sampler
 	threads *process.ThreadSampler
 	leaks   *leakWatch // nil until asked for
+	memory  *mapWatch  // nil until asked for
 	end     *time.Timer
 }
 
@@ -59,6 +60,9 @@ func (n *inspector) forget(pid int) {
 		if x.leaks != nil && x.leaks.openers != nil {
 			x.leaks.openers.close()
 		}
+		if x.memory != nil {
+			x.memory.close()
+		}
 		delete(n.watched, pid)
 	}
 }
@@ -71,7 +75,7 @@ func (n *inspector) process(ctx context.Context, p rpc.ProcessParams) (*rpc.Proc
 	if err != nil {
 		return nil, err
 	}
-	r, err := x.look(ctx, p)
+	r, err := x.look(ctx, p, n.folder)
 	if err != nil && ctx.Err() == nil {
 		n.forget(p.PID)
 	}
@@ -134,7 +138,7 @@ func startText(id process.ID) string { return strconv.FormatUint(id.Start, 10) }
 const defaultInspectLimit = 500
 
 // Look is the process as it is now.
-func (x *inspected) look(ctx context.Context, p rpc.ProcessParams) (*rpc.ProcessResult, error) {
+func (x *inspected) look(ctx context.Context, p rpc.ProcessParams, folder func() string) (*rpc.ProcessResult, error) {
 	list, err := x.sampler.Look(ctx)
 	if err != nil {
 		return nil, err
@@ -177,6 +181,11 @@ func (x *inspected) look(ctx context.Context, p rpc.ProcessParams) (*rpc.Process
 	}
 	if x.leaks != nil {
 		if err := x.fillLeaks(ctx, r, files.Files, now.Started(list.Time)); err != nil {
+			return nil, err
+		}
+	}
+	if p.Map {
+		if err := x.fillMap(ctx, r, p, workspaceOf(folder()), now.Started(list.Time)); err != nil {
 			return nil, err
 		}
 	}
