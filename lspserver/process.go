@@ -38,7 +38,7 @@ func (s *server) process(ctx context.Context, p rpc.ProcessParams) (*rpc.Process
 	if p.Limit < 0 {
 		return nil, rpc.ErrParams("%s: limit is %d: give how many threads, files and regions are wanted", rpc.MethodProcess, p.Limit)
 	}
-	r, err := s.cfg.Process(ctx, p)
+	r, err := s.cfg.Process(ctx, p, s.firstFolder())
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -58,6 +58,16 @@ func (s *server) process(ctx context.Context, p rpc.ProcessParams) (*rpc.Process
 	}
 	s.findings.tell(s, r)
 	return r, nil
+}
+
+// firstFolder is the root of the first workspace folder; "" where there is none.
+func (s *server) firstFolder() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.workspaces) == 0 {
+		return ""
+	}
+	return s.workspaces[0].root
 }
 
 func present[T any](list []T) []T {

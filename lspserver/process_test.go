@@ -18,11 +18,12 @@ import (
 // A process is asked for, and lines that opened many of its descriptors are diagnostics until it ends.
 func TestProcess(t *testing.T) {
 	var asked rpc.ProcessParams
+	var folder string
 	var answer rpc.ProcessResult
 	var fail error
 	s := start(t, fib, setup{config: func(_ *session, c *lspserver.Config) {
-		c.Process = func(_ context.Context, p rpc.ProcessParams) (*rpc.ProcessResult, error) {
-			asked = p
+		c.Process = func(_ context.Context, p rpc.ProcessParams, workspace string) (*rpc.ProcessResult, error) {
+			asked, folder = p, workspace
 			r := answer
 			return &r, fail
 		}
@@ -32,7 +33,7 @@ func TestProcess(t *testing.T) {
 	answer = rpc.ProcessResult{PID: 7, Start: "99", Name: "srv"}
 	var raw json.RawMessage
 	s.Must(rpc.MethodProcess, rpc.ProcessParams{PID: 7, Leaks: true, Start: "99"}, &raw)
-	if asked != (rpc.ProcessParams{PID: 7, Leaks: true, Start: "99"}) || strings.Contains(string(raw), "null") {
+	if asked != (rpc.ProcessParams{PID: 7, Leaks: true, Start: "99"}) || folder == "" || !strings.HasPrefix(path, folder) || strings.Contains(string(raw), "null") {
 		t.Errorf("asked for %+v, it answers %s", asked, raw)
 	}
 	line := func(count int, at int, stale bool) rpc.ProcessLine {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -125,7 +126,7 @@ func mapOf(s *memmap.Snapshot, limit int, workspace string, started time.Time) *
 		sites := sitesByPlace(s, region...)
 		lines := make([]rpc.ProcessLine, 0, min(len(sites), mostLines))
 		for _, x := range firstOf(sites, mostLines) {
-			text := fmt.Sprintf("about %s in %s by %s", bytesWords(x.Bytes), plural(int(x.Objects), "object"), placeWords(workspace, x.Place))
+			text := fmt.Sprintf("about %s in %s by %s", bytesWords(x.Bytes), plural(int(x.Objects), "object"), pageWords(workspace, x.Place))
 			lines = append(lines, pageLine(x.Place, int(x.Objects), text, started))
 		}
 		return lines
@@ -149,7 +150,7 @@ func mapOf(s *memmap.Snapshot, limit int, workspace string, started time.Time) *
 		}
 	}
 	for _, g := range firstOf(goroutinesByPlace(s), mostStacks) {
-		text := fmt.Sprintf("%s, %s, started by %s", plural(int(g.number), "goroutine"), g.each(), placeWords(workspace, g.place))
+		text := fmt.Sprintf("%s, %s, started by %s", plural(int(g.number), "goroutine"), g.each(), pageWords(workspace, g.place))
 		if g.created == 0 {
 			text = fmt.Sprintf("%s, %s, of the program's start", plural(int(g.number), "goroutine"), g.each())
 		}
@@ -180,6 +181,16 @@ func mapOf(s *memmap.Snapshot, limit int, workspace string, started time.Time) *
 		r.Regions = append(r.Regions, region)
 	}
 	return r
+}
+
+// PageWords are placeWords for an editor, in whose workspace paths begin wherever this process runs.
+func pageWords(workspace string, p memmap.Place) string {
+	if file := canonical(p.File); p.File != "" && inside(workspace, file) {
+		if rel, err := filepath.Rel(workspace, file); err == nil && p.Func != "" {
+			return fmt.Sprintf("%s %s:%d", p.Func, rel, p.Line)
+		}
+	}
+	return placeWords(workspace, p)
 }
 
 // PageLine is a line of the source for a page.

@@ -103,7 +103,7 @@ func TestInspectMap(t *testing.T) {
 	file := string(uri.File(canonical(filepath.Join(dir, "main.go"))))
 	var m *rpc.ProcessMap
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		r, err := n.process(t.Context(), rpc.ProcessParams{PID: pid, Map: true, Limit: 5})
+		r, err := n.process(t.Context(), rpc.ProcessParams{PID: pid, Map: true, Limit: 5}, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +123,7 @@ func TestInspectMap(t *testing.T) {
 		}
 	}
 	at(m.Stacks[0].Line, "// started")
-	if s := m.Stacks[0]; s.Bytes != 100<<16 || s.Size != "6.2 MiB" || !strings.Contains(s.Line.Text, "100 goroutines, 64.0 KiB each, started by main.main") {
+	if s := m.Stacks[0]; s.Bytes != 100<<16 || s.Size != "6.2 MiB" || !strings.Contains(s.Line.Text, "100 goroutines, 64.0 KiB each, started by main.main main.go:") {
 		t.Errorf("stacks %+v", s)
 	}
 	resident, heap := int64(0), false
@@ -176,7 +176,7 @@ func TestInspectMapOfNothing(t *testing.T) {
 	n := newInspector(func() string { return t.TempDir() })
 	defer n.close()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		r, err := n.process(t.Context(), rpc.ProcessParams{PID: cmd.Process.Pid, Map: true})
+		r, err := n.process(t.Context(), rpc.ProcessParams{PID: cmd.Process.Pid, Map: true}, "")
 		if err != nil {
 			t.Fatal(err)
 		}

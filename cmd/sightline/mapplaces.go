@@ -157,7 +157,10 @@ func (g *goroutineSum) size() string { return bytesWords(g.bytes) }
 
 // Each is how large one stack is: "64.0 KiB each".
 func (g *goroutineSum) each() string {
-	if g.smallest == g.large {
+	switch {
+	case g.number == 1:
+		return bytesWords(g.large)
+	case g.smallest == g.large:
 		return bytesWords(g.large) + " each"
 	}
 	return bytesWords(g.smallest) + " to " + bytesWords(g.large) + " each"

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sightline-dev/sightline/memmap"
 	"github.com/sightline-dev/sightline/profiler"
 	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/sourcemap"
@@ -167,4 +168,12 @@ func (o *openers) place(f profile.Frame) string {
 		return f.Func
 	}
 	return fmt.Sprintf("%s %s:%d", f.Func, shortPath(o.workspace, f.File), f.Line)
+}
+
+// PagePlace is place for an editor; see pageWords.
+func (o *openers) pagePlace(f profile.Frame) string {
+	if f.File == "" {
+		return o.place(f)
+	}
+	return pageWords(o.workspace, memmap.Place{Func: f.Func, File: f.File, Line: f.Line})
 }

@@ -279,7 +279,7 @@ func TestInspectLeak(t *testing.T) {
 	var start string
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		var err error
-		if r, err = n.process(t.Context(), rpc.ProcessParams{PID: pid, Leaks: true, Start: start, Limit: 10}); err != nil {
+		if r, err = n.process(t.Context(), rpc.ProcessParams{PID: pid, Leaks: true, Start: start, Limit: 10}, ""); err != nil {
 			t.Fatal(err)
 		}
 		start = r.Start
@@ -306,7 +306,7 @@ func TestInspectLeak(t *testing.T) {
 			t.Errorf("%s is not among %+v", fact, r.Facts)
 		}
 	}
-	if _, err := n.process(t.Context(), rpc.ProcessParams{PID: pid, Start: "1"}); err == nil || !strings.Contains(err.Error(), "another has its number") {
+	if _, err := n.process(t.Context(), rpc.ProcessParams{PID: pid, Start: "1"}, ""); err == nil || !strings.Contains(err.Error(), "another has its number") {
 		t.Errorf("by a number that was another's: %v", err)
 	}
 	if len(n.watched) != 0 {
