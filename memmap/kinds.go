@@ -74,6 +74,7 @@ func (a *analysis) run(ctx context.Context) error {
 	}
 	a.claimMalloc()
 	a.settle()
+	a.pieces = make([]piece, 0, len(a.mappings)+2*len(a.claims))
 	for i := range a.mappings {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -493,6 +494,7 @@ func kindOfName(name string) (Kind, string) {
 // join makes regions of pieces: neighbours with the same owner are one, and so is a run of anonymous
 // memory that was reserved as one and of which parts are in use.
 func (a *analysis) join() {
+	a.snapshot.Regions = make([]Region, 0, len(a.pieces))
 	for i := 0; i < len(a.pieces); {
 		j := i + 1
 		for j < len(a.pieces) && a.pieces[j].start == a.pieces[j-1].end && a.together(j) {
