@@ -236,7 +236,7 @@ func (r *fileReader) process(pid int) []File {
 		return nil
 	}
 	defer r.leave()
-	text, err := r.read(pid, "stat")
+	text, err := r.readOnce(pid, "stat")
 	if err != nil {
 		r.vanished++
 		return nil
@@ -246,7 +246,7 @@ func (r *fileReader) process(pid int) []File {
 		return nil
 	}
 	owner := &Owner{ID: ID{pid, st.start}, Parent: st.parent, Name: st.name, Kernel: st.kernel}
-	if text, err = r.read(pid, "status"); err != nil {
+	if text, err = r.readOnce(pid, "status"); err != nil {
 		r.vanished++
 		return nil
 	}
@@ -480,7 +480,7 @@ func (r *fileReader) descriptor(o *Owner, dir, fd int) (File, bool) {
 			return f, true
 		}
 	}
-	if text, err := r.read(o.PID, "fdinfo/"+number); err == nil {
+	if text, err := r.readOnce(o.PID, "fdinfo/"+number); err == nil {
 		f.describe(parseFDInfo(text))
 	}
 	return f, true
