@@ -303,7 +303,9 @@ func (m *mapping) parseMeasure(l []byte) bool {
 }
 
 func kilobytes(b []byte, to *int64) bool {
-	b = bytes.TrimLeft(b, " \t")
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
+		b = b[1:]
+	}
 	n, i := int64(0), 0
 	for i < len(b) && b[i] >= '0' && b[i] <= '9' {
 		if n > 1<<50 {

@@ -67,6 +67,9 @@ One's own processes need no privilege. Of others it shows the sums that anybody 
 			if err := mf.check(); err != nil {
 				return err
 			}
+			if mf.every == 0 {
+				collectLate()
+			}
 			return mf.run(cmd.Context(), io, args)
 		},
 	}
