@@ -33,6 +33,7 @@ type Recording struct {
 	start   uint64        // CLOCK_MONOTONIC
 	pidfd   int           // of a recorded process; -1 otherwise
 	wake    int           // eventfd that ends read
+	waiter  *waiter       // open's, and then read's
 
 	processDone chan struct{} // closed when the recorded process has ended
 	stopping    chan struct{} // closed by Stop
@@ -108,6 +109,9 @@ func (r *Recording) open() (err error) {
 	if r.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
 		return fmt.Errorf("record %s: make an eventfd: %w", r.target, err)
 	}
+	if r.waiter, err = newWaiter(); err != nil {
+		return fmt.Errorf("record %s: %w", r.target, err)
+	}
 	if pid := r.target.PID; pid != 0 {
 		if r.pidfd, err = openPID(pid); err != nil {
 			return err
@@ -170,6 +174,18 @@ func (r *Recording) open() (err error) {
 		r.b.frames.rows = r.b.unwinder.rowsOf
 	}
 
+	waited := []int{r.wake}
+	for _, ring := range r.rings {
+		waited = append(waited, ring.FD())
+	}
+	if r.pidfd >= 0 {
+		waited = append(waited, r.pidfd)
+	}
+	for _, fd := range waited {
+		if err := r.waiter.add(fd); err != nil {
+			return fmt.Errorf("record %s: %w", r.target, err)
+		}
+	}
 	if r.target.Command != nil {
 		return nil // exec enables it
 	}
@@ -215,6 +231,9 @@ func (r *Recording) abandon() {
 	}
 	if r.b != nil && r.b.unwinder != nil {
 		r.b.unwinder.stop()
+	}
+	if r.waiter != nil {
+		r.waiter.close()
 	}
 	r.files.close()
 	for _, fd := range []int{r.wake, r.pidfd} {

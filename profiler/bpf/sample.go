@@ -32,8 +32,7 @@ type Sample struct {
 	Top          [4]uint64
 	// Registers are all of the user's registers, in the order of the bits of RegisterMask, and Stack is
 	// a copy of the stack from SP on: as much as was asked for and could be read. Both are empty where
-	// the stack was not to be copied or nothing of it could be read. Stack holds until the next sample is
-	// read.
+	// the stack was not to be copied or nothing of it could be read.
 	Registers []uint64
 	Stack     []byte
 	// Other is a copy of the thread's other stack (CopyRule.Go) from OtherSP on; empty where none is known.
@@ -41,6 +40,8 @@ type Sample struct {
 	Other   []byte
 	// Outside says that the task does not live in the reader's PID namespace: PID and TID are 0.
 	Outside bool
+
+	raw []byte // the record, which Stack and Other are parts of
 }
 
 // Flags of a record: OUTSIDE, KERNEL_CUT and USER_CUT of sampler.bpf.c.

@@ -70,7 +70,7 @@ type GoStacks struct {
 type Sampler struct {
 	objects samplerObjects
 	reader  *ringbuf.Reader
-	record  ringbuf.Record // reused by ReadInto
+	record  ringbuf.Record // ReadInto's
 	depth   int
 
 	mu       sync.Mutex // guards closed, lastLost, and objects against Close
@@ -217,8 +217,7 @@ func (r CopyRule) kernel() *samplerCopyRule {
 // the past makes ReadInto return what is in the ring and never wait.
 func (s *Sampler) SetDeadline(t time.Time) { s.reader.SetDeadline(t) }
 
-// ReadInto takes the oldest sample out of the ring, reusing the slices of x;
-// x.Stack is overwritten by the next call. It waits for the
+// ReadInto takes the oldest sample out of the ring, reusing the slices of x. It waits for the
 // deadline, for a ring that is an eighth full, or for Flush, whatever comes first; then it returns
 // all samples there are, call by call, and after them [os.ErrDeadlineExceeded] or [ErrFlushed] if
 // one of these ended the wait. After Close it returns an error that wraps [os.ErrClosed].
@@ -228,10 +227,13 @@ func (s *Sampler) SetDeadline(t time.Time) { s.reader.SetDeadline(t) }
 // Samples of one CPU come in the order of time. Those of different CPUs may be out of order by the
 // few microseconds between taking the time and having the ring's lock.
 func (s *Sampler) ReadInto(x *Sample) error {
-	if err := s.reader.ReadInto(&s.record); err != nil {
+	s.record.RawSample = x.raw
+	err := s.reader.ReadInto(&s.record)
+	x.raw = s.record.RawSample
+	if err != nil {
 		return err
 	}
-	return decode(s.record.RawSample, x)
+	return decode(x.raw, x)
 }
 
 // Flush ends the present or the next wait of ReadInto.
