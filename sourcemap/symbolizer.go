@@ -34,7 +34,8 @@ type Config struct {
 	Debuginfod *Debuginfod
 	// AnswersDir is a folder of this user's that keeps what DWARF said of the addresses of binaries with
 	// a build ID: Close adds to it, and NewSymbolizer's successors need not read DWARF for the same
-	// lines again. It holds at most 256 MB. "": nothing is kept.
+	// lines again; and the list of the kernel's functions, by the build ID of its mapping. It holds at most
+	// 256 MB. "": nothing is kept.
 	AnswersDir string
 	// Root is the folder that a mapping's Path begins at, "/proc/7/root" for a process in a container;
 	// "" for this process's root. nil: it is that for all.
@@ -62,6 +63,7 @@ type Symbolizer struct {
 	jits     map[profile.MappingID]*processJIT
 	kernel   table
 	kernelOK bool              // kernel was opened, or cannot be
+	image    *kallsymsTable    // what was kept of it; nil: nothing, or it was not looked for
 	warnings []profile.Warning // of all captures so far
 	sources  map[string]profile.Source
 }
@@ -273,11 +275,7 @@ func (s *Symbolizer) open(w *batch, c *profile.Capture, open Opener) {
 	switch m.Kind {
 	case profile.KernelCode:
 		w.module, w.unnamed.Func = profile.Kernel, profile.Kernel
-		if !s.kernelOK {
-			s.kernelOK = true
-			s.kernel = s.openKernel()
-		}
-		w.table = s.kernel
+		w.table = s.kernelTable(w, m.BuildID)
 		return
 	case profile.FileCode:
 		w.module = m.Path
