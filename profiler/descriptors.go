@@ -149,7 +149,7 @@ func (w *DescriptorWatch) event(e *bpf.DescriptorEvent, order uint64) {
 		user = user[:len(user)-1]
 	}
 	x := openDescriptor{order: order, task: w.b.task(p, th, tid)}
-	x.stack = w.stack(p, th, user, &registers{
+	x.stack = w.stack(p, th, tid, user, &registers{
 		sp: e.Sample.SP, fp: e.Sample.FP, link: e.Sample.Link, top: e.Sample.Top, cut: len(user) >= w.b.depth,
 		all: e.Sample.Registers, stack: e.Sample.Stack,
 	})
@@ -168,9 +168,9 @@ func (w *DescriptorWatch) event(e *bpf.DescriptorEvent, order uint64) {
 
 // stack is the stack of an event: by call-frame information where it was copied and the code may keep no
 // frame pointers. Events are far fewer than samples, so each walk is waited for.
-func (w *DescriptorWatch) stack(p *process, th *thread, user []uint64, regs *registers) profile.StackID {
+func (w *DescriptorWatch) stack(p *process, th *thread, tid int, user []uint64, regs *registers) profile.StackID {
 	b := w.b
-	walk := b.submit(p, user, regs)
+	walk := b.submit(p, tid, user, regs)
 	if walk == nil {
 		return b.framed(p, th, user, regs)
 	}

@@ -269,7 +269,7 @@ func (r *Recording) take(limit uint64) {
 	r.merger.take(limit, r.b.record, func(s *bpf.Sample) {
 		r.b.sample(int(s.PID), int(s.TID), s.Time, int64(s.Period), s.Kernel, s.User, &registers{
 			sp: s.SP, fp: s.FP, link: s.Link, top: s.Top, cut: s.KernelCut || s.UserCut,
-			all: s.Registers, stack: s.Stack, otherSP: s.OtherSP, other: s.Other,
+			all: s.Registers, stack: s.Stack, otherSP: s.OtherSP, other: s.Other, past: s.Past, same: s.Same,
 		})
 	})
 	r.b.settle()

@@ -170,6 +170,9 @@ func (r *Recording) open() (err error) {
 	if r.opener.copying != nil {
 		r.b.copying = r.opener.copying
 		r.b.copying.reader = r.files.reader
+		if c := r.opener.copying; c.setPast != nil {
+			r.b.pasts = newPasts(c.setPast, c.forgetPast)
+		}
 		r.b.unwinder = startUnwinder(r.files, r.options.FrameTable, r.rows())
 		r.b.frames.rows = r.b.unwinder.rowsOf
 	}
