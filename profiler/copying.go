@@ -92,8 +92,8 @@ func newCopying(t Target, o Options) *copying {
 	}
 	defer f.Close()
 	im, err := readImage(f)
-	c.always = err != nil || !im.framed()
-	if c.always && im.golang {
+	c.always = err != nil || !im.framed() || c.chosen
+	if c.always && im.golang && !im.framed() {
 		c.target = c.goStacks(f)
 	}
 	return c

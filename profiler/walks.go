@@ -197,6 +197,9 @@ func (b *builder) remedy(at brokenAt) string {
 		case b.copying.held:
 			return fmt.Sprintf("let this user lock more memory, for copies of more than %d KiB (ulimit -l, or sudo sysctl kernel.perf_event_mlock_kb=16384)", b.copying.bytes>>10)
 		}
+		if b.copying.set != nil && !b.copying.chosen {
+			return fmt.Sprintf("they were deeper than those before them, and later ones were copied whole; --stack-bytes %d copies as much from the beginning", maxStackBytes)
+		}
 		return fmt.Sprintf("raise --stack-bytes (up to %d)", maxStackBytes)
 	case unwind.NoRows:
 		if at.module == anonymousName {

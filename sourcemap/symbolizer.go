@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -66,6 +67,8 @@ type Symbolizer struct {
 	image    *kallsymsTable    // what was kept of it; nil: nothing, or it was not looked for
 	warnings []profile.Warning // of all captures so far
 	sources  map[string]profile.Source
+	// The binaries whose supplementary file (dwz) is missing, and the names of those files.
+	lacking, lacked []string
 }
 
 // NewSymbolizer makes the symbolizer of one recording.
@@ -140,6 +143,15 @@ func (s *Symbolizer) Symbolize(ctx context.Context, c *profile.Capture, open Ope
 	for _, w := range s.warnings {
 		c.Warn(w.Kind, w.Count, w.Text)
 	}
+	for _, w := range work {
+		if w.binary != nil && w.binary.lacks != "" && !slices.Contains(s.lacking, w.module) {
+			s.lacking = append(s.lacking, w.module)
+			s.lacked = append(s.lacked, w.binary.lacks)
+		}
+	}
+	if len(s.lacking) > 0 {
+		c.Warn(profile.WarnUnreadable, 0, lackingText(s.lacking, s.lacked))
+	}
 	n := len(c.Locations)
 	c.Symbols.Frames = s.frames[:len(s.frames):len(s.frames)]
 	c.Symbols.Of = s.of[:n:n]
@@ -175,7 +187,7 @@ func (s *Symbolizer) keepAnswers() {
 		b.fresh = nil
 		id := buildID(b.file)
 		// What something is missing for, or damaged, may have better answers tomorrow.
-		if !isBuildID(id) || len(b.notes) > 0 {
+		if !isBuildID(id) || len(b.notes) > 0 || b.lacks != "" {
 			continue
 		}
 		before, ok := kept[id]
@@ -216,7 +228,7 @@ func (s *Symbolizer) attach(ctx context.Context, work []*batch, c *profile.Captu
 			}
 		}
 		find := &debugFinder{
-			folders: append(slices.Clip(s.config.DebugFolders), systemDebugFolder), path: w.module, files: files, note: b.note,
+			folders: append(slices.Clip(s.config.DebugFolders), systemDebugFolder), path: w.module, files: files, note: b.note, lacks: b.lack,
 		}
 		if s.config.Debuginfod != nil {
 			find.fetch = s.config.Debuginfod.Fetch
@@ -367,6 +379,22 @@ func (s *Symbolizer) openKernel() table {
 	}
 	s.warn(fmt.Sprintf("kernel functions have no names: %v", err))
 	return nil
+}
+
+// lackingText is one warning for all binaries whose supplementary file is missing: a distribution's programs
+// and their libraries come by the dozen, and share such files.
+func lackingText(binaries, files []string) string {
+	const listed = 3
+	those := slices.Clone(files)
+	slices.Sort(those)
+	text := func(names []string) string {
+		if n := len(names) - listed; n > 0 {
+			return fmt.Sprintf("%s and %d more", strings.Join(names[:listed], ", "), n)
+		}
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s: some inlined calls have no names, as a part of the debug information, which dwz has put into files of their own, is missing (%s); install the debug packages anew",
+		text(binaries), text(slices.Compact(those)))
 }
 
 // warn remembers a warning for this capture and those to come.
