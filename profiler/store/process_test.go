@@ -42,11 +42,12 @@ func TestMain(m *testing.M) {
 const roleVariable = "STORE_TEST_ROLE"
 
 var roles = map[string]func(s *Store, args []string) error{
-	"hold":   hold,
-	"record": record,
-	"put":    putMany,
-	"limit":  putLimited,
-	"churn":  churn,
+	"hold":    hold,
+	"record":  record,
+	"put":     putMany,
+	"limit":   putLimited,
+	"churn":   churn,
+	"migrate": migrateAgain,
 }
 
 // another starts a process in a role. Its standard output is read line by line.
