@@ -115,7 +115,7 @@ func (h *host) shown(_ context.Context, conn *daemon.Conn) error {
 
 // NameLeft names the functions of what a recorder has left that was killed.
 func nameLeft(of recordingNews) {
-	st, err := store.Open(of.Store, store.Options{})
+	st, err := store.Open(of.Store, store.Options{Migrate: takeOver})
 	if err != nil {
 		return // whoever uses it is told
 	}

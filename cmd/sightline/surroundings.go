@@ -103,7 +103,11 @@ func (s *surroundings) with(env []string) *surroundings {
 // OpenStore opens the store of the workspace that dir lies in.
 func (s *surroundings) openStore(dir string) (*store.Store, error) {
 	workspace := workspaceOf(dir)
-	st, err := store.OpenWorkspace(workspace, store.Options{Getenv: s.getenv})
+	options, err := s.storeOptions()
+	if err != nil {
+		return nil, err
+	}
+	st, err := store.OpenWorkspace(workspace, options)
 	if err == nil {
 		nameInterrupted(context.Background(), st, workspace)
 	}

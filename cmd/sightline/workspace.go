@@ -49,7 +49,11 @@ func storeOf(cmd *cobra.Command) (*store.Store, error) {
 	if path == "" {
 		return openStore(dir)
 	}
-	st, err := store.Open(path, store.Options{})
+	options, err := (*surroundings)(nil).storeOptions()
+	if err != nil {
+		return nil, err
+	}
+	st, err := store.Open(path, options)
 	if err == nil {
 		nameInterrupted(cmd.Context(), st, workspaceOf(dir))
 	}
