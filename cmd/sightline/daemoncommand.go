@@ -128,9 +128,7 @@ func (s daemonStatus) print(out io.Writer, now time.Time) {
 	}
 	if len(s.Recordings) > 0 {
 		fmt.Fprintln(out, "\n"+p.bold(plural(len(s.Recordings), "recording")))
-		for _, r := range s.Recordings {
-			fmt.Fprintf(out, "  %-12s %-8s %-14s %s\n", r.Phase, lspserver.Duration(r.Elapsed), lspserver.Samples(int64(r.Samples)), cut(expand(r.Target), 100))
-		}
+		s.printRecordings(out)
 	}
 	if len(s.Sessions)+len(s.Recordings) == 0 {
 		fmt.Fprintf(out, "\nNothing to do; it ends when that is so for %s.\n", lspserver.Duration(s.Idle))

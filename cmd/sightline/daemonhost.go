@@ -141,14 +141,14 @@ func (h *host) end() {
 	}
 }
 
-// Hub is what sessions with the same stores have in common.
-func (h *host) hub(around *surroundings) *lspserver.Hub {
+// HubOf is what sessions with the same stores have in common, by surroundings.home.
+func (h *host) hubOf(home string) *lspserver.Hub {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	hub := h.hubs[around.home()]
+	hub := h.hubs[home]
 	if hub == nil {
 		hub = lspserver.NewHub(h.review)
-		h.hubs[around.home()] = hub
+		h.hubs[home] = hub
 	}
 	return hub
 }
@@ -222,6 +222,8 @@ func (h *host) serve(ctx context.Context, conn *daemon.Conn) {
 		serve = h.changed
 	case wantRecording:
 		serve = h.shown
+	case wantEnd:
+		serve = h.endRecording
 	default:
 		conn.Refuse(fmt.Sprintf("the daemon does not know what %q is; it is of version %s", conn.Hello.Wants, version().Version))
 		return
@@ -264,7 +266,7 @@ func (h *host) session(ctx context.Context, conn *daemon.Conn) error {
 	defer inspector.close()
 	cfg := sessionConfig(around, rec)
 	cfg.Process = inspector.process
-	cfg.Hub, cfg.Log, cfg.LogFile = h.hub(around), log, h.file.Path()
+	cfg.Hub, cfg.Log, cfg.LogFile = h.hubOf(around.home()), log, h.file.Path()
 	o := rpc.Options{Log: log}
 	if h.witness != nil {
 		o.Received = func(method string) { h.witness.Note(fmt.Sprintf("%d %s", number, method)) }
