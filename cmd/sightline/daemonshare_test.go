@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/sightline-dev/sightline/lspserver/lsptest"
+	"github.com/sightline-dev/sightline/profiler/store"
 )
 
 // A terminal is a command that runs.
@@ -161,5 +162,66 @@ func TestTerminalSharesTest(t *testing.T) {
 	t.Chdir(w.Root)
 	if list := decode[[]captureJSON](t, mustRun(t, "captures", "--json")); len(list) != 1 {
 		t.Errorf("captures are %+v", list)
+	}
+}
+
+// What is recorded where no project is belongs to no workspace: every editor shows it, at once.
+func TestCapturesWithoutWorkspace(t *testing.T) {
+	bin := ownDaemon(t)
+	w := lsptest.NewWorkspace(t, marked, lsptest.WorkspaceOptions{})
+	build := exec.Command("go", "test", "-c", "-o", "marked.test")
+	build.Dir = w.Root
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go test -c: %v\n%s", err, out)
+	}
+	home := t.TempDir()
+	at := func(dir string, args ...string) *exec.Cmd {
+		cmd := exec.Command(bin, args...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "HOME="+home)
+		return cmd
+	}
+	e := editor(t, at(w.Root, "serve"), w)
+	source := w.Path("marked.go")
+	e.Open(source)
+	if n := len(e.Hints(source)); n > 0 {
+		t.Fatalf("%d hints before anything was recorded", n)
+	}
+	if out, err := at(home, "record", "--", w.Path("marked.test"), "-test.run", "TestBurn").CombinedOutput(); err != nil {
+		t.Fatalf("record: %v\n%s", err, out)
+	}
+	eventually(t, "its lines are shown", func() bool { return len(e.Hints(source)) > 0 })
+	for dir, want := range map[string]int{home: 1, "/": 1, w.Root: 0} {
+		out, err := at(dir, "captures", "--json").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if list := decode[[]captureJSON](t, string(out)); len(list) != want {
+			t.Errorf("in %s there are %d captures, want %d", dir, len(list), want)
+		}
+	}
+	path, err := store.GeneralPathIn(os.Getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Error(err)
+	}
+	// An editor without a folder records into it, and what it does to it the other shows.
+	bare := lsptest.Start(t, lsptest.Spawn(t, at("/", "serve")), lsptest.Options{Editor: "nvim-0.12"})
+	call := bare.StartCommand("sightline.record", map[string]any{"pid": spinner(t), "seconds": 0.3})
+	if _, err := call.Wait(); err != nil {
+		t.Error(err)
+	}
+	count := func(e *lsptest.Editor) int {
+		var list []any
+		if err := e.Call("sightline/captures", nil, &list); err != nil {
+			t.Error(err)
+		}
+		return len(list)
+	}
+	eventually(t, "both show both", func() bool { return count(e) == 2 && count(bare) == 2 })
+	bare.Execute("sightline.removeCapture", map[string]any{"capture": "@"})
+	if n := count(bare); n != 1 {
+		t.Errorf("%d captures after one was removed", n)
 	}
 }

@@ -137,6 +137,7 @@ func sessionConfig(around *surroundings, rec *recorder) lspserver.Config {
 	return lspserver.Config{
 		Recorder:  rec,
 		OpenStore: around.openStore,
+		General:   around.openGeneral,
 		FindPaths: around.findPaths,
 		Version:   version().Version,
 		Now:       time.Now,

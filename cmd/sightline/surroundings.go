@@ -100,19 +100,37 @@ func (s *surroundings) with(env []string) *surroundings {
 	return more
 }
 
-// OpenStore opens the store of the workspace that dir lies in.
+// OpenStore opens the store of the workspace that dir lies in, or that of captures without one.
 func (s *surroundings) openStore(dir string) (*store.Store, error) {
 	workspace := workspaceOf(dir)
 	options, err := s.storeOptions()
 	if err != nil {
 		return nil, err
 	}
-	st, err := store.OpenWorkspace(workspace, options)
+	var st *store.Store
+	if s.general(workspace) {
+		var path string
+		if path, err = store.GeneralPathIn(s.getenv); err == nil {
+			st, err = store.Open(path, options)
+		}
+	} else {
+		st, err = store.OpenWorkspace(workspace, options)
+	}
 	if err == nil {
 		nameInterrupted(context.Background(), st, workspace)
 	}
 	return st, err
 }
+
+// General says that a folder is nobody's project: the root folder, and the user's own where it is no
+// repository or module. What is recorded there belongs to no workspace, and every editor shows it.
+func (s *surroundings) general(workspace string) bool {
+	home := s.getenv("HOME")
+	return (workspace == "/" || home != "" && workspace == canonical(home)) && !hasMark(workspace)
+}
+
+// OpenGeneral opens the store of captures that belong to no workspace.
+func (s *surroundings) openGeneral() (*store.Store, error) { return s.openStore("/") }
 
 // Cache is the user's folder for what can be made again, as os.UserCacheDir; "" where there is none.
 func (s *surroundings) cache() string {
