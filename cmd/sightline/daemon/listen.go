@@ -14,8 +14,8 @@ import (
 // ErrRuns says that the daemon of this place runs already.
 var ErrRuns = errors.New("the daemon runs already")
 
-// helloWithin is how long a client may take to say what it wants.
-const helloWithin = 10 * time.Second
+// helloWithin is how long a client may take to say what it wants. Tests change it.
+var helloWithin = 10 * time.Second
 
 // A Listener takes connections at a place, as the only process to do so.
 type Listener struct {
