@@ -37,10 +37,19 @@ func (r *recording) sameTarget(o *recording) bool {
 	case a.Native != nil || b.Native != nil:
 		return a.Native != nil && b.Native != nil && a.Native.File == b.Native.File && a.Native.Name == b.Native.Name && slices.Equal(a.Native.Args, b.Native.Args)
 	case a.Test != nil && b.Test != nil:
-		return a.Test.Package == b.Test.Package && a.Test.Run == b.Test.Run && a.Test.Bench == b.Test.Bench && slices.Equal(a.Test.Args, b.Test.Args)
+		return a.Test.Package == b.Test.Package && a.Test.Run == b.Test.Run && a.Test.Bench == b.Test.Bench &&
+			slices.Equal(a.Test.Args, b.Test.Args) && slices.Equal(a.Test.kinds(), b.Test.kinds())
 	}
 	return a.Test == nil && b.Test == nil && slices.Equal(a.Command, b.Command) && a.PID == b.PID && a.Machine == b.Machine &&
 		(len(a.Command) == 0 || a.Dir == b.Dir && slices.Equal(a.Env, b.Env))
+}
+
+// kinds are what the test measures, in order.
+func (t *TestRequest) kinds() []string {
+	if len(t.Kinds) == 0 {
+		return testKinds[:1]
+	}
+	return slices.Compact(slices.Sorted(slices.Values(t.Kinds)))
 }
 
 // Shared is a recording as somebody sees it who asked for the same and is no server of the hub. It is the
