@@ -116,14 +116,14 @@ func newDaemonStatus(io streams) *cobra.Command {
 	return cmd
 }
 
-func (s daemonStatus) print(out io.Writer, now time.Time) {
+func (s daemonStatus) print(out io.Writer, now time.Time) { // now is before Since where the clock was set back
 	p := paletteFor(out)
-	fmt.Fprintf(out, "%s since %s, process %d, version %s, %.0f MB\n", p.good("running"), lspserver.Duration(now.Sub(s.Since)), s.PID, s.Version, float64(s.RSS)/1e6)
+	fmt.Fprintf(out, "%s since %s, process %d, version %s, %.0f MB\n", p.good("running"), lspserver.Duration(max(0, now.Sub(s.Since))), s.PID, s.Version, float64(s.RSS)/1e6)
 	fmt.Fprintf(out, "socket  %s\nlog     %s\n", s.Socket, s.Log)
 	if len(s.Sessions) > 0 {
 		fmt.Fprintln(out, "\n"+p.bold(plural(len(s.Sessions), "editor")))
 		for _, e := range s.Sessions {
-			fmt.Fprintf(out, "  process %-8d %-8s %s\n", e.PID, lspserver.Duration(now.Sub(e.Since)), e.Folder)
+			fmt.Fprintf(out, "  process %-8d %-8s %s\n", e.PID, lspserver.Duration(max(0, now.Sub(e.Since))), e.Folder)
 		}
 	}
 	if len(s.Recordings) > 0 {

@@ -261,7 +261,7 @@ func (h *host) session(ctx context.Context, conn *daemon.Conn) error {
 	log := slog.New(slog.NewMultiHandler(slog.NewTextHandler(h.file, options), slog.NewTextHandler(lines, options))).With("session", number)
 	log.Info("an editor begins", "client", conn.PID(), "folder", around.folder())
 
-	rec := &recorder{open: around.openStore, live: true, bound: true, around: around, all: &h.running}
+	rec := &recorder{open: around.storeAt, live: true, bound: true, around: around, all: &h.running}
 	inspector := newInspector(around.folder)
 	defer inspector.close()
 	cfg := sessionConfig(around, rec)

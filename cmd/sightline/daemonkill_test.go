@@ -85,7 +85,8 @@ type killing struct {
 	store    string
 	pid      int    // of the target
 	clock    string // the file that it writes the time into
-	budget   bool   // what was stored may be pruned
+	clients  []*blindClient
+	budget   bool // what was stored may be pruned
 	random   *rand.Rand
 	finished map[store.ID][32]byte // what was whole when it was last looked at
 	most     int                   // of finished at a time
@@ -111,6 +112,7 @@ func (k *killing) client() *blindClient {
 	if err != nil {
 		k.t.Fatal(err)
 	}
+	k.clients = append(k.clients, c)
 	k.t.Cleanup(c.end)
 	folder := map[string]any{"uri": uri.File(k.folder), "name": "folder"}
 	c.say("initialize", map[string]any{"processId": nil, "rootUri": folder["uri"], "workspaceFolders": []any{folder}, "capabilities": map[string]any{}}, true)
@@ -162,6 +164,19 @@ func (k *killing) daemon() *exec.Cmd {
 		k.t.Fatalf("the daemon says %q", line)
 	}
 	return cmd
+}
+
+// kill ends a daemon, and its clients with it: one that had not reached it would start another.
+func (k *killing) kill(d *exec.Cmd) {
+	for _, c := range k.clients {
+		c.cmd.Process.Kill()
+	}
+	d.Process.Kill()
+	for _, c := range k.clients {
+		c.end()
+	}
+	k.clients = nil
+	d.Wait()
 }
 
 // status asks the daemon; the zero value if it does not answer.
@@ -278,8 +293,7 @@ func (k *killing) round(n int) {
 	if text, err := os.ReadFile(k.clock); err == nil && len(text) == 8 {
 		ran = time.Unix(0, int64(binary.LittleEndian.Uint64(text)))
 	}
-	d.Process.Signal(syscall.SIGKILL)
-	d.Wait()
+	k.kill(d)
 	delay := late()
 
 	st, err := store.Open(k.store, store.Options{})
@@ -396,8 +410,7 @@ func (k *killing) named() {
 	d := k.daemon()
 	k.client()
 	eventually(k.t, "what was interrupted is named", func() bool { left, _ := interrupted(); return left == 0 })
-	d.Process.Kill()
-	d.Wait()
+	k.kill(d)
 	if _, named := interrupted(); named == 0 && !k.budget || len(without) > 0 {
 		k.t.Errorf("%d interrupted captures are named, and %v have no sources", named, without)
 	}

@@ -100,26 +100,42 @@ func (s *surroundings) with(env []string) *surroundings {
 	return more
 }
 
-// OpenStore opens the store of the workspace that dir lies in, or that of captures without one.
+// OpenStore opens the store of the workspace that dir lies in, or that of captures without one, and
+// names what was interrupted there.
 func (s *surroundings) openStore(dir string) (*store.Store, error) {
+	st, err := s.storeAt(dir)
+	if err == nil {
+		nameInterrupted(context.Background(), st, workspaceOf(dir))
+	}
+	return st, err
+}
+
+// OpenStoreAtOnce is openStore for an editor, which does not wait for the names: they may take as long
+// as a program is large.
+func (s *surroundings) openStoreAtOnce(dir string) (*store.Store, error) {
+	st, err := s.storeAt(dir)
+	if err == nil {
+		// Ends by itself; it may end with the process at any instant.
+		go nameInterrupted(context.Background(), st, workspaceOf(dir))
+	}
+	return st, err
+}
+
+// StoreAt opens a store as it is.
+func (s *surroundings) storeAt(dir string) (*store.Store, error) {
 	workspace := workspaceOf(dir)
 	options, err := s.storeOptions()
 	if err != nil {
 		return nil, err
 	}
-	var st *store.Store
-	if s.general(workspace) {
-		var path string
-		if path, err = store.GeneralPathIn(s.getenv); err == nil {
-			st, err = store.Open(path, options)
-		}
-	} else {
-		st, err = store.OpenWorkspace(workspace, options)
+	if !s.general(workspace) {
+		return store.OpenWorkspace(workspace, options)
 	}
-	if err == nil {
-		nameInterrupted(context.Background(), st, workspace)
+	path, err := store.GeneralPathIn(s.getenv)
+	if err != nil {
+		return nil, err
 	}
-	return st, err
+	return store.Open(path, options)
 }
 
 // General says that a folder is nobody's project: the root folder, and the user's own where it is no
@@ -130,7 +146,7 @@ func (s *surroundings) general(workspace string) bool {
 }
 
 // OpenGeneral opens the store of captures that belong to no workspace.
-func (s *surroundings) openGeneral() (*store.Store, error) { return s.openStore("/") }
+func (s *surroundings) openGeneral() (*store.Store, error) { return s.openStoreAtOnce("/") }
 
 // Cache is the user's folder for what can be made again, as os.UserCacheDir; "" where there is none.
 func (s *surroundings) cache() string {

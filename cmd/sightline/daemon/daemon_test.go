@@ -351,6 +351,30 @@ func TestBadClients(t *testing.T) {
 	}
 }
 
+// The runtime folder goes with the last login and comes again with the next one, with another daemon in
+// it. The end of the one before does it no harm.
+func TestFolderComesAgain(t *testing.T) {
+	parent := t.TempDir()
+	p := find(t, parent)
+	first := listen(t, p)
+	if err := os.Rename(p.Dir, p.Dir+".gone"); err != nil {
+		t.Fatal(err)
+	}
+	again := find(t, parent)
+	second := listen(t, again)
+	first.StopListening()
+	first.Close()
+	go serveOne(second, func(*Conn) {})
+	c, err := Dial(again, Hello{}, 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if _, err := Listen(again, 0); !errors.Is(err, ErrRuns) {
+		t.Errorf("a third one listens: %v", err)
+	}
+}
+
 // A client that says nothing and stays is told so as well.
 func TestSilentClient(t *testing.T) {
 	defer func(old time.Duration) { helloWithin = old }(helloWithin)
