@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -35,9 +36,10 @@ type host struct {
 	mu      sync.Mutex
 	hubs    map[string]*lspserver.Hub // by surroundings.home
 	clients map[*daemon.Conn]time.Time
-	number  int         // of the newest session
-	expiry  *time.Timer // runs while there is nothing to do
-	tidy    *time.Timer // runs after a recording or a session has ended
+	number  int            // of the newest session
+	enders  []*daemon.Conn // who waits for the end of this process; held, as a connection that nobody holds gets closed
+	expiry  *time.Timer    // runs while there is nothing to do
+	tidy    *time.Timer    // runs after a recording or a session has ended
 }
 
 // TidyAfter is when memory is given back that nobody asks for any more: a recording needs much, and the
@@ -63,7 +65,9 @@ func runDaemon(ctx context.Context, idle time.Duration) (err error) {
 		return err
 	}
 	defer l.Close()
-	h := &host{place: p, began: time.Now(), idle: idle, hubs: map[string]*lspserver.Hub{}, clients: map[*daemon.Conn]time.Time{}}
+	h := &host{}
+	defer runtime.KeepAlive(h) // with its enders, after all else
+	*h = host{place: p, began: time.Now(), idle: idle, hubs: map[string]*lspserver.Hub{}, clients: map[*daemon.Conn]time.Time{}}
 	if h.file, err = daemon.OpenLog(logPath(p), 0, 0); err != nil {
 		return err
 	}
@@ -294,6 +298,9 @@ func (h *host) changed(_ context.Context, conn *daemon.Conn) error {
 // Stop ends the daemon. The connection is closed when all is kept, by the end of the process.
 func (h *host) stop(ctx context.Context, conn *daemon.Conn) error {
 	h.log.Info("the daemon is told to stop", "client", conn.PID())
+	h.mu.Lock()
+	h.enders = append(h.enders, conn)
+	h.mu.Unlock()
 	h.quit()
 	return nil
 }

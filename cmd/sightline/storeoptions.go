@@ -34,15 +34,21 @@ func (s *surroundings) storeOptions() (store.Options, error) {
 
 // ParseBytes reads an amount such as "500MB", "2GiB" or "1048576".
 func parseBytes(text string) (int64, error) {
-	number, factor := strings.TrimSpace(text), int64(1)
-	for i, unit := range []string{"K", "M", "G", "T"} {
-		for suffix, base := range map[string]int64{unit: 1000, unit + "B": 1000, unit + "iB": 1024} {
-			if rest, ok := strings.CutSuffix(number, suffix); ok {
-				number, factor = strings.TrimSpace(rest), 1
-				for range i + 1 {
-					factor *= base
-				}
-			}
+	suffix := strings.TrimLeft(strings.TrimSpace(text), "0123456789")
+	number := strings.TrimSuffix(strings.TrimSpace(text), suffix)
+	factor := int64(1)
+	if unit := strings.TrimSpace(suffix); unit != "" {
+		base := int64(1000)
+		unit = strings.TrimSuffix(unit, "B")
+		if rest, ok := strings.CutSuffix(unit, "i"); ok {
+			unit, base = rest, 1024
+		}
+		power := strings.Index("KMGT", unit)
+		if len(unit) != 1 || power < 0 {
+			number = "" // no amount
+		}
+		for range power + 1 {
+			factor *= base
 		}
 	}
 	n, err := strconv.ParseInt(number, 10, 64)
