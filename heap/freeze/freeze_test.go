@@ -66,9 +66,12 @@ type target struct {
 	marker, pair uint64
 }
 
-func startChurn(t testing.TB, keep int) *target {
+func startChurn(t testing.TB, keep int) *target { return startChurnIn(t, keep, "") }
+
+func startChurnIn(t testing.TB, keep int, dir string, env ...string) *target {
 	t.Helper()
 	tg := &target{cmd: exec.Command(build(t, "churn"), fmt.Sprint(keep))}
+	tg.cmd.Dir, tg.cmd.Env = dir, append(os.Environ(), env...)
 	tg.start(t)
 	line, err := tg.out.ReadString('\n')
 	if err != nil {
@@ -86,7 +89,6 @@ func (tg *target) start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tg.cmd.Stderr = os.Stderr
 	if err := tg.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
