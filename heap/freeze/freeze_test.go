@@ -3,10 +3,12 @@ package freeze
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -50,6 +52,13 @@ func TestMain(m *testing.M) {
 	}
 	if pid := os.Getenv("FREEZE_TEST_TAKE"); pid != "" {
 		takeForever(pid)
+	}
+	if pid := os.Getenv("FREEZE_TEST_ONCE"); pid != "" {
+		id, _ := strconv.Atoi(pid)
+		if _, err := Take(context.Background(), id, Options{}); err != nil {
+			fmt.Println(err)
+		}
+		os.Exit(0)
 	}
 	status := m.Run()
 	for _, dir := range scratch {

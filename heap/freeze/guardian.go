@@ -48,8 +48,9 @@ func init() {
 type request struct {
 	PID    int
 	How    How
-	Memory bool // the file is in memory: map it
-	Reap   bool // only clear up after a guardian that was killed
+	Memory bool     // the file is in memory: map it
+	Notes  []string // that go into the file
+	Reap   bool     // only clear up after a guardian that was killed
 }
 
 // A message tells what happens.
@@ -68,7 +69,7 @@ type message struct {
 
 // guard is the guardian's main function.
 func guard(socket, file int) {
-	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM)
+	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGXFSZ)
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1)
 	name := append([]byte(guardianName[:15]), 0) // in place of exe, which it was started as
@@ -94,7 +95,7 @@ func guard(socket, file int) {
 		b, _ := json.Marshal(m)
 		conn.Write(append(b, '\n')) // nobody may listen any more
 	}
-	h := &hold{request: q, send: send, out: out}
+	h := &hold{request: q, send: send, out: out, notes: q.Notes}
 	err = h.run(ctx)
 	m := message{OK: err == nil, Meta: h.meta}
 	if h.meta != nil {
@@ -258,7 +259,7 @@ func (h *hold) write(ctx context.Context, source *process, threads []Thread, tak
 		}
 	}
 	defer free()
-	h.meta = &meta{Version: 1, PID: h.p.pid, Name: h.p.name, How: h.request.How, Taken: taken, Stood: true}
+	h.meta = &meta{Version: 1, PID: h.p.pid, Name: h.p.name, How: h.request.How, Taken: taken, Stood: true, Notes: h.notes}
 	w, err := source.prepare(h.meta, threads, h.p)
 	if err != nil {
 		return err

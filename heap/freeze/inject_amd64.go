@@ -151,8 +151,7 @@ func (in *injector) findGates(regions []Region) error {
 // findPlace finds pages for the frames: the lowest of the main thread's stack, if it never used them, else
 // new ones below, as far as its limit goes.
 func (in *injector) findPlace(regions []Region) error {
-	xstate := uint64(16 << 10)
-	in.size = up(framesFloat + xstate + 64)
+	in.size = up(framesFloat + maxRegset + 64)
 	f, err := in.p.open("pagemap")
 	if err != nil {
 		return in.p.forbidden(err)
@@ -416,7 +415,7 @@ func (in *injector) call(th *traced, then uint64, number uint64, args [5]uint64)
 	if err := ptrace(ptraceGetSigmask, th.tid, 8, unsafe.Pointer(&mask)); err != nil {
 		return 0, 0, in.p.gone(err)
 	}
-	if err := in.write(saved, mask, regset(th.tid, regsExtended, 16<<10)); err != nil {
+	if err := in.write(saved, mask, regset(th.tid, regsExtended)); err != nil {
 		return 0, 0, err
 	}
 	if err := unix.PtraceSetOptions(th.tid, unix.PTRACE_O_TRACECLONE|unix.PTRACE_O_TRACESYSGOOD); err != nil {

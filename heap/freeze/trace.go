@@ -1,11 +1,13 @@
 package freeze
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -33,14 +35,20 @@ func ptrace(request, tid int, addr uintptr, data unsafe.Pointer) error {
 }
 
 // regset reads a set of registers of a stopped thread; nil where the machine has none such.
-func regset(tid int, kind uintptr, size int) []byte {
-	b := make([]byte, size)
-	iov := unix.Iovec{Base: &b[0], Len: uint64(size)}
+func regset(tid int, kind uintptr) []byte {
+	b := registerSets.Get().(*[maxRegset]byte)
+	defer registerSets.Put(b)
+	iov := unix.Iovec{Base: &b[0], Len: maxRegset}
 	if ptrace(unix.PTRACE_GETREGSET, tid, kind, unsafe.Pointer(&iov)) != nil {
 		return nil
 	}
-	return b[:iov.Len:iov.Len]
+	return bytes.Clone(b[:min(iov.Len, maxRegset)])
 }
+
+// maxRegset is more than any set of registers has: with AMX it is 11,008 bytes.
+const maxRegset = 16 << 10
+
+var registerSets = sync.Pool{New: func() any { return new([maxRegset]byte) }}
 
 // A traced is a thread that is held.
 type traced struct {
@@ -201,7 +209,7 @@ func (p *process) sleepsIn(tid int) string {
 // look reads the registers of the threads that stand.
 func (t *tracer) look() {
 	for _, th := range t.threads {
-		th.general = regset(th.tid, regsGeneral, 512)
+		th.general = regset(th.tid, regsGeneral)
 	}
 }
 
@@ -209,9 +217,9 @@ func (t *tracer) look() {
 func (t *tracer) describe() []Thread {
 	all := make([]Thread, 0, len(t.threads))
 	for _, th := range t.threads {
-		d := Thread{TID: th.tid, raw: th.general, FP: regset(th.tid, regsFloat, 1024)}
+		d := Thread{TID: th.tid, raw: th.general, FP: regset(th.tid, regsFloat)}
 		if runtime.GOARCH == "amd64" {
-			d.State = regset(th.tid, regsExtended, 16<<10)
+			d.State = regset(th.tid, regsExtended)
 			if len(th.general) >= registerBytes {
 				d.Regs = registersOf(th.general)
 			}

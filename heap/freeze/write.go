@@ -433,7 +433,12 @@ func (l *layout) writeMapped(ctx context.Context, data []byte, m *memory, p *pro
 // zeros, is holes. A file that is there is replaced once the new one is whole; when it fails, nothing is
 // left of it.
 func (i *Image) WriteCore(path string) error {
-	return replaceFile(path, func(out *os.File) error { return copySparse(context.Background(), out, i.file) })
+	return replaceFile(path, func(out *os.File) error {
+		if err := copySparse(context.Background(), out, i.file); err != nil {
+			return &writeError{cause(err)}
+		}
+		return nil
+	})
 }
 
 // copySparse copies a file, and what it has not or is zeros as holes.
