@@ -128,6 +128,8 @@ type hold struct {
 	notes     []string
 	forbidden bool // nothing can be done with the process
 
+	from  uint64 // of the first segment in the file
+	room  []byte // the file, mapped
 	began time.Time
 	last  time.Time // of a message on progress
 }
@@ -238,6 +240,9 @@ func (h *hold) forkStopped(t *tracer, in *injector) (child int, threads []Thread
 
 // copy stops the process for as long as its memory is copied.
 func (h *hold) copy(ctx context.Context) error {
+	if h.request.Memory {
+		h.makeReady()
+	}
 	t := &tracer{p: h.p}
 	taken := time.Now()
 	h.begin()
@@ -250,6 +255,24 @@ func (h *hold) copy(ctx context.Context) error {
 	return h.write(ctx, h.p, t.describe(), taken, t)
 }
 
+// makeReady has memory ready for the copy. What it cannot do now happens while the process stands.
+func (h *hold) makeReady() {
+	ids, err := h.p.threadIDs()
+	if err != nil {
+		return
+	}
+	threads := make([]Thread, len(ids))
+	w, err := h.p.prepare(&meta{Version: 1}, threads, h.p, 0)
+	if err != nil {
+		return
+	}
+	defer w.close()
+	// All registers of a thread, and some more threads and mappings than now.
+	h.from = up(uint64(len(w.layout.head)) + uint64(len(ids)+16)*(maxRegset+4096) + 256<<10)
+	w.layout = lay(w.layout.loads, nil, h.from)
+	h.room, _ = w.makeReady(h.out)
+}
+
 // write writes the core file. T, if any, is let go once the memory was copied.
 func (h *hold) write(ctx context.Context, source *process, threads []Thread, taken time.Time, t *tracer) (err error) {
 	free := func() {
@@ -260,11 +283,12 @@ func (h *hold) write(ctx context.Context, source *process, threads []Thread, tak
 	}
 	defer free()
 	h.meta = &meta{Version: 1, PID: h.p.pid, Name: h.p.name, How: h.request.How, Taken: taken, Stood: true, Notes: h.notes}
-	w, err := source.prepare(h.meta, threads, h.p)
+	w, err := source.prepare(h.meta, threads, h.p, h.from)
 	if err != nil {
 		return err
 	}
 	defer w.close()
+	w.room = h.room
 	if err = w.write(ctx, h.out, h.request.Memory, h.progress); err != nil {
 		return err
 	}

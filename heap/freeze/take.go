@@ -186,7 +186,7 @@ func (p *process) writeBy(ctx context.Context, how How, notes []string, o Option
 		for _, id := range ids {
 			threads = append(threads, Thread{TID: id})
 		}
-		w, err := p.prepare(m, threads, p)
+		w, err := p.prepare(m, threads, p, 0)
 		if err != nil {
 			return nil, err
 		}
