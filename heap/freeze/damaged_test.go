@@ -131,12 +131,7 @@ func TestWrongProgram(t *testing.T) {
 		t.Errorf("at the marker: %q", b)
 	}
 	// The process itself still has the file that it began with.
-	live, err := Take(t.Context(), tg.pid, Options{How: Running})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer live.Close()
-	checkChurn(t, tg, live)
+	checkChurn(t, tg, mustTake(t, tg, Running))
 }
 
 func TestParseMaps(t *testing.T) {

@@ -20,16 +20,12 @@ import (
 
 func TestFork(t *testing.T) {
 	tg := startChurn(t, 8<<20)
-	for n := range 5 {
-		i, err := Take(t.Context(), tg.pid, Options{How: Forked})
-		if err != nil {
-			t.Fatal(n, err)
-		}
+	for range 5 {
+		i := mustTake(t, tg, Forked)
 		if i.How() != Forked || len(i.Notes()) != 0 || i.Stopped() <= 0 {
 			t.Errorf("%v, stopped %v, notes %q", i.How(), i.Stopped(), i.Notes())
 		}
 		checkChurn(t, tg, i)
-		i.Close()
 		tg.nothingLeft(t)
 	}
 	for range 3 {
@@ -111,11 +107,7 @@ func TestSystemCallsGoOn(t *testing.T) {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			tg := startCalls(t, args...)
 			for _, how := range []How{Forked, Forked, Forked, Copied, Running, Forked} {
-				i, err := Take(t.Context(), tg.pid, Options{How: how})
-				if err != nil {
-					t.Fatal(err)
-				}
-				i.Close()
+				mustTake(t, tg, how)
 				tg.nothingLeft(t)
 			}
 			tg.round(t)

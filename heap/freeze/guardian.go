@@ -214,7 +214,11 @@ func (h *hold) fork(ctx context.Context) (err error) {
 	return h.write(ctx, source, threads, taken, nil)
 }
 
+// cannot says what a process could not be held for, unless it was that it ended.
 func (h *hold) cannot(what string, err error) error {
+	if !h.p.alive() {
+		return h.p.gone(unix.ESRCH)
+	}
 	if strings.HasPrefix(err.Error(), "process ") || strings.HasPrefix(err.Error(), "thread ") {
 		return err
 	}

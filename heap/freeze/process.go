@@ -187,10 +187,10 @@ func (p *process) gone(err error) error {
 	return fmt.Errorf("process %d (%s): %w", p.pid, p.name, cause(err))
 }
 
-// alive says whether it has not ended.
+// alive says whether it has not ended, nor is about to: then its memory is gone.
 func (p *process) alive() bool {
-	state, _, _, err := p.stat("stat")
-	return err == nil && strings.IndexByte("ZXx", state) < 0
+	f, err := p.statusFields("status")
+	return err == nil && f["VmSize"] != "" && !strings.HasPrefix(f["State"], "Z") && !strings.HasPrefix(f["State"], "X")
 }
 
 func (p *process) openWrite(name string) (*os.File, error) {

@@ -156,6 +156,9 @@ func (p *process) write(ctx context.Context, o Options, out *os.File, inMemory b
 		if errors.As(err, &full) {
 			return nil, err
 		}
+		if !p.alive() {
+			return nil, p.gone(unix.ESRCH)
+		}
 		if first == nil {
 			first = err
 		}

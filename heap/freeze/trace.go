@@ -70,9 +70,11 @@ type tracer struct {
 // StopLimit is how long the threads of a process may take to stop, the others standing meanwhile: a thread
 // may wait for a disk and cannot. On a busy machine threads take their time to get to a processor.
 const (
-	stopLimit  = 2 * time.Second
+	stopLimit  = 5 * time.Second
 	sleepLimit = 150 * time.Millisecond // for threads that are in an uninterruptible sleep
 )
+
+var errBusy = errors.New("the machine is too busy")
 
 // seize begins to hold a thread. It is false where the thread has ended.
 func (t *tracer) seize(tid int) (*traced, error) {
@@ -164,6 +166,7 @@ func (t *tracer) held() []*traced {
 
 // waitStop waits until a thread that was interrupted has stopped.
 func (t *tracer) waitStop(th *traced, began time.Time) error {
+	pause := 20 * time.Microsecond
 	for !th.stopped && !th.gone {
 		var ws unix.WaitStatus
 		got, err := unix.Wait4(th.tid, &ws, unix.WALL|unix.WNOHANG, nil)
@@ -181,9 +184,10 @@ func (t *tracer) waitStop(th *traced, began time.Time) error {
 				}
 			}
 			if waited > stopLimit {
-				return fmt.Errorf("thread %d of process %d (%s) did not stop within %v: the machine is too busy; try again", th.tid, t.p.pid, t.p.name, stopLimit)
+				return fmt.Errorf("thread %d of process %d (%s) did not stop within %v: %w; try again", th.tid, t.p.pid, t.p.name, stopLimit, errBusy)
 			}
-			unix.Nanosleep(&unix.Timespec{Nsec: 20_000}, nil)
+			unix.Nanosleep(&unix.Timespec{Nsec: int64(pause)}, nil)
+			pause = min(pause*3/2, time.Millisecond) // it needs a processor more than we do
 		case ws.Exited() || ws.Signaled():
 			th.gone = true
 		case uint32(ws)>>16 == eventStop:

@@ -175,13 +175,13 @@ type coreWriter struct {
 
 // prepare looks at what there is to write. Owner is the process that has the threads, source the one whose
 // memory is read: itself or its child. The first segment is not before from.
-func (source *process) prepare(m *meta, threads []Thread, owner *process, from uint64) (w *coreWriter, err error) {
+func (source *process) prepare(m *meta, threads []Thread, owner *process, from uint64) (_ *coreWriter, err error) {
 	maps, err := source.read("maps")
 	if err != nil {
 		return nil, source.forbidden(err)
 	}
 	m.Maps = string(maps)
-	w = &coreWriter{source: source, meta: m, threads: threads, from: from}
+	w := &coreWriter{source: source, meta: m, threads: threads, from: from}
 	if w.regions, err = parseMaps(maps); err != nil {
 		return nil, fmt.Errorf("read /proc/%d/maps: %w", source.pid, err)
 	}
