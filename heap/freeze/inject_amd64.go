@@ -453,6 +453,9 @@ func (in *injector) call(th *traced, then uint64, number uint64, args [5]uint64)
 		case uint32(ws)>>16 == eventClone:
 			child, err = adopt(th.tid)
 			atStep("child")
+			if err == nil { // each stop costs a turn of the processor: not another for its end
+				return uint64(child), child, in.giveBack(th, saved, mask)
+			}
 		case ws.StopSignal() == unix.SIGTRAP|0x80 && !entered:
 			entered = true
 		case ws.StopSignal() == unix.SIGTRAP|0x80:
@@ -460,17 +463,21 @@ func (in *injector) call(th *traced, then uint64, number uint64, args [5]uint64)
 			if err = getRegisters(th.tid, &now); err != nil {
 				break
 			}
-			result = now.RAX
-			err = in.restore(th, saved, mask)
-			if err == nil {
-				in.erase(in.mem)
-			}
-			return result, child, err
+			return now.RAX, child, in.giveBack(th, saved, mask)
 		case uint32(ws)>>16 == 0 && ws.StopSignal() != unix.SIGTRAP:
 			th.resend = append(th.resend, ws.StopSignal()) // only SIGSTOP cannot be blocked
 		}
 	}
 	return 0, child, in.p.gone(err)
+}
+
+// giveBack ends a call.
+func (in *injector) giveBack(th *traced, saved *Registers, mask uint64) error {
+	err := in.restore(th, saved, mask)
+	if err == nil {
+		in.erase(in.mem)
+	}
+	return err
 }
 
 // restore stops the thread where it would leave the kernel, and there gives it its registers: only there the
