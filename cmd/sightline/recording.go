@@ -483,6 +483,9 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 			c.Warn(profile.WarnTarget, 0, "the test failed: "+o.text)
 		}
 	}
+	if s.discard.Load() {
+		return lspserver.Result{Message: "discarded"}, k.writer.Discard()
+	}
 	u := lspserver.Update{Phase: lspserver.PhaseStoring, Samples: sampleCount(c)}
 	if s.recorder.live {
 		u.Capture = c // what was recorded is shown before it is written; nobody changes it any more
@@ -503,6 +506,9 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 		}
 		k.writer.Discard() // without a sample it is of no use; that it cannot be removed changes nothing
 		return lspserver.Result{}, err
+	}
+	if s.discard.Load() { // while it was being written
+		return lspserver.Result{Message: "discarded"}, s.store.Remove(meta.ID)
 	}
 	return lspserver.Result{ID: meta.ID, Failed: o.failed, Message: o.text}, nil
 }
