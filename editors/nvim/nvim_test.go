@@ -87,7 +87,7 @@ func TestInNeovim(t *testing.T) {
 	}
 	top := filepath.Join("..", "..")
 	watch(t, ".", filepath.Join(top, "testdata", "example"), filepath.Join(top, "cmd"), filepath.Join(top, "lspserver"),
-		filepath.Join(top, "profiler"), filepath.Join(top, "sourcemap"))
+		filepath.Join(top, "profiler"), filepath.Join(top, "sourcemap"), filepath.Join(top, "memmap"), filepath.Join(top, "heap"))
 	bin := sync.OnceValue(func() string { return server(t) }) // once the first Neovim is there
 	for suite, name := range suites {
 		t.Run(strings.ReplaceAll(name, " ", ""), func(t *testing.T) {
