@@ -211,7 +211,7 @@ export function address(port, folder, payload = []) {
 export function remote(port, file) { return `vscode-remote://127.0.0.1:${port}${file}`; }
 
 /** until waits for a condition; what it waits for is in the error. */
-export async function until(what, condition, timeout = 120_000) {
+export async function until(what, condition, timeout = 240_000) {
   const end = Date.now() + timeout;
   let last;
   for (;;) {
