@@ -417,7 +417,7 @@ func (r *AllocationRecording) event(e *bpf.AllocationEvent) {
 	}
 	x := allocation{at: at, task: r.b.task(p, th, tid)}
 	x.weight, x.count = standsFor(float64(e.Size), r.period)
-	x.stack = r.b.eventStack(p, th, user, &registers{
+	x.stack = r.b.eventStack(p, th, tid, user, &registers{
 		sp: e.Sample.SP, fp: e.Sample.FP, link: e.Sample.Link, top: e.Sample.Top, cut: len(user) >= r.b.depth,
 		all: e.Sample.Registers, stack: e.Sample.Stack,
 	})
@@ -438,13 +438,13 @@ func standsFor(size, period float64) (weight, count int64) {
 // eventStack is the stack of an event that is not a sample: by call-frame information where it was copied
 // and the code may keep no frame pointers. Such events are far fewer than samples, so each walk is waited
 // for. It is not 0: what is not known is counted too.
-func (b *builder) eventStack(p *process, th *thread, user []uint64, regs *registers) (stack profile.StackID) {
+func (b *builder) eventStack(p *process, th *thread, tid int, user []uint64, regs *registers) (stack profile.StackID) {
 	defer func() {
 		if stack == 0 {
 			stack = b.inKernel(0, nil)
 		}
 	}()
-	walk := b.submit(p, user, regs)
+	walk := b.submit(p, tid, user, regs)
 	if walk == nil {
 		return b.framed(p, th, user, regs)
 	}

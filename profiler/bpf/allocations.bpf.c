@@ -8,37 +8,23 @@
 // They run in the thread that allocates and may be preempted, so that what they put together lies in no map
 // of a CPU but in one of several rooms, of which a run takes one that is free. Like sampler.bpf.c they name no structure of the kernel but those of include/uapi. Linux 5.15 for
 // bpf_get_attach_cookie; on_function needs 6.13.
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#include "stacks.bpf.h"
 
-// Words of the kernel's struct pt_regs, which begins with those of user space.
+// Words of struct pt_regs that have the result and the first arguments of a function.
 #if defined(__TARGET_ARCH_x86)
-#define RESULT 10 // ax
-#define FP     4
-#define IP     16
-#define SP     19
-#define REGISTERS 21
+#define RESULT 10    // ax
 #define ARGUMENT1 14 // di
 #define ARGUMENT2 13 // si
 #define ARGUMENT3 12 // dx
 #elif defined(__TARGET_ARCH_arm64)
 #define RESULT 0
-#define FP     29
-#define LINK   30
-#define SP     31
-#define IP     32
-#define REGISTERS 34
 #define ARGUMENT1 0
 #define ARGUMENT2 1
 #define ARGUMENT3 2
-#else
-#error "give the words of this architecture's struct pt_regs"
 #endif
 
 #define MAX_DEPTH 127
-#define TOP       4
 #define MAX_COPY  (16 * 1024)
-#define PAGE      4096
 
 // The cookie of a function, as the reader makes it: words of the registers that have its arguments, one
 // more than their number so that 0 is none, and flags.
@@ -48,7 +34,7 @@
 #define RESULT_WORD(cookie)   (((cookie) >> 24) & 0xff) // where the result is put; else it is returned
 
 // Events.
-#define ALLOCATED 1 // a record follows, of sampler.bpf.c's form
+#define ALLOCATED 1 // a record of the form of samples follows
 #define FREED     2
 
 struct allocation_event {
@@ -57,25 +43,6 @@ struct allocation_event {
 	__u64 id;   // of an allocation, from 1
 	__u64 size; // bytes that were asked for
 	__u64 time; // CLOCK_MONOTONIC, ns
-};
-
-// As in sampler.bpf.c.
-struct sample_header {
-	__u64 time;
-	__u64 period;
-	__u32 pid;
-	__u32 tid;
-	__u16 cpu;
-	__u16 flags;
-	__u16 kernel_depth;
-	__u16 user_depth;
-	__u64 sp;
-	__u64 fp;
-	__u64 link;
-	__u64 top[TOP];
-	__u32 stack_bytes;
-	__u32 other_bytes; // 0
-	__u64 other;       // 0
 };
 
 struct record {
@@ -207,22 +174,7 @@ static __always_inline void copy_stack(struct record *r, struct registers *regs,
 	__u64 *registers = &r->addresses[depth];
 	if (bpf_probe_read_kernel(registers, REGISTERS * sizeof(__u64), regs))
 		return;
-	__u64 sp = r->head.sp;
-	__u8 *to = (__u8 *)(registers + REGISTERS);
-	volatile __u32 *copied = &r->head.stack_bytes; // in memory for the verifier's sake
-	for (int i = 0; i <= MAX_COPY / PAGE; i++) {
-		__u64 done = *copied;
-		if (done >= bytes || done > MAX_COPY)
-			break;
-		__u64 piece = PAGE - ((sp + done) & (PAGE - 1));
-		if (piece > bytes - done)
-			piece = bytes - done;
-		if (piece > PAGE)
-			break;
-		if (bpf_probe_read_user(to + done, piece, (const void *)(sp + done)))
-			break;
-		*copied = done + piece;
-	}
+	copy_pages((__u8 *)(registers + REGISTERS), r->head.sp, bytes, MAX_COPY, &r->head.stack_bytes);
 }
 
 // take_room finds a free room, beginning with that of the CPU: another is needed only where a run was
@@ -284,8 +236,7 @@ static __always_inline int called(struct registers *regs, __u64 cookie)
 			return 0;
 		c->left = distance();
 	}
-	__u64 task = bpf_get_current_pid_tgid();
-	__u32 pid = task >> 32, tid = task;
+	__u32 tid = bpf_get_current_pid_tgid();
 	__u64 sp = WORD(regs, SP);
 	struct pending *before = bpf_map_lookup_elem(&pending, &tid);
 	// One allocation within another is not taken down twice, as calloc's in malloc, or realloc's that jumps
@@ -306,17 +257,9 @@ static __always_inline int called(struct registers *regs, __u64 cookie)
 	r->event.id = id;
 	r->event.size = size;
 	r->event.time = now;
-	if (pid_ns_ino) {
-		struct bpf_pidns_info inside = {};
-		if (bpf_get_ns_current_pid_tgid(pid_ns_dev, pid_ns_ino, &inside, sizeof(inside))) {
-			__sync_lock_test_and_set(&room->taken, 0);
-			return 0;
-		}
-		r->head.pid = inside.tgid;
-		r->head.tid = inside.pid;
-	} else {
-		r->head.pid = pid;
-		r->head.tid = tid;
+	if (whose(pid_ns_dev, pid_ns_ino, &r->head.pid, &r->head.tid)) {
+		__sync_lock_test_and_set(&room->taken, 0);
+		return 0;
 	}
 	r->head.time = r->event.time;
 	r->head.period = 0;
@@ -326,6 +269,8 @@ static __always_inline int called(struct registers *regs, __u64 cookie)
 	r->head.stack_bytes = 0;
 	r->head.other_bytes = 0;
 	r->head.other = 0;
+	r->head.past = 0;
+	r->head.same = 0;
 	r->head.sp = sp;
 	r->head.fp = WORD(regs, FP);
 #ifdef LINK
