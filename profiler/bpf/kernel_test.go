@@ -396,7 +396,7 @@ func TestStackPast(t *testing.T) {
 	s := newSampler(t, Options{Copies: true, Copy: CopyRule{Bytes: 32 << 10}})
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // the collector would move the stack, having found it too large
 	work := func() { recurse(100, func() { spin(30 * time.Millisecond) }) }
-	recurse(400, func() {}) // now it is large enough
+	recurse(400, func() {})                   // now it is large enough
 	places := func(x *Sample) (at []uint64) { // of the return addresses, leaf first
 		from := 0
 		for _, pc := range x.User[1:] {
