@@ -112,6 +112,7 @@ type session struct {
 
 	store *store.Store
 	begun time.Time
+	own   *goTest // a test that writes profiles of itself, beside what is recorded of it; nil
 }
 
 func (s *session) Updates() <-chan lspserver.Update { return s.updates }
@@ -202,9 +203,18 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 	if test != nil {
 		defer test.Close()
 	}
+	if t, ok := test.(*goTest); ok && len(t.profiles()) > 0 {
+		if !t.measuresCPU() {
+			return s.runProfiles(ctx, st, t)
+		}
+		s.own = t
+	}
 	target, options, err := s.target(test)
 	if err != nil {
 		return lspserver.Result{}, err
+	}
+	if s.req.Kind == profile.Alloc {
+		return s.runAllocations(ctx, st, target, options)
 	}
 	s.begun = time.Now()
 	rec, err := profiler.Start(ctx, target, options)
@@ -217,11 +227,7 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 		rec.Stop()
 		return lspserver.Result{}, err
 	}
-	defer func() {
-		if keep.symbols != nil {
-			keep.symbols.Close()
-		}
-	}()
+	defer keep.close()
 	var ending sync.WaitGroup
 	recordingOver := make(chan struct{})
 	ending.Go(func() { s.follow(ctx, keep, recordingOver) })
@@ -264,6 +270,7 @@ func (s *session) build(ctx context.Context) (testRun, error) {
 		if err != nil {
 			return nil, err
 		}
+		test.kinds = t.Kinds
 		return test, nil
 	case s.req.Native != nil:
 		test, err := findNative(ctx, s.recorder.around, s.req, s)
@@ -407,22 +414,36 @@ func (s *session) interrupted(cmd *exec.Cmd) bool {
 	}
 }
 
+// A recorded is where a keeper has its capture from.
+type recorded interface {
+	View() *profile.Capture
+	Binary(profile.MappingID) (io.ReaderAt, error)
+	Root(profile.MappingID) string
+	Process(profile.MappingID) (profiler.Process, bool)
+}
+
 // A keeper takes one recording into the store: chunk by chunk while it runs, whole at its end.
 // One goroutine uses it at a time.
 type keeper struct {
 	writer  *store.Writer
-	rec     *profiler.Recording
+	rec     recorded
 	paths   *sourcemap.Paths      // found when they are first needed
 	symbols *sourcemap.Symbolizer // of previews; nil before the first
 	flushed error                 // the first flush that failed; the recording is ended by it
 }
 
-func beginKeeping(st *store.Store, rec *profiler.Recording) (*keeper, error) {
+func beginKeeping(st *store.Store, rec recorded) (*keeper, error) {
 	writer, err := st.Begin(rec.View())
 	if err != nil {
 		return nil, err
 	}
 	return &keeper{writer: writer, rec: rec}, nil
+}
+
+func (k *keeper) close() {
+	if k.symbols != nil {
+		k.symbols.Close()
+	}
 }
 
 // Follow flushes and reports until over is closed.
@@ -459,7 +480,7 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 	if s.discard.Load() {
 		return lspserver.Result{Message: "discarded"}, k.writer.Discard()
 	}
-	if sampleCount(c) == 0 {
+	if sampleCount(c) == 0 && (s.own == nil || !s.own.hasProfiles()) {
 		if err := k.writer.Discard(); err != nil {
 			return lspserver.Result{}, err
 		}
@@ -483,6 +504,11 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 			c.Warn(profile.WarnTarget, 0, "the test failed: "+o.text)
 		}
 	}
+	return s.keep(k, c, o)
+}
+
+// Keep shows a finished capture and stores it.
+func (s *session) keep(k *keeper, c *profile.Capture, o outcome) (lspserver.Result, error) {
 	u := lspserver.Update{Phase: lspserver.PhaseStoring, Samples: sampleCount(c)}
 	if s.recorder.live {
 		u.Capture = c // what was recorded is shown before it is written; nobody changes it any more
