@@ -32,6 +32,7 @@ type analysis struct {
 	pieces   []piece             // in order of address
 	allocate string              // the allocator that is loaded instead of glibc's: "jemalloc"
 	readable bool                // the memory itself may be read
+	known    claimed             // of the same mappings before; the zero value is to be found out
 	walk     bool                // malloc's heaps are to be walked, which reads all of them
 }
 
@@ -66,14 +67,18 @@ func (a *analysis) run(ctx context.Context) error {
 	a.snapshot.bias = a.bias
 	a.findImages()
 	a.probeMemory()
-	a.claimRuntime()
-	a.claimBSS()
-	a.claimStacks()
-	if err := ctx.Err(); err != nil {
-		return err
+	if a.known.claims != nil {
+		a.claims, a.areas, a.allocate = a.known.claims, a.known.areas, a.known.allocate
+	} else {
+		a.claimRuntime()
+		a.claimBSS()
+		a.claimStacks()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		a.claimMalloc()
+		a.settle()
 	}
-	a.claimMalloc()
-	a.settle()
 	a.pieces = make([]piece, 0, len(a.mappings)+2*len(a.claims))
 	for i := range a.mappings {
 		if err := ctx.Err(); err != nil {
@@ -88,6 +93,15 @@ func (a *analysis) run(ctx context.Context) error {
 	}
 	return ctx.Err()
 }
+
+// claimed is what an analysis found out about who owns which addresses.
+type claimed struct {
+	claims   []claim
+	areas    []goruntime.Area
+	allocate string
+}
+
+func (a *analysis) claimed() claimed { return claimed{a.claims, a.areas, a.allocate} }
 
 func fileKey(m *mapping) string { return fmt.Sprintf("%s\x00%x\x00%s", m.device, m.inode, m.path) }
 

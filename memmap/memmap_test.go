@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 var buildOnce sync.Once
@@ -411,6 +413,86 @@ func TestSums(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A process that runs another program than it did is mapped as that.
+func TestExec(t *testing.T) {
+	build(t)
+	cmd := exec.Command("sh", "-c", `echo ready; read x; exec "$0"`, programs.goTarget)
+	x := start(t, cmd)
+	p, err := Open(x.pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if s, err := p.Take(t.Context()); err != nil || s.Go != "" || s.Terms != nil {
+		t.Fatalf("of the shell: %v, %+v", err, s)
+	}
+	io.WriteString(x.in, "\n")
+	x.listen(t, "ready")
+	for _, take := range []func(context.Context) (*Snapshot, error){p.TakeLight, p.Take} {
+		s, err := take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Go == "" || s.Terms == nil || s.Exe != programs.goTarget || s.Name != "gotarget" {
+			t.Errorf("of what it runs now: %s, %s, %q, %v", s.Exe, s.Name, s.Go, s.Notes)
+		}
+	}
+}
+
+// TestLight compares what timelines take with a whole snapshot, of a process that is stopped.
+func TestLight(t *testing.T) {
+	build(t)
+	for _, path := range []string{programs.regions, programs.goTarget} {
+		x := start(t, exec.Command(path))
+		stop(t, x.pid)
+		p, err := Open(x.pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		whole, err := p.Take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 2 { // the second has the claims of the first
+			light, err := p.TakeLight(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			laws(t, light)
+			a, b := MomentOf(whole, whole), MomentOf(light, light)
+			if diff := cmp.Diff(a, b); diff != "" {
+				t.Errorf("%s, light snapshot %d: %s", filepath.Base(path), i, diff)
+			}
+		}
+	}
+}
+
+// stop stops a process until the test ends, and returns when all its threads have stopped.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Kill(pid, syscall.SIGCONT) })
+	until(t, func() error {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(tasks) == 0 {
+			return fmt.Errorf("no threads: %v", err)
+		}
+		for _, name := range tasks {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			if _, rest, _ := strings.Cut(string(text), ") "); !strings.HasPrefix(rest, "T") {
+				return fmt.Errorf("%s is in state %.1s", name, rest)
+			}
+		}
+		return nil
+	})
 }
 
 func TestGone(t *testing.T) {

@@ -45,6 +45,11 @@ type Process struct {
 	bias      uint64
 	goError   error
 	exeFile   *os.File
+
+	// What TakeLight found out the last time.
+	heavy        bool // it has to be Take
+	lastMappings []mapping
+	lastClaims   claimed
 }
 
 // Open opens a process. It fails with ErrNoProcess and ErrNoMemory; that regions may not be read only
@@ -352,8 +357,13 @@ func (p *Process) deletedInFact(m *mapping) bool {
 	return st.Ino != m.inode
 }
 
-// findGo opens the Go runtime of the process, once.
+// findGo opens the Go runtime of the process, once for each program that it runs.
 func (p *Process) findGo(s *Snapshot, mappings []mapping) {
+	if exe, err := p.link("exe"); err == nil && strings.TrimSuffix(exe, " (deleted)") != p.exe {
+		p.exec(s, exe)
+	} else if p.goFound && p.exeFile != nil && biasOf(p.exeFile, p.exe, mappings) != p.bias { // the same one anew
+		p.exec(s, exe)
+	}
 	if !p.goFound {
 		p.goFound = true
 		if p.exeFile, p.goError = p.open("exe"); p.goError == nil {
@@ -362,6 +372,20 @@ func (p *Process) findGo(s *Snapshot, mappings []mapping) {
 		}
 	}
 	s.noteGo(p.goRuntime, p.goError)
+}
+
+// exec forgets what was found out of a program, because the process runs another one now (execve(2)).
+func (p *Process) exec(s *Snapshot, exe string) {
+	if p.exeFile != nil {
+		p.exeFile.Close()
+	}
+	p.exe, p.exeFile, p.goFound, p.goRuntime, p.goError, p.bias = strings.TrimSuffix(exe, " (deleted)"), nil, false, nil, nil, 0
+	p.lastMappings, p.lastClaims = nil, claimed{}
+	s.Exe = p.exe
+	if name, err := p.read("comm"); err == nil {
+		p.name = strings.TrimSuffix(string(name), "\n")
+		s.Name = p.name
+	}
 }
 
 func (s *Snapshot) noteGo(r *goruntime.Runtime, err error) {

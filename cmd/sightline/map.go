@@ -412,7 +412,7 @@ func (mf *mapFlags) timeline(ctx context.Context, io streams, in *mapInput) erro
 	defer tick.Stop()
 	var ended error
 	for {
-		s, err := in.process.Take(began)
+		s, err := in.process.TakeLight(began)
 		if err != nil {
 			if first == nil || began.Err() == nil && !errors.Is(err, memmap.ErrNoProcess) && !errors.Is(err, memmap.ErrNoMemory) {
 				return err
