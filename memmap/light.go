@@ -42,7 +42,7 @@ func (p *Process) TakeLight(ctx context.Context) (*Snapshot, error) {
 		return nil, p.gone(err)
 	}
 	p.findGo(s, mappings)
-	a := analysis{snapshot: s, mappings: mappings, memory: p.live, pages: p.pages(), exe: p.exe, bias: p.bias, identify: p.deletedInFact}
+	a := analysis{snapshot: s, mappings: mappings, memory: p.live, pages: p.pages(), exe: p.exe, bias: p.bias, identify: p.deletedInFact, file: p.mappedFile}
 	if p.goRuntime != nil {
 		p.goRuntime.Refresh()
 		a.runtime = p.goRuntime

@@ -238,7 +238,7 @@ func (p *Process) Take(ctx context.Context) (*Snapshot, error) {
 	}
 	threads := p.threads()
 	p.findGo(s, mappings)
-	a := analysis{snapshot: s, mappings: mappings, threads: threads, memory: p.live, pages: p.pages(), exe: p.exe, bias: p.bias, identify: p.deletedInFact, walk: p.Walk}
+	a := analysis{snapshot: s, mappings: mappings, threads: threads, memory: p.live, pages: p.pages(), exe: p.exe, bias: p.bias, identify: p.deletedInFact, file: p.mappedFile, walk: p.Walk}
 	if p.goRuntime != nil {
 		p.goRuntime.Refresh()
 		a.runtime = p.goRuntime
@@ -355,6 +355,24 @@ func (p *Process) deletedInFact(m *mapping) bool {
 		return true
 	}
 	return st.Ino != m.inode
+}
+
+// mappedFile opens a file that the process has mapped, if it is still at its path.
+func (p *Process) mappedFile(m *mapping) (file, error) {
+	if m.deleted {
+		return nil, fs.ErrNotExist
+	}
+	fd, err := unix.Openat(int(p.dir.Fd()), "root"+m.path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), m.path)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || st.Ino != m.inode || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		f.Close()
+		return nil, fs.ErrNotExist
+	}
+	return f, nil
 }
 
 // findGo opens the Go runtime of the process, once for each program that it runs.
