@@ -302,7 +302,7 @@ func openMap(ctx context.Context, ref, exe string) (*mapInput, error) {
 		case memmap.Sniff(head):
 			s, err := readMap(ref)
 			return &mapInput{saved: s}, err
-		case strings.Contains(ref, "/"):
+		case strings.Contains(ref, "/") || len(processesNamed(ref)) == 0:
 			return nil, fmt.Errorf("%s is neither a core file nor a memory map that `sightline map -o` saved; `sightline size` shows what takes the room in a program", ref)
 		}
 	}
