@@ -578,7 +578,7 @@ func explainMap(out io.Writer, asJSON bool) error {
 func nameOfMap(s *memmap.Snapshot) string {
 	switch {
 	case s.Core != "":
-		return "core file " + expand(s.Core)
+		return "core file " + process.Printable(s.Core)
 	case s.PID != 0:
 		return fmt.Sprintf("process %d (%s)", s.PID, process.Printable(s.Name))
 	}

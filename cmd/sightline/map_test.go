@@ -171,7 +171,7 @@ func TestMapBadInput(t *testing.T) {
 		"map -- -weird":                         `"-weird"`,
 		"map -weird":                            "unknown flag",
 		"map ./text.txt":                        "neither a core file nor",
-		"map text.txt":                          "there is no process, core file",
+		"map text.txt":                          "neither a core file nor",
 		"map broken.json":                       "region 0 begins",
 		"map newer.json":                        "format 9",
 		"map core":                              "no core file",
