@@ -264,6 +264,15 @@ func promises() []promise {
 		name: "  the same of a Go program", benchmark: "Dump/ours/target=go/how=fork", unit: "disk-%-of-resident", format: "%.1f%%",
 		budget: 100, budgetText: "≤ 100 %",
 	})
+	for _, target := range []string{"compute", "faults", "mmap"} {
+		for _, every := range []string{"1s", "100ms"} {
+			benchmark := "Timeline/target=" + target + "/every=" + every
+			all = append(all, promise{
+				name: "taken by map --every " + every + ", target: " + target, benchmark: benchmark, unit: "taken-%",
+				peer: benchmark, peerUnit: "noise-%", peerName: "noise", format: "%+.2f%%", budget: 1, budgetText: "≤ 1 %",
+			})
+		}
+	}
 	for _, target := range []string{"example", "flate"} {
 		for _, engine := range []string{"bpf", "perf", "perf/user=ordinary"} {
 			benchmark := "Truth/ours/target=" + target + "/engine=" + engine
