@@ -132,3 +132,38 @@ func groupGoroutines(s *Snapshot) []GoroutineGroup {
 	})
 	return groups
 }
+
+// A GoroutineRow is one group of goroutines with what it holds.
+type GoroutineRow struct {
+	Group int // into Graph.Groups
+	// Held is what only these goroutines hold: what would be free without them.
+	Held Total
+	// Most is the goroutine of the group that alone holds the most, and what it does; 0 where none
+	// holds anything alone.
+	Most   Total
+	MostOf GoroutineID
+}
+
+// Goroutines are the groups with what they hold, those that hold the most first, then the largest.
+func (a *Analysis) Goroutines() []GoroutineRow {
+	g, d := a.Graph, a.Dominators
+	rows := make([]GoroutineRow, len(g.Groups))
+	for i := range rows {
+		rows[i].Group = i
+	}
+	for v := NodeID(a.Snapshot.Len() + 1); int(v) < g.Len(); v++ {
+		held := Total{d.RetainedCount(v), d.Retained(v)}
+		switch g.Kind(v) {
+		case PlaceNode:
+			rows[g.GroupOf(v)].Held = held
+		case GoroutineNode:
+			if r := &rows[g.GroupOf(g.Parent(v))]; held.Bytes > r.Most.Bytes {
+				r.Most, r.MostOf = held, g.Goroutine(v)
+			}
+		}
+	}
+	slices.SortStableFunc(rows, func(x, y GoroutineRow) int {
+		return cmp.Or(cmp.Compare(y.Held.Bytes, x.Held.Bytes), cmp.Compare(x.Group, y.Group))
+	})
+	return rows
+}
