@@ -39,6 +39,8 @@ type Runtime struct {
 	layout  layout
 	symbols map[string]uint64 // runtime addresses of the variables that are used; 0 where not known
 	base    uint64            // arena base offset, added to index × arenaBytes
+	entry   uint64            // file address where the program begins
+	build   string            // what tells its build from others
 	bias    uint64            // how far the program was moved
 	amd64   bool
 	debug   *debugInfo // nil where the program has no DWARF
@@ -85,6 +87,7 @@ func Open(exe io.ReaderAt, bias uint64, mem io.ReaderAt) (*Runtime, error) {
 		}
 		r.layout, r.Layout = known, "table for "+release
 	}
+	r.entry, r.build = f.Entry, buildIDs(f)
 	r.bias, r.amd64, r.code = bias, f.Machine == elf.EM_X86_64, sectionsOf(f, bias)
 	r.symbols = readSymbols(f, bias)
 	if r.symbols["runtime.mheap_"] == 0 {

@@ -204,3 +204,16 @@ func readSymbols(f *elf.File, bias uint64) map[string]uint64 {
 	}
 	return found
 }
+
+// waitreasons.json is what runtime.waitReasonStrings has by Go release, made as layouts.json is.
+//
+//go:embed waitreasons.json
+var waitReasonsJSON []byte
+
+var knownReasons = sync.OnceValue(func() map[string][]string {
+	all := map[string][]string{}
+	if err := json.Unmarshal(waitReasonsJSON, &all); err != nil {
+		panic("heap/goruntime/waitreasons.json: " + err.Error()) // it is part of this program
+	}
+	return all
+})

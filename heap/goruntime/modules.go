@@ -152,10 +152,11 @@ type codeReader struct {
 	funcs   map[uint64]*codeFunc // by entry
 	pages   map[uint64]*codeFunc // by address asked for
 	texts   map[uint64]string
+	depths  map[uint64]int32 // of functions on the stack, by address; -1 is not known
 }
 
 func newCodeReader(m *memory, modules []module) *codeReader {
-	return &codeReader{mem: m, modules: modules, funcs: map[uint64]*codeFunc{}, pages: map[uint64]*codeFunc{}, texts: map[uint64]string{}}
+	return &codeReader{mem: m, modules: modules, funcs: map[uint64]*codeFunc{}, pages: map[uint64]*codeFunc{}, texts: map[uint64]string{}, depths: map[uint64]int32{}}
 }
 
 func (m *module) entryOf(mem *memory, i uint64) uint64 {
