@@ -27,6 +27,8 @@ var mayImport = map[string][]string{
 	"profiler/process":     {},
 	"profiler":             {"profiler/profile", "profiler/perfevent", "profiler/bpf", "profiler/unwind"},
 	"sourcemap":            {"profiler/profile"},
+	"heap/freeze":          {},
+	"heap":                 {"profiler/profile", "heap/freeze", "heap/goruntime"},
 	"heap/goruntime":       {},
 	"memmap":               {"profiler/profile", "heap/goruntime"},
 	"memmap/imagesize":     {},
