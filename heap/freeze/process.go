@@ -137,12 +137,13 @@ func (p *process) link(name string) (string, error) {
 	return string(b[:max(n, 0)]), err
 }
 
-// status are the lines of /proc/PID/status, and of stat the state and the flags of the kernel.
+// identify finds out what the process is.
 func (p *process) identify() error {
-	state, flags, err := p.stat("stat")
+	state, flags, name, err := p.stat("stat")
 	if err != nil {
 		return p.gone(err)
 	}
+	p.name = name
 	const kernelThread = 0x00200000 // PF_KTHREAD, include/linux/sched.h
 	switch {
 	case flags&kernelThread != 0:
@@ -153,24 +154,23 @@ func (p *process) identify() error {
 	return nil
 }
 
-// stat reads the state and flags of a process or one of its threads.
-func (p *process) stat(name string) (state byte, flags uint64, err error) {
-	stat, err := p.read(name)
+// stat reads the state, flags and name of the process or one of its threads.
+func (p *process) stat(file string) (state byte, flags uint64, name string, err error) {
+	stat, err := p.read(file)
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, "", err
 	}
 	// pid (name) state ppid pgrp session tty tpgid flags …; the name may have parentheses in it.
 	open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
 	if open < 0 || end < open {
-		return 0, 0, errors.New("it is not as proc_pid_stat(5) has it")
+		return 0, 0, "", errors.New("it is not as proc_pid_stat(5) has it")
 	}
 	fields := bytes.Fields(stat[end+1:])
 	if len(fields) < 7 || len(fields[0]) != 1 {
-		return 0, 0, errors.New("it is not as proc_pid_stat(5) has it")
+		return 0, 0, "", errors.New("it is not as proc_pid_stat(5) has it")
 	}
-	p.name = string(stat[open+1 : end])
 	flags, _ = strconv.ParseUint(string(fields[6]), 10, 64)
-	return fields[0][0], flags, nil
+	return fields[0][0], flags, string(stat[open+1 : end]), nil
 }
 
 // gone is the error of a process that ended while it was read.
@@ -179,6 +179,20 @@ func (p *process) gone(err error) error {
 		return fmt.Errorf("process %d (%s) ended meanwhile: %w", p.pid, p.name, ErrNoProcess)
 	}
 	return fmt.Errorf("process %d (%s): %w", p.pid, p.name, cause(err))
+}
+
+// alive says whether it has not ended.
+func (p *process) alive() bool {
+	state, _, _, err := p.stat("stat")
+	return err == nil && strings.IndexByte("ZXx", state) < 0
+}
+
+func (p *process) openWrite(name string) (*os.File, error) {
+	fd, err := unix.Openat(int(p.dir.Fd()), name, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: p.dir.Name() + "/" + name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), p.dir.Name()+"/"+name), nil
 }
 
 // statusFields are the lines of a status file (proc_pid_status(5)) by their names.

@@ -1,6 +1,7 @@
 package freeze
 
 import (
+	"bytes"
 	"context"
 	"debug/elf"
 	"encoding/binary"
@@ -158,29 +159,133 @@ func lay(loads []load, notes []byte) *layout {
 	return l
 }
 
-// coreNotes are the notes of a core file.
-func coreNotes(p *process, m *meta, threads []Thread, regions []Region) ([]byte, error) {
-	var b []byte
-	status, err := p.statusFields("status")
+// A coreWriter writes a core file of a process.
+type coreWriter struct {
+	layout  *layout
+	memory  memory
+	source  *process
+	meta    *meta
+	threads []Thread
+	regions []Region
+	ownSize int // of our own note
+	pages   *os.File
+}
+
+// prepare looks at what there is to write. Owner is the process that has the threads, source the one whose
+// memory is read: itself or its child.
+func (source *process) prepare(m *meta, threads []Thread, owner *process) (w *coreWriter, err error) {
+	maps, err := source.read("maps")
+	if err != nil {
+		return nil, source.forbidden(err)
+	}
+	m.Maps = string(maps)
+	w = &coreWriter{source: source, meta: m, threads: threads}
+	if w.regions, err = parseMaps(maps); err != nil {
+		return nil, fmt.Errorf("read /proc/%d/maps: %w", source.pid, err)
+	}
+	if exe, err := source.link("exe"); err == nil {
+		m.Exe = strings.TrimSuffix(exe, " (deleted)")
+	}
+	m.Threads = m.Threads[:0]
+	for i := range threads {
+		m.Threads = append(m.Threads, owner.threadName(threads[i].TID))
+	}
+	if w.pages, err = source.open("pagemap"); err != nil {
+		return nil, source.forbidden(err)
+	}
+	defer func() {
+		if err != nil {
+			w.close()
+		}
+	}()
+	loads, err := plan(w.regions, &pagemap{f: w.pages})
+	if err != nil {
+		return nil, source.gone(err)
+	}
+	notes, err := w.notes()
 	if err != nil {
 		return nil, err
+	}
+	w.layout = lay(loads, notes)
+	w.memory.pid = source.pid
+	if w.memory.f, err = source.open("mem"); err != nil {
+		return nil, source.forbidden(err)
+	}
+	return w, nil
+}
+
+func (w *coreWriter) close() {
+	w.pages.Close()
+	if w.memory.f != nil {
+		w.memory.f.Close()
+	}
+}
+
+// write writes the file; one in memory is mapped.
+func (w *coreWriter) write(ctx context.Context, out *os.File, inMemory bool, report func(done, total int64)) error {
+	p := &progress{total: w.layout.bytes, report: report}
+	if !inMemory {
+		return w.layout.writeFile(ctx, out, &w.memory, p)
+	}
+	size := w.layout.size
+	err := out.Truncate(size)
+	if err == nil {
+		var data []byte
+		if data, err = unix.Mmap(int(out.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err == nil {
+			err = w.layout.writeMapped(ctx, data, &w.memory, p)
+			unix.Munmap(data)
+			return err
+		}
+	}
+	return fmt.Errorf("make a file in memory of %s: %w", bytesText(size), err)
+}
+
+// rewrite writes the head once more, for what was not known when it was laid out.
+func (w *coreWriter) rewrite(out *os.File) error {
+	notes, err := w.notes()
+	if err != nil {
+		return err
+	}
+	l := lay(w.layout.loads, notes)
+	if len(l.head) != len(w.layout.head) {
+		return nil // never: the note is as long as it was
+	}
+	if _, err := out.WriteAt(l.head, 0); err != nil {
+		return &writeError{cause(err)}
+	}
+	return nil
+}
+
+// notes are the notes of the core file.
+func (w *coreWriter) notes() ([]byte, error) {
+	p, m := w.source, w.meta
+	status, err := p.statusFields("status")
+	if err != nil {
+		return nil, p.gone(err)
 	}
 	arguments, _ := p.read("cmdline")
 	auxv, err := p.read("auxv")
 	if err != nil {
-		return nil, err
+		return nil, p.forbidden(err)
 	}
 	own, err := json.Marshal(m)
 	if err != nil {
 		return nil, err
 	}
-	for i := range threads {
-		t := &threads[i]
+	if w.ownSize == 0 {
+		w.ownSize = len(own) + 64
+	}
+	if len(own) < w.ownSize {
+		own = append(own, bytes.Repeat([]byte{' '}, w.ownSize-len(own))...)
+	}
+	var b []byte
+	for i := range w.threads {
+		t := &w.threads[i]
 		b = appendNote(b, "CORE", noteStatus, statusNote(m.PID, t))
 		if i == 0 {
 			b = appendNote(b, "CORE", noteProcess, processNote(m, firstNumber(status["Uid"]), firstNumber(status["Gid"]), firstNumber(status["PPid"]), arguments))
 			b = appendNote(b, "CORE", noteAuxv, auxv)
-			b = appendNote(b, "CORE", noteFiles, filesNote(regions))
+			b = appendNote(b, "CORE", noteFiles, filesNote(w.regions))
 		}
 		if t.FP != nil {
 			b = appendNote(b, "CORE", noteFloat, t.FP)
@@ -215,7 +320,7 @@ func (p *progress) add(n int64) {
 // holes.
 func (l *layout) writeFile(ctx context.Context, out *os.File, m *memory, p *progress) error {
 	if _, err := out.WriteAt(l.head, 0); err != nil {
-		return err
+		return &writeError{cause(err)}
 	}
 	buf := make([]byte, 1<<20)
 	zero := make([]byte, pageSize)
@@ -234,14 +339,17 @@ func (l *layout) writeFile(ctx context.Context, out *os.File, m *memory, p *prog
 				n := m.readSpan(span{at, at + want}, b)
 				clear(b[n:])
 				if err := writeSparse(out, b, s.offset+int64(at-s.start), zero); err != nil {
-					return err
+					return &writeError{cause(err)}
 				}
 				p.add(int64(want))
 				at += want
 			}
 		}
 	}
-	return out.Truncate(l.size)
+	if err := out.Truncate(l.size); err != nil {
+		return &writeError{cause(err)}
+	}
+	return nil
 }
 
 // writeSparse writes whole pages, but not those of zeros.
@@ -267,7 +375,7 @@ func writeSparse(out *os.File, b []byte, offset int64, zero []byte) error {
 // copy in between, many spans with one call.
 func (l *layout) writeMapped(ctx context.Context, data []byte, m *memory, p *progress) error {
 	copy(data, l.head)
-	const most, bytes = 512, 16 << 20 // of one call
+	const most, room = 512, 16 << 20 // of one call
 	local, remote := make([]unix.Iovec, 0, most), make([]unix.RemoteIovec, 0, most)
 	size := 0
 	flush := func() error {
@@ -302,13 +410,13 @@ func (l *layout) writeMapped(ctx context.Context, data []byte, m *memory, p *pro
 		}
 		for _, sp := range s.spans {
 			for at := sp.start; at < sp.end; {
-				n := min(sp.end-at, bytes)
+				n := min(sp.end-at, room)
 				b := data[s.offset+int64(at-s.start):]
 				local = append(local, unix.Iovec{Base: &b[0], Len: n})
 				remote = append(remote, unix.RemoteIovec{Base: uintptr(at), Len: int(n)})
 				size += int(n)
 				at += n
-				if len(local) == most || size >= bytes {
+				if len(local) == most || size >= room {
 					if err := flush(); err != nil {
 						return err
 					}
@@ -325,36 +433,42 @@ func (l *layout) writeMapped(ctx context.Context, data []byte, m *memory, p *pro
 // zeros, is holes. A file that is there is replaced once the new one is whole; when it fails, nothing is
 // left of it.
 func (i *Image) WriteCore(path string) error {
-	return replaceFile(path, func(out *os.File) error {
-		info, err := i.file.Stat()
-		if err != nil {
+	return replaceFile(path, func(out *os.File) error { return copySparse(context.Background(), out, i.file) })
+}
+
+// copySparse copies a file, and what it has not or is zeros as holes.
+func copySparse(ctx context.Context, out, from *os.File) error {
+	info, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 1<<20)
+	zero := make([]byte, pageSize)
+	for at := int64(0); at < info.Size(); {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		buf := make([]byte, 1<<20)
-		zero := make([]byte, pageSize)
-		for at := int64(0); at < info.Size(); {
-			data, err := unix.Seek(int(i.file.Fd()), at, unix.SEEK_DATA)
-			if errors.Is(err, unix.ENXIO) {
-				break
-			}
-			if err == nil {
-				at = data &^ (pageSize - 1)
-			}
-			n, err := i.file.ReadAt(buf, at)
-			if n == 0 {
-				return err
-			}
-			whole := n &^ (pageSize - 1)
-			if err := writeSparse(out, buf[:whole], at, zero); err != nil {
-				return err
-			}
-			if whole < n { // the last bytes of a file
-				if _, err := out.WriteAt(buf[whole:n], at+int64(whole)); err != nil {
-					return err
-				}
-			}
-			at += int64(n)
+		data, err := unix.Seek(int(from.Fd()), at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			break
 		}
-		return out.Truncate(info.Size())
-	})
+		if err == nil {
+			at = data &^ (pageSize - 1)
+		}
+		n, err := from.ReadAt(buf, at)
+		if n == 0 {
+			return err
+		}
+		whole := n &^ (pageSize - 1)
+		if err := writeSparse(out, buf[:whole], at, zero); err != nil {
+			return err
+		}
+		if whole < n { // the last bytes of a file
+			if _, err := out.WriteAt(buf[whole:n], at+int64(whole)); err != nil {
+				return err
+			}
+		}
+		at += int64(n)
+	}
+	return out.Truncate(info.Size())
 }

@@ -140,8 +140,12 @@ func TestLayoutsAreCurrent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l, err := layoutFromDWARF(f)
+		debug, err := readDebugInfo(f)
 		f.Close()
+		if err != nil {
+			t.Fatalf("%s: %v", x.release, err)
+		}
+		l, err := layoutFromDWARF(debug)
 		if err != nil {
 			t.Fatalf("%s: %v", x.release, err)
 		}

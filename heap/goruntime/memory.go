@@ -3,6 +3,7 @@ package goruntime
 import (
 	"encoding/binary"
 	"io"
+	"sync/atomic"
 )
 
 const (
@@ -16,6 +17,8 @@ const (
 type memory struct {
 	r     io.ReaderAt
 	pages map[uint64][]byte // by page number; nil is one that cannot be read
+	// copied is what view has made copies of.
+	copied atomic.Int64
 }
 
 func newMemory(r io.ReaderAt) *memory { return &memory{r: r, pages: map[uint64][]byte{}} }
@@ -71,3 +74,55 @@ func (m *memory) uint(at, size uint64) (uint64, bool) {
 
 // Refresh forgets what was read, so that what is read next is as it is then.
 func (r *Runtime) Refresh() { clear(r.mem.pages) }
+
+// A viewer is an image that can show memory without copying it: the bytes of a range that lies in one
+// piece of it, else nil. Nobody writes to them.
+type viewer interface {
+	Bytes(addr, n uint64) []byte
+}
+
+// maxCopied bounds what view makes copies of, because an image that is damaged claims any size.
+const maxCopied = 64 << 30
+
+// view is n bytes of memory: as the image has them, or a copy. What cannot be read is zero; ok is false
+// where that is the first page. It may be called by several goroutines.
+func (m *memory) view(at, n uint64) (b []byte, ok bool) {
+	if at > 1<<62 || n == 0 {
+		return nil, false
+	}
+	if v, is := m.r.(viewer); is {
+		if b := v.Bytes(at, n); b != nil {
+			return b, true
+		}
+	}
+	if m.copied.Add(int64(min(n, maxCopied+1))) > maxCopied {
+		return nil, false
+	}
+	first := make([]byte, min(n, memoryPage))
+	if !m.fill(first, at) {
+		return nil, false
+	}
+	b = make([]byte, n)
+	for from := uint64(0); from < n; from += 1 << 20 {
+		m.fill(b[from:min(n, from+1<<20)], at+from)
+	}
+	return b, true
+}
+
+// fill reads what of p can be read, page by page where it is not all; false where it is nothing of the
+// first page.
+func (m *memory) fill(p []byte, at uint64) bool {
+	if m.direct(p, at) {
+		return true
+	}
+	first := true
+	for i := 0; i < len(p); {
+		n := min(len(p)-i, int(memoryPage-(at+uint64(i))%memoryPage))
+		if !m.direct(p[i:i+n], at+uint64(i)) {
+			clear(p[i : i+n])
+			first = first && i > 0
+		}
+		i += n
+	}
+	return first
+}
