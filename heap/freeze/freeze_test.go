@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -23,9 +24,12 @@ func build(t testing.TB, name string) string {
 			return "", err
 		}
 		scratch = append(scratch, dir)
-		path := filepath.Join(dir, name)
+		path := filepath.Join(dir, strings.TrimSuffix(name, ".c"))
 		cmd := exec.Command("go", "build", "-o", path, "./testdata/"+name)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if strings.HasSuffix(name, ".c") {
+			cmd = exec.Command("gcc", "-O2", "-pthread", "-o", path, "testdata/"+name)
+		}
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("build %s: %w\n%s", name, err, out)
 		}
@@ -41,6 +45,12 @@ func build(t testing.TB, name string) string {
 var scratch []string
 
 func TestMain(m *testing.M) {
+	if pid := os.Getenv("FREEZE_TEST_DIE"); pid != "" {
+		dieAtStep(pid)
+	}
+	if pid := os.Getenv("FREEZE_TEST_TAKE"); pid != "" {
+		takeForever(pid)
+	}
 	status := m.Run()
 	for _, dir := range scratch {
 		os.RemoveAll(dir)
@@ -56,9 +66,12 @@ type target struct {
 	marker, pair uint64
 }
 
-func startChurn(t testing.TB, keep int) *target {
+func startChurn(t testing.TB, keep int) *target { return startChurnIn(t, keep, "") }
+
+func startChurnIn(t testing.TB, keep int, dir string, env ...string) *target {
 	t.Helper()
 	tg := &target{cmd: exec.Command(build(t, "churn"), fmt.Sprint(keep))}
+	tg.cmd.Dir, tg.cmd.Env = dir, append(os.Environ(), env...)
 	tg.start(t)
 	line, err := tg.out.ReadString('\n')
 	if err != nil {
@@ -76,7 +89,6 @@ func (tg *target) start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tg.cmd.Stderr = os.Stderr
 	if err := tg.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -33,12 +33,13 @@ import (
 // The two speak over a socket (descriptor 3): a request, then messages, each a line of JSON. The core file is
 // descriptor 4.
 
-// guardianName is the first argument of a guardian, by which it knows what it is.
+// guardianName is the first argument of a guardian, by which it knows what it is. The second is the process
+// that it holds, for people who look at a list of processes.
 const guardianName = "sightline-guardian"
 
 // The guardian takes over before main, so that whatever program takes images can be one, tests too.
 func init() {
-	if len(os.Args) == 1 && os.Args[0] == guardianName {
+	if len(os.Args) == 2 && os.Args[0] == guardianName {
 		guard(3, 4)
 	}
 }
@@ -422,7 +423,7 @@ func employ(ctx context.Context, q request, out *os.File, report func(done, tota
 	defer here.Close()
 	var said strings.Builder
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{guardianName}
+	cmd.Args = []string{guardianName, strconv.Itoa(q.PID)}
 	cmd.Env = append(os.Environ(), "GOGC=off", "GODEBUG=", "GOTRACEBACK=single")
 	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{there, out}
