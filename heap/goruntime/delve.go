@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	dwarfop "github.com/go-delve/delve/pkg/dwarf/op"
@@ -96,7 +97,7 @@ func (m frozenMemory) ReadMemory(b []byte, at uint64) (int, error) {
 
 func (m frozenMemory) WriteMemory(uint64, []byte) (int, error) { return 0, errFrozen }
 
-// The programs that Delve has loaded, which takes it long: by path, entry and build.
+// The programs that Delve has loaded, which takes it long, by where they begin and build.
 var delve struct {
 	sync.Mutex
 	list []*delveProgram // the newest last
@@ -106,6 +107,7 @@ var delve struct {
 type delveProgram struct {
 	sync.Mutex
 	key  string
+	path string // that it was opened by
 	once sync.Once
 	info *proc.BinaryInfo
 	err  error
@@ -113,18 +115,18 @@ type delveProgram struct {
 
 // loadDelve has Delve load a program, or finds what it has loaded before.
 func loadDelve(path string, entry uint64, id string) *delveProgram {
-	key := fmt.Sprintf("%s %x %s", path, entry, id)
+	key := fmt.Sprintf("%x %s", entry, id)
 	delve.Lock()
 	var p *delveProgram
 	for i, x := range delve.list {
-		if x.key == key {
+		if x.key == key && id != "" {
 			p = x
 			delve.list = append(delve.list[:i:i], delve.list[i+1:]...)
 			break
 		}
 	}
 	if p == nil {
-		p = &delveProgram{key: key}
+		p = &delveProgram{key: key, path: path}
 	}
 	if len(delve.list) == maxKept {
 		delve.list = append(delve.list[:0:0], delve.list[1:]...)
@@ -138,13 +140,18 @@ func loadDelve(path string, entry uint64, id string) *delveProgram {
 			}
 		}()
 		p.info = proc.NewBinaryInfo("linux", "amd64", true)
-		p.err = p.info.LoadBinaryInfo(path, entry, nil)
+		p.err = p.info.LoadBinaryInfo(p.path, entry, nil)
 	})
+	if p.err != nil {
+		delve.Lock() // another path may do
+		delve.list = slices.DeleteFunc(delve.list, func(x *delveProgram) bool { return x == p })
+		delve.Unlock()
+	}
 	return p
 }
 
 // target makes a Delve target of an image. The program's lock is held.
-func (p *delveProgram) target(r *Runtime, path string, entry uint64, threads []Thread) (*proc.Target, error) {
+func (p *delveProgram) target(r *Runtime, entry uint64, threads []Thread) (*proc.Target, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -156,7 +163,7 @@ func (p *delveProgram) target(r *Runtime, path string, entry uint64, threads []T
 		f.add(Thread{TID: 1}) // of a process that was not stopped nothing is known, but Delve wants one
 	}
 	group, add := proc.NewGroup(f, proc.NewTargetGroupConfig{StopReason: proc.StopAttached})
-	if _, err := add(f, f.threads[0].ThreadID(), f.threads[0], path, proc.StopAttached, ""); err != nil {
+	if _, err := add(f, f.threads[0].ThreadID(), f.threads[0], p.path, proc.StopAttached, ""); err != nil {
 		return nil, err
 	}
 	return group.Selected, nil

@@ -107,7 +107,7 @@ func (ts *typeTable) fromDescriptor(at uint64) *typeInfo {
 	case 21:
 		t.kind = kindMap
 	case 22:
-		t.kind, t.elemAt = kindPointer, word(0)
+		t.kind, t.elemAt, t.internal = kindPointer, word(0), isInternal(t.name)
 	case 23:
 		t.kind, t.elemAt = kindSlice, word(0)
 	case 24:

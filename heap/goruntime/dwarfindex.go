@@ -517,3 +517,25 @@ func buildIDs(f *elf.File) string {
 	}
 	return id
 }
+
+// buildIDOf is a program's build ID as the tools print it: GNU's, or else Go's.
+func buildIDOf(f *elf.File) string {
+	for _, name := range []string{".note.gnu.build-id", ".note.go.buildid"} {
+		s := f.Section(name)
+		if s == nil || s.Size > 4096 {
+			continue
+		}
+		b, err := s.Data()
+		if err != nil || len(b) < 16 { // sizes of name and content, kind, "GNU" or "Go"
+			continue
+		}
+		if n := binary.LittleEndian.Uint32(b[4:]); uint64(n) <= uint64(len(b)-16) {
+			if id := b[16 : 16+n]; name == ".note.gnu.build-id" {
+				return fmt.Sprintf("%x", id)
+			} else {
+				return string(id)
+			}
+		}
+	}
+	return ""
+}

@@ -32,6 +32,9 @@ const HeapPage = 8192
 type Runtime struct {
 	// Version is the Go release that built the program: "go1.26.8".
 	Version string
+	// Module is the path of the program's main module, BuildID the GNU build ID in hexadecimal, or else
+	// Go's; "" where it has none.
+	Module, BuildID string
 	// Layout says where the offsets are from: "DWARF" or "table for go1.26".
 	Layout string
 
@@ -87,6 +90,7 @@ func Open(exe io.ReaderAt, bias uint64, mem io.ReaderAt) (*Runtime, error) {
 		}
 		r.layout, r.Layout = known, "table for "+release
 	}
+	r.Module, r.BuildID = info.Main.Path, buildIDOf(f)
 	r.entry, r.build = f.Entry, buildIDs(f)
 	r.bias, r.amd64, r.code = bias, f.Machine == elf.EM_X86_64, sectionsOf(f, bias)
 	r.symbols = readSymbols(f, bias)

@@ -177,7 +177,7 @@ func (h *Heap) readFrameVariables(ctx context.Context, p *delveProgram, o HeapOp
 	}
 	p.Lock()
 	defer p.Unlock()
-	target, err := p.target(h.r, o.Path, entry, o.Threads)
+	target, err := p.target(h.r, entry, o.Threads)
 	if err != nil {
 		h.Lost = append(h.Lost, fmt.Sprintf("the names of variables on stacks: %v", err))
 		return v

@@ -223,7 +223,7 @@ func (w *typer) headers(from, to int) {
 				continue
 			}
 			room := sp.elem - uint64(sp.header)
-			if m.size > room {
+			if m.size > room || m.t.kind == kindPointer && m.t.internal {
 				continue
 			}
 			if p := w.ts.compile(m.t); p.pointers {

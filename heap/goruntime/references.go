@@ -41,7 +41,11 @@ func References[O, F ~uint32](ctx context.Context, h *Heap, yield func(first O, 
 	for range ahead {
 		free <- new(run[O, F])
 	}
-	next := make(chan int)
+	type piece struct {
+		i int
+		r *run[O, F]
+	}
+	next := make(chan piece)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var wg sync.WaitGroup
@@ -49,23 +53,23 @@ func References[O, F ~uint32](ctx context.Context, h *Heap, yield func(first O, 
 	for w := range lost {
 		wg.Go(func() {
 			t := &typer{typing: h.t, masks: map[uint64]*mask{}}
-			for i := range next {
-				var r *run[O, F]
-				select {
-				case r = <-free:
-				case <-ctx.Done():
-					return
-				}
-				lost[w] += references(t, r, h.s.spans[pieces[i][0]:pieces[i][1]])
-				results[i] <- r
+			for p := range next {
+				lost[w] += references(t, p.r, h.s.spans[pieces[p.i][0]:pieces[p.i][1]])
+				results[p.i] <- p.r
 			}
 		})
 	}
 	go func() {
 		defer close(next)
 		for i := range pieces {
+			var r *run[O, F]
 			select {
-			case next <- i:
+			case r = <-free: // in order, or the first would wait for what the later ones hold
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case next <- piece{i, r}:
 			case <-ctx.Done():
 				return
 			}

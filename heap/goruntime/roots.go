@@ -286,11 +286,12 @@ func (h *Heap) readWords(g *Goroutine, index int, stack []byte, start uint64, fr
 	}
 }
 
-// maxThreadStack bounds how much of a thread's own stack is looked at.
-const maxThreadStack = 1 << 20
+// maxThreadStack bounds how much is looked at of a stack that the runtime does not know.
+const maxThreadStack = 64 << 10
 
 // readThreads adds the registers, and the stacks that threads run the runtime and C on.
 func (h *Heap) readThreads(threads []Thread) {
+	stacks := h.r.Stacks()
 	for i := range threads {
 		t := &threads[i]
 		goroutine, name := 0, ""
@@ -316,14 +317,19 @@ func (h *Heap) readThreads(threads []Thread) {
 		}
 		root = -1
 		sp := t.sp() &^ 7
-		for off := uint64(0); off < maxThreadStack; off += memoryPage {
-			at := sp&^(memoryPage-1) + off
+		end := sp + maxThreadStack
+		for _, s := range stacks {
+			if s.Goroutine == 0 && sp >= s.Start && sp < s.End && s.End-s.Start <= 64<<20 {
+				end = s.End
+			}
+		}
+		for at := sp &^ (memoryPage - 1); at < end; at += memoryPage {
 			page := h.r.mem.page(at / memoryPage)
 			if page == nil {
 				break
 			}
 			for k := 0; k+8 <= memoryPage; k += 8 {
-				if x := binary.LittleEndian.Uint64(page[k:]); at+uint64(k) >= sp && x != 0 && h.live(x) {
+				if x := binary.LittleEndian.Uint64(page[k:]); at+uint64(k) >= sp && at+uint64(k) < end && x != 0 && h.live(x) {
 					if root < 0 {
 						root = int64(h.addRoot(Root{Kind: RootOther, Name: "thread's own stack", Goroutine: goroutine}))
 					}

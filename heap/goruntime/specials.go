@@ -129,7 +129,7 @@ func (h *Heap) sample(slot uint32, bucket uint64, stacks map[uint64]int) {
 			}
 		}
 		own := 0
-		for own < len(frames) && strings.HasPrefix(frames[own].Func, "runtime.") {
+		for own < len(frames) && (strings.HasPrefix(frames[own].Func, "runtime.") || strings.HasPrefix(frames[own].Func, "internal/runtime/")) {
 			own++ // the allocator itself
 		}
 		if own < len(frames) {

@@ -58,7 +58,9 @@ type typeInfo struct {
 	elem    *typeInfo
 	fields  []fieldInfo
 	notHeap bool // never in the heap: the collector passes pointers to it over
-	data    bool // what a string or slice points to is not told from other bytes: the bytes of a string
+	// internal is a pointer to what only the runtime knows by this type: the map that has it knows more.
+	internal bool
+	data     bool // what a string or slice points to is not told from other bytes: the bytes of a string
 
 	die        dwarf.Offset // 0 for none
 	elemDIE    dwarf.Offset
@@ -93,7 +95,8 @@ type typeTable struct {
 	types   map[uint64]uint64 // itabs to descriptors
 	modules []module
 	code    *codeReader
-	foreign int // descriptors that no module has
+	foreign int         // descriptors that no module has
+	shapes  []*typeInfo // structures of closures; nil until they are asked for
 }
 
 func newTypeTable(r *Runtime, modules []module) *typeTable {
@@ -217,7 +220,7 @@ func (ts *typeTable) entry(off dwarf.Offset, depth int) *typeInfo {
 		ts.byDIE[off] = under
 		return under
 	case dwarf.TagPointerType:
-		t.kind, t.size, t.elemDIE = kindPointer, 8, target
+		t.kind, t.size, t.elemDIE, t.internal = kindPointer, 8, target, isInternal(name)
 		if t.elemDIE == 0 || name == "unsafe.Pointer" {
 			t.kind, t.loaded = kindUnsafe, true
 		}
@@ -243,6 +246,10 @@ func (ts *typeTable) entry(off dwarf.Offset, depth int) *typeInfo {
 		ts.loadEntry(t, depth)
 	}
 	return t
+}
+
+func isInternal(name string) bool {
+	return name == "*internal/runtime/maps.table" || name == "*maps.table" || name == "*runtime.bmap"
 }
 
 // nameOf is the name of the type that an attribute of an entry refers to.
@@ -385,6 +392,10 @@ func (t *typeInfo) setRule() {
 		t.rule = ruleSwissMap
 	case strings.HasPrefix(n, "groupReference<"):
 		t.rule = ruleGroups
+	case strings.HasPrefix(n, "map.group["), strings.HasPrefix(n, "noalg.map.group["):
+		t.rule, t.shown = ruleGroup, "map"+shortName(n[strings.IndexByte(n, '['):])
+	case strings.HasPrefix(n, "map.bucket["), strings.HasPrefix(n, "noalg.map.bucket["):
+		t.rule, t.shown = ruleBucket, "map"+shortName(n[strings.IndexByte(n, '['):])
 	case strings.HasPrefix(n, "group<"):
 		t.rule = ruleGroup
 	case strings.HasPrefix(n, "hash<"):
