@@ -435,7 +435,7 @@ func TestGoroutinesAreGroupedByStateAndPlace(t *testing.T) {
 	if len(groups) != 2 || groups[0].Name() != "app/jobs.worker, chan receive" || len(groups[0].Members) != 3 || groups[0].Longest != 40*BlockedLong || groups[0].Stacks != 3*8192 {
 		t.Fatalf("groups are %+v", groups)
 	}
-	if groups[1].Name() != "runtime.gopark, GC sweep wait" || !groups[1].System {
+	if groups[1].Name() != "runtime.bgsweep, GC sweep wait" || !groups[1].System {
 		t.Errorf("the runtime's own are %+v", groups[1])
 	}
 	if n := s.Goroutines[groups[0].Members[0]].Number; n != 7 {

@@ -270,8 +270,8 @@ func readHeapCapture(path string) (*profile.Capture, error) {
 
 func bytesOfHeap(n uint64) string { return lspserver.Weight(int64(n), profile.Bytes) }
 
-// ShareOf is a part of the live heap in percent.
-func shareOf(part, whole uint64) string { return lspserver.Percent(int64(part), int64(whole)) }
+// HeapShare is a part of the live heap in percent.
+func heapShare(part, whole uint64) string { return lspserver.Percent(int64(part), int64(whole)) }
 
 // CountOf is a number of objects with its thousands apart: "1,036,180".
 func countOf(n int) string {

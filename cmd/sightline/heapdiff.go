@@ -94,7 +94,7 @@ func (d *heapDiff) print() error {
 	t := d.table(tableColumn{title: "OBJECTS", rank: 1}, tableColumn{title: "NEW", rank: 2}, tableColumn{title: "GONE", rank: 3}, tableColumn{title: "TYPE"})
 	n := v.top(len(d.d.Types))
 	for _, g := range d.d.Types[:n] {
-		t.rows = append(t.rows, []string{lspserver.SignedWeight(g.Bytes(), profile.Bytes), signedCount(g.Count()), newOrGone(g.New), newOrGone(g.Gone), expand(g.Type.String())})
+		t.rows = append(t.rows, []string{lspserver.SignedWeight(g.Bytes(), profile.Bytes), moreObjects(g.Count()), newOrGone(g.New), newOrGone(g.Gone), expand(g.Type.String())})
 	}
 	t.print(v.out)
 	v.more(n, len(d.d.Types), "types")
@@ -103,7 +103,7 @@ func (d *heapDiff) print() error {
 	t = d.table(tableColumn{title: "OBJECTS", rank: 1}, tableColumn{title: "TYPE", left: true}, tableColumn{title: "KEPT BY"})
 	n = v.top(len(d.d.Growth))
 	for _, g := range d.d.Growth[:n] {
-		t.rows = append(t.rows, []string{lspserver.SignedWeight(g.Bytes(), profile.Bytes), signedCount(g.Count()), cut(expand(g.Type.String()), 40), d.keepers(&g)})
+		t.rows = append(t.rows, []string{lspserver.SignedWeight(g.Bytes(), profile.Bytes), moreObjects(g.Count()), cut(expand(g.Type.String()), 40), d.keepers(&g)})
 	}
 	t.print(v.out)
 	v.more(n, len(d.d.Growth), "of these")
@@ -154,7 +154,7 @@ func (d *heapDiff) table(columns ...tableColumn) *table {
 	return t
 }
 
-func signedCount(n int) string {
+func moreObjects(n int) string {
 	if n > 0 {
 		return "+" + countOf(n)
 	}

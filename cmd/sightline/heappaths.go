@@ -222,7 +222,7 @@ func (v *heapView) focusHead(f *heapFocus) {
 	}
 	set, _ := v.a.RetainedSet(of)
 	text := fmt.Sprintf("%s: %s live in %s (%s); without them %s in %s would be free (%s)", expand(f.name), bytesOfHeap(sum.Bytes), objectsOf(sum.Count),
-		shareOf(sum.Bytes, v.live.Bytes), bytesOfHeap(set.Bytes), objectsOf(set.Count), shareOf(set.Bytes, v.live.Bytes))
+		heapShare(sum.Bytes, v.live.Bytes), bytesOfHeap(set.Bytes), objectsOf(set.Count), heapShare(set.Bytes, v.live.Bytes))
 	if len(f.types) > 1 {
 		text = fmt.Sprintf("%s, %s", plural(len(f.types), "type"), text)
 	}
@@ -240,7 +240,11 @@ func (v *heapView) holderName(h *heap.Holder) string {
 	} else {
 		name = v.s.Types[h.Type].String()
 	}
-	return expand(name) + fieldText(v.s.Fields[h.Field].Name)
+	field := fieldText(v.s.Fields[h.Field].Name)
+	if field != "" && field[0] != '.' {
+		field = " " + field
+	}
+	return expand(name) + field
 }
 
 func (v *heapView) holders(f *heapFocus) {

@@ -92,8 +92,12 @@ func (v *heapView) head() {
 	if v.in.id != "" {
 		facts = append(facts, "capture "+string(v.in.id))
 	}
-	for _, line := range wrap(strings.Join(facts, " · "), v.width) {
-		v.printf("%s\n", v.p.dim(line))
+	const glue = "\x00" // lines are broken between facts, not within them
+	for i, f := range facts {
+		facts[i] = strings.ReplaceAll(f, " ", glue)
+	}
+	for _, line := range wrap(strings.Join(facts, glue+"· "), v.width) {
+		v.printf("%s\n", v.p.dim(strings.ReplaceAll(line, glue, " ")))
 	}
 	for _, w := range i.Warnings {
 		v.note(warningWords(w))
@@ -172,9 +176,9 @@ func (v *heapView) typeTable(rows []heap.TypeRow, retained bool) {
 	for _, r := range rows[:n] {
 		kept, share := "", ""
 		if retained {
-			kept, share = bytesOfHeap(r.Retained), shareOf(r.Retained, v.live.Bytes)
+			kept, share = bytesOfHeap(r.Retained), heapShare(r.Retained, v.live.Bytes)
 		}
-		t.rows = append(t.rows, []string{bytesOfHeap(r.Bytes), shareOf(r.Bytes, v.live.Bytes), countOf(r.Count), kept, share, v.typeName(r.Type)})
+		t.rows = append(t.rows, []string{bytesOfHeap(r.Bytes), heapShare(r.Bytes, v.live.Bytes), countOf(r.Count), kept, share, v.typeName(r.Type)})
 		shares = append(shares, max(r.Bytes, r.Retained))
 	}
 	t.print(v.out)
@@ -202,7 +206,7 @@ func (v *heapView) tree() error {
 		if b.Self.Bytes > 0 {
 			self = bytesOfHeap(b.Self.Bytes)
 		}
-		line := v.p.heat(fmt.Sprintf("%10s  %6s", bytesOfHeap(b.All.Bytes), shareOf(b.All.Bytes, whole)), int64(b.All.Bytes), int64(whole))
+		line := v.p.heat(fmt.Sprintf("%10s  %6s", bytesOfHeap(b.All.Bytes), heapShare(b.All.Bytes, whole)), int64(b.All.Bytes), int64(whole))
 		line += fmt.Sprintf("  %10s  %10s  ", countOf(b.All.Count), self)
 		v.printf("%s%s%s\n", line, v.p.dim(lead), v.cut(expand(b.Name), head+len([]rune(lead))))
 		if v.flags.depth > 0 && depth >= v.flags.depth {
@@ -267,7 +271,7 @@ func (v *heapView) paths() {
 // Object prints one line about an object.
 func (v *heapView) object(id heap.ObjectID) {
 	retained, count := v.a.Retained(id)
-	text := fmt.Sprintf("%s at %#x keeps %s (%s) in %s", v.typeName(v.s.TypeOf(id)), v.s.Address(id), bytesOfHeap(retained), shareOf(retained, v.live.Bytes), objectsOf(count))
+	text := fmt.Sprintf("%s at %#x keeps %s (%s) in %s", v.typeName(v.s.TypeOf(id)), v.s.Address(id), bytesOfHeap(retained), heapShare(retained, v.live.Bytes), objectsOf(count))
 	if !v.a.Live(id) {
 		text = fmt.Sprintf("%s at %#x, %s, is garbage", v.typeName(v.s.TypeOf(id)), v.s.Address(id), bytesOfHeap(v.s.Size(id)))
 	}
@@ -342,7 +346,7 @@ func (v *heapView) goroutines() {
 		if g.System {
 			place = v.p.dim(place)
 		}
-		t.rows = append(t.rows, []string{bytesOfHeap(r.Held.Bytes), shareOf(r.Held.Bytes, v.live.Bytes), countOf(len(g.Members)), lspserver.Weight(g.Stacks, profile.Bytes),
+		t.rows = append(t.rows, []string{bytesOfHeap(r.Held.Bytes), heapShare(r.Held.Bytes, v.live.Bytes), countOf(len(g.Members)), lspserver.Weight(g.Stacks, profile.Bytes),
 			cmp.Or(g.Wait, g.State), longest, created, place})
 		shares = append(shares, r.Held.Bytes)
 	}
