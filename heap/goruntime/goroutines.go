@@ -126,6 +126,32 @@ func (r *Runtime) goroutines(ctx context.Context, threads []Thread, code *codeRe
 	return all, unread
 }
 
+// searchGoroutines finds runtime.allgs in a program without symbols: the one slice among its variables
+// that begins with goroutine 1.
+func (r *Runtime) searchGoroutines(modules []module) {
+	if r.symbols["runtime.allgs"] != 0 || len(modules) == 0 || !r.layout.has("g.goid", "g.stack.lo", "g.stack.hi", "g.atomicstatus") {
+		return
+	}
+	m := &modules[0]
+	for at := (m.bss + 7) &^ 7; at+24 <= m.ebss && m.ebss-m.bss < 1<<30; at += 8 {
+		data, ok1 := r.mem.uint(at, 8)
+		n, ok2 := r.mem.uint(at+8, 8)
+		room, ok3 := r.mem.uint(at+16, 8)
+		if !ok1 || !ok2 || !ok3 || data == 0 || data%8 != 0 || n == 0 || n > room || room > maxGoroutines {
+			continue
+		}
+		g, ok := r.mem.uint(data, 8)
+		if !ok || g == 0 || g%8 != 0 || r.pointer(g, "g.goid") != 1 {
+			continue
+		}
+		lo, hi := r.pointer(g, "g.stack.lo"), r.pointer(g, "g.stack.hi")
+		if status := r.pointer(g, "g.atomicstatus") &^ 0x1000; lo != 0 && hi > lo && hi-lo <= 1<<30 && status > 0 && status < 12 {
+			r.symbols["runtime.allgs"] = at
+			return
+		}
+	}
+}
+
 // onThread takes the registers of the thread that a goroutine runs on, where it is on its own stack.
 func (r *Runtime) onThread(g *Goroutine, threads []Thread, running bool) {
 	tid := int(r.pointer(r.pointer(g.address, "g.m"), "m.procid"))

@@ -132,11 +132,23 @@ func openProcess(t *testing.T, file string, pid int) *Runtime {
 func TestLayoutsAreCurrent(t *testing.T) {
 	all := map[string]layout{}
 	maps.Copy(all, knownLayouts())
+	reasons := map[string][]string{}
+	maps.Copy(reasons, knownReasons())
 	for _, x := range releases {
 		if !toolchainHere(t, x.toolchain) {
 			continue
 		}
-		f, err := elf.Open(buildTarget(t, x.toolchain))
+		file := buildTarget(t, x.toolchain)
+		words := openProcess(t, file, start(t, file)).waitReasons()
+		if len(words) < 20 || !slices.Contains(words, "chan receive") {
+			t.Fatalf("%s: goroutines wait for %q", x.release, words)
+		}
+		if *update {
+			reasons[x.release] = words
+		} else if diff := cmp.Diff(reasons[x.release], words); diff != "" {
+			t.Errorf("%s: waitreasons.json is not current; run go generate:\n%s", x.release, diff)
+		}
+		f, err := elf.Open(file)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +164,7 @@ func TestLayoutsAreCurrent(t *testing.T) {
 		if *update {
 			all[x.release] = l
 		} else if diff := cmp.Diff(all[x.release], l); diff != "" {
-			t.Errorf("%s: layouts.json is not current; run this test with -update:\n%s", x.release, diff)
+			t.Errorf("%s: layouts.json is not current; run go generate:\n%s", x.release, diff)
 		}
 	}
 	if *update {
@@ -164,6 +176,12 @@ func TestLayoutsAreCurrent(t *testing.T) {
 		b = bytes.ReplaceAll(b, []byte(",\n   \"Size\""), []byte(", \"Size\""))
 		b = bytes.ReplaceAll(b, []byte("\n  }"), []byte("}"))
 		if err := os.WriteFile("layouts.json", append(b, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if b, err = json.MarshalIndent(reasons, "", " "); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile("waitreasons.json", append(b, '\n'), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -77,6 +77,7 @@ func (r *Runtime) Heap(ctx context.Context, o HeapOptions) (*Heap, error) {
 	}()
 	progress("reading spans", 0)
 	modules := r.modules()
+	r.searchGoroutines(modules)
 	h.ts = newTypeTable(r, modules)
 	var err error
 	if h.s, err = r.readSlots(ctx); err != nil {
@@ -130,8 +131,11 @@ func (h *Heap) say(r *Runtime, modules []module) {
 	if r.debug == nil {
 		h.Lost = append(h.Lost, "the names and types of variables, and the types of objects of up to 512 bytes that no interface or larger object leads to: the program was built without debug information (-ldflags=-w)")
 	}
+	if r.symbols["runtime.allfin"] == 0 {
+		h.Lost = append(h.Lost, "finalizers and cleanups that are about to run: the program has no symbols (-ldflags=-s)")
+	}
 	if r.symbols["runtime.allgs"] == 0 {
-		h.Lost = append(h.Lost, "goroutines and what only their stacks keep alive: where the runtime lists them was not found in a program without symbols (-ldflags=-s)")
+		h.Lost = append(h.Lost, "goroutines and what only their stacks keep alive: where the runtime lists them was not found, in a program without symbols (-ldflags=-s)")
 	}
 }
 
@@ -312,6 +316,13 @@ func (h *Heap) nameTypes() {
 		if h.numbers[i] == 0 {
 			h.numbers[i] = h.number(describe(all[v&typeBits], v&arrayBit != 0))
 		}
+	}
+	for i := range h.Waste {
+		w := &h.Waste[i]
+		if h.numbers[w.Type] == 0 { // of strings that all lie inside of other objects
+			h.numbers[w.Type] = h.number(describe(all[w.Type/2], w.Type%2 != 0))
+		}
+		w.Type = h.numbers[w.Type]
 	}
 }
 

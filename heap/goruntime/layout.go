@@ -143,8 +143,10 @@ func fieldOf(t dwarf.Type, path string) (offset, size uint64, ok bool) {
 	return offset, uint64(max(t.Size(), 0)), path != ""
 }
 
-// layouts.json is the layout by Go release ("go1.26"), made by TestLayoutsAreCurrent -update.
+// layouts.json is the layout by Go release ("go1.26"), made from programs of the toolchains that are here
+// (`make toolchains` gets those that are known).
 //
+//go:generate go test -count=1 -run TestLayoutsAreCurrent . -update
 //go:embed layouts.json
 var layoutsJSON []byte
 

@@ -40,7 +40,10 @@ type Sample struct {
 	Count, Bytes float64
 }
 
-const maxSpecials = 1 << 26
+const (
+	maxSpecials = 1 << 26
+	defaultRate = 512 << 10 // runtime.MemProfileRate, unless the program sets another
+)
 
 // readSpecials reads the records of all spans: roots and samples.
 func (h *Heap) readSpecials() {
@@ -50,7 +53,7 @@ func (h *Heap) readSpecials() {
 		return
 	}
 	kinds := kindsOf(r.Version)
-	h.SampleRate = 0
+	h.SampleRate = defaultRate
 	if at := r.symbols["runtime.MemProfileRate"]; at != 0 {
 		v, _ := r.mem.uint(at, 8)
 		h.SampleRate = int64(v)
@@ -78,6 +81,13 @@ func (h *Heap) readSpecials() {
 			if at, ok = r.mem.uint(at+next, 8); !ok {
 				break
 			}
+		}
+	}
+	if r.symbols["runtime.MemProfileRate"] == 0 {
+		if len(h.Samples) == 0 {
+			h.SampleRate = 0
+		} else {
+			h.Lost = append(h.Lost, "how often the program samples its allocations: sites are scaled as for the default of 512 KB")
 		}
 	}
 }
