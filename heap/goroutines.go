@@ -59,7 +59,8 @@ func (s *Snapshot) PlaceOf(id profile.StackID) profile.Frame {
 		name := s.Frames[f].Func
 		switch OriginOf(packageOf(name), s.Info.Module) {
 		case Runtime:
-			if last == 0 || name != "runtime.goexit" && name != "runtime.mstart" && name != "runtime.mstart0" && name != "runtime.mstart1" {
+			// The compiler makes f.gowrap1 for go f(x).
+			if last == 0 || name != "runtime.goexit" && name != "runtime.mstart" && name != "runtime.mstart0" && name != "runtime.mstart1" && !strings.Contains(name, ".gowrap") {
 				last = f
 			}
 		case Standard:

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sightline-dev/sightline/heap"
+	"github.com/sightline-dev/sightline/heap/freeze"
 	"github.com/sightline-dev/sightline/lspserver"
 	"github.com/sightline-dev/sightline/memmap"
 	"github.com/sightline-dev/sightline/profiler/profile"
@@ -90,6 +91,8 @@ func (hf *heapFlags) check() error {
 	switch {
 	case !slices.Contains(heapViews, hf.view):
 		return fmt.Errorf("there is no view %q; there are %s", hf.view, strings.Join(heapViews, ", "))
+	case !slices.ContainsFunc(dumpWays, func(h freeze.How) bool { return h.String() == hf.how }):
+		return fmt.Errorf("--how %q is no way to hold a process; there are auto, fork, copy and running", hf.how)
 	case hf.top < 0 || hf.depth < 0:
 		return errors.New("--top and --depth may not be negative")
 	case !(hf.fold >= 0 && hf.fold <= 100):
@@ -151,6 +154,7 @@ type heapInput struct {
 	snapshot *heap.Snapshot
 	id       store.ID // of the capture beside it; "" where there is none
 	taken    bool     // just now, of a process
+	core     string   // path of the core file that it is of
 }
 
 // OpenHeap opens what is named: digits are a process, else a file that is there, else a capture with a

@@ -120,7 +120,7 @@ func (d *heapDiff) print() error {
 }
 
 func (d *heapDiff) name(v *heapView) string {
-	words := nameOfHeap(&v.s.Info) + " · " + bytesOfHeap(v.live.Bytes) + " live in " + objectsOf(v.live.Count)
+	words := v.name() + " · " + bytesOfHeap(v.live.Bytes) + " live in " + objectsOf(v.live.Count)
 	if a := age(v.s.Info.Taken); a != "" {
 		words += " · " + a
 	}

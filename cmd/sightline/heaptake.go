@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"slices"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -11,18 +11,12 @@ import (
 	"github.com/sightline-dev/sightline/heap/freeze"
 )
 
-// Hows are the ways in which a process is read, by what --how takes.
-var heapHows = map[string]freeze.How{"auto": freeze.Auto, "fork": freeze.Forked, "copy": freeze.Copied, "running": freeze.Running}
-
 // Take takes a snapshot of a process's heap.
 func (hf *heapFlags) take(ctx context.Context, io streams, pid int) (*heapInput, error) {
-	how, ok := heapHows[hf.how]
-	if !ok {
-		return nil, fmt.Errorf("--how is auto, fork, copy or running, not %q", hf.how)
-	}
+	at := slices.IndexFunc(dumpWays, func(h freeze.How) bool { return h.String() == hf.how })
 	bar := newHeapProgress(io)
 	defer bar.end()
-	img, err := freeze.Take(ctx, pid, freeze.Options{How: how, Progress: func(done, total int64) {
+	img, err := freeze.Take(ctx, pid, freeze.Options{How: dumpWays[at], Progress: func(done, total int64) {
 		bar.show("copying memory", float64(done)/float64(max(total, 1))/4)
 	}})
 	if err != nil {
@@ -41,7 +35,11 @@ func (hf *heapFlags) core(ctx context.Context, io streams, path string) (*heapIn
 	defer img.Close()
 	bar := newHeapProgress(io)
 	defer bar.end()
-	return ofImage(ctx, img, bar, false)
+	in, err := ofImage(ctx, img, bar, false)
+	if err == nil {
+		in.core = path
+	}
+	return in, err
 }
 
 func ofImage(ctx context.Context, img *freeze.Image, bar *heapProgress, taken bool) (*heapInput, error) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sightline-dev/sightline/heap"
+	"github.com/sightline-dev/sightline/heap/freeze"
 	"github.com/sightline-dev/sightline/lspserver"
 	"github.com/sightline-dev/sightline/profiler/process"
 	"github.com/sightline-dev/sightline/profiler/profile"
@@ -68,7 +69,7 @@ func (v *heapView) show() error {
 // Head says of what a table is.
 func (v *heapView) head() {
 	i := &v.s.Info
-	title := nameOfHeap(i)
+	title := v.name()
 	if i.Exe != "" {
 		title += " · " + expand(i.Exe)
 	}
@@ -83,8 +84,12 @@ func (v *heapView) head() {
 	if i.Go != "" {
 		facts = append(facts, i.Go)
 	}
-	if i.How != "" && i.How != "core" {
-		facts = append(facts, i.How+", stopped for "+lspserver.Duration(i.Stopped))
+	switch i.How {
+	case "", freeze.Core.String():
+	case freeze.Running.String():
+		facts = append(facts, "read while it ran")
+	default:
+		facts = append(facts, fmt.Sprintf("stopped for %s (%s)", lspserver.Duration(i.Stopped), i.How))
 	}
 	if time.Since(i.Taken) > 5*time.Second && !i.Taken.IsZero() {
 		facts = append(facts, age(i.Taken))
@@ -105,10 +110,14 @@ func (v *heapView) head() {
 	v.printf("\n")
 }
 
-func nameOfHeap(i *heap.Info) string {
+// Name is of what the heap is.
+func (v *heapView) name() string {
+	i := &v.s.Info
 	name := process.Printable(cmp.Or(i.Command, filepath.Base(i.Exe)))
 	switch {
-	case i.How == "core":
+	case v.in.core != "":
+		return fmt.Sprintf("core file %s of %s", expand(v.in.core), name)
+	case i.How == freeze.Core.String():
 		return "core file of " + name
 	case i.PID != 0:
 		return fmt.Sprintf("process %d (%s)", i.PID, name)
@@ -300,8 +309,11 @@ func (v *heapView) sites() {
 	}
 	t.print(v.out)
 	v.more(n, len(rows), "lines")
-	v.printf("%s\n", v.p.dim(fmt.Sprintf("Estimated from %s that the program's own memory profile sampled, one for each %s that it allocates.",
-		objectsOf(len(v.s.Sampled)), lspserver.Weight(v.s.Info.SampleRate, profile.Bytes))))
+	words := "Estimated from " + objectsOf(len(v.s.Sampled)) + " that the program's own memory profile sampled"
+	if rate := v.s.Info.SampleRate; rate > 1 {
+		words += ", one for each " + lspserver.Weight(rate, profile.Bytes) + " that it allocates"
+	}
+	v.printf("%s\n", v.p.dim(words+"."))
 }
 
 func (v *heapView) noSites() string {
