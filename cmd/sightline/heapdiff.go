@@ -38,6 +38,7 @@ variable and the first types of the program's own on the way to them.`,
 			if err != nil {
 				return err
 			}
+			defer spareMemory()()
 			var views [2]*heapView
 			for i, ref := range args {
 				in, err := hf.open(cmd, io, ref)
