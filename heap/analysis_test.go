@@ -450,3 +450,28 @@ func TestGoroutinesAreGroupedByStateAndPlace(t *testing.T) {
 		t.Errorf("the buffer is under %s", a.Tree.Graph.Name(a.Tree.Graph.Parent(up)))
 	}
 }
+
+func TestAccumulations(t *testing.T) {
+	s := sessions(t, 200, false)
+	a := Analyze(s, nil)
+	live, _ := a.Totals()
+	names := func(least uint64) (out []string) {
+		for _, id := range a.Accumulations(least) {
+			out = append(out, s.Types[s.TypeOf(id)].Name)
+		}
+		return out
+	}
+	// The registry has nothing but the map, so that it is the map where much comes together; of the list's
+	// links it is the first.
+	if got, want := names(live.Bytes/100), []string{"main.Link", "map[int]*main.Session"}; !slices.Equal(got, want) {
+		t.Errorf("much comes together in %v, want %v", got, want)
+	}
+	if got := names(live.Bytes); len(got) != 0 {
+		t.Errorf("all of the heap comes together in %v", got)
+	}
+	for _, id := range a.Accumulations(0) {
+		if n, _ := a.Retained(id); n == 0 || !a.Live(id) {
+			t.Errorf("object %d retains %d", id, n)
+		}
+	}
+}

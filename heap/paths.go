@@ -277,7 +277,8 @@ func (a *Analysis) Fields(of func(ObjectID) bool) []FieldRow {
 
 // Accumulations are the live objects in which much comes together, that which retains the most first:
 // each retains least bytes or more, and what it dominates directly has no object that retains three
-// quarters of that. The links of a list, of one type each below the other, count as one: the first.
+// quarters of that. What an object of the same type dominates directly is a part of that: a link of a
+// list, a table of a map.
 func (a *Analysis) Accumulations(least uint64) []ObjectID {
 	d, s := a.Dominators, a.Snapshot
 	passes := map[NodeID]bool{} // to something of another type
@@ -298,7 +299,7 @@ func (a *Analysis) Accumulations(least uint64) []ObjectID {
 			continue
 		}
 		p := d.Parent(v)
-		if a.Graph.Kind(p) == ObjectNode && s.TypeOf(ObjectID(p)) == s.TypeOf(ObjectID(v)) && d.Retained(v) >= d.Retained(p)/4*3 && !passes[p] {
+		if a.Graph.Kind(p) == ObjectNode && s.TypeOf(ObjectID(p)) == s.TypeOf(ObjectID(v)) {
 			continue
 		}
 		out = append(out, ObjectID(v))

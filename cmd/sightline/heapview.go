@@ -314,11 +314,14 @@ func (v *heapView) sites() {
 		words += ", one for each " + lspserver.Weight(rate, profile.Bytes) + " that it allocates"
 	}
 	v.printf("%s\n", v.p.dim(words+"."))
+	if v.s.Info.SampleRate == 0 {
+		v.note(v.noSites())
+	}
 }
 
 func (v *heapView) noSites() string {
 	if v.s.Info.SampleRate == 0 {
-		return "The program does not sample its allocations, so that nobody knows which line made what: runtime.MemProfileRate is 0, or the linker left the memory profile out since nothing uses it."
+		return "The program does not sample its allocations, so that hardly any line is known: runtime.MemProfileRate is 0, or the linker left the memory profile out since nothing in the program uses it; importing net/http/pprof does."
 	}
 	return "None of the objects that are live was sampled when it was allocated."
 }
