@@ -71,7 +71,7 @@ var structurePackages = map[string]string{"maps.Map": "internal/runtime/maps.Map
 var variables = []string{
 	"runtime.mheap_", "runtime.allgs", "runtime.allm", "runtime.persistentChunks", "runtime.gcBitsArenas",
 	"runtime.work", "runtime.buckhash", "runtime.memstats", "runtime.gcController",
-	"runtime.firstmoduledata", "runtime.MemProfileRate", "runtime.disableMemoryProfiling", "runtime.allfin", "runtime.gcCleanups",
+	"runtime.firstmoduledata", "runtime.MemProfileRate", "runtime.allfin", "runtime.gcCleanups",
 	"runtime.waitReasonStrings",
 }
 

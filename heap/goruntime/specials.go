@@ -58,11 +58,6 @@ func (h *Heap) readSpecials() {
 		v, _ := r.mem.uint(at, 8)
 		h.SampleRate = int64(v)
 	}
-	if at := r.symbols["runtime.disableMemoryProfiling"]; at != 0 {
-		if off, _ := r.mem.uint(at, 1); off != 0 {
-			h.SampleRate = 0
-		}
-	}
 	stacks := map[uint64]int{} // by bucket
 	next := l["special.next"].Offset
 	total := 0

@@ -49,6 +49,7 @@ type waster struct {
 	s      *slots
 	ts     *typeTable
 	all    []*typeInfo
+	types  *typer // for what interfaces hold
 	seed   maphash.Seed
 	extent *extents
 	text   []stringAt
@@ -73,7 +74,7 @@ func (h *Heap) findWaste() {
 	var wg sync.WaitGroup
 	for i := range parts {
 		w := &parts[i]
-		*w = waster{h: h, s: h.s, ts: h.ts, all: *h.ts.all.Load(), seed: seed, extent: e, tables: map[uint64]bool{}}
+		*w = waster{h: h, s: h.s, ts: h.ts, all: *h.ts.all.Load(), types: h.t.workers[i], seed: seed, extent: e, tables: map[uint64]bool{}}
 		for k := range w.sums {
 			w.sums[k] = map[uint32]*Waste{}
 		}
@@ -192,9 +193,15 @@ func (w *waster) value(p *program, b []byte, id, slot uint32) {
 		case o.kind == opSlice:
 			w.slice(v, o.to.size, word(o.off+8), word(o.off+16))
 		case o.kind == opIface, o.kind == opEface:
-			w.box(word(o.off + 8))
-		case o.kind == opPointer && o.to.kind == kindScalar && o.to.goKind != 0:
-			w.box(v)
+			d, known := w.types.ifaces[v]
+			if !known {
+				d = w.types.dynamic(v, o.kind == opIface)
+			}
+			if d.t != nil && !d.direct {
+				w.box(d.t, word(o.off+8))
+			}
+		case o.kind == opPointer:
+			w.box(o.to, v)
 		case o.kind == opSwiss && i == 0:
 			w.swiss(o, v, word(o.aux), word(uint32(w.h.r.layout["maps.Map.used"].Offset)), id, slot)
 		case o.kind == opArray && i == 0 && w.h.r.layout.has("hmap.B", "hmap.count"):
@@ -300,18 +307,17 @@ func most(to *uint32, v uint32) {
 }
 
 // box counts a number that something points to.
-func (w *waster) box(at uint64) {
+func (w *waster) box(t *typeInfo, at uint64) {
+	if t.kind != kindScalar || t.goKind == 0 || t.goKind > 16 {
+		return
+	}
 	sp, slot, ok := w.s.slotAt(at)
 	if !ok || !sp.noPointers {
 		return
 	}
-	v := w.h.t.of[slot]
-	t := w.all[v&typeBits]
-	if v == 0 || v&arrayBit != 0 || t.kind != kindScalar || t.goKind == 0 {
-		return
-	}
-	if w.begin(slot, at-sp.start-uint64(slot-sp.first)*sp.elem) {
-		w.add(BoxedScalars, v&typeBits*2, slot, max(t.size, 8), max(t.size, 8))
+	off := at - sp.start - uint64(slot-sp.first)*sp.elem
+	if (sp.tiny() || off == 0) && w.begin(slot, off) {
+		w.add(BoxedScalars, t.id*2, slot, max(t.size, 8), max(t.size, 8))
 	}
 }
 
