@@ -50,10 +50,12 @@ acceptance:
 	SIGHTLINE_ACCEPTANCE="$(abspath $(FILES))" $(GO) test -count=1 -run Acceptance ./profiler/convert
 
 # What takes too long for every run: 500 times a process that records, stores, prunes and compacts is
-# killed at a random instant, and editors and commands ask a daemon for ten minutes while it records.
+# killed at a random instant, 200 times one that takes images of another, and editors and commands ask a
+# daemon for ten minutes while it records.
 SOAKTIME ?= 10m
 soak:
 	SIGHTLINE_KILLS=500 $(GO) test -count=1 -timeout 60m -run 'TestKilledAtAnyInstant' -v ./profiler/store
+	SIGHTLINE_KILLS=200 $(GO) test -count=1 -timeout 60m -run 'TestKilledAtAnyInstant' -v ./heap/freeze
 	$(GO) test -count=1 -timeout 60m -run '^$$' -bench 'BenchmarkDaemonLoad' -benchtime 1x ./cmd/sightline -args -load $(SOAKTIME)
 
 # The older Go releases whose runtime is known: tests of heap/goruntime use those that are here.

@@ -151,8 +151,7 @@ func (in *injector) findGates(regions []Region) error {
 // findPlace finds pages for the frames: the lowest of the main thread's stack, if it never used them, else
 // new ones below, as far as its limit goes.
 func (in *injector) findPlace(regions []Region) error {
-	xstate := uint64(16 << 10)
-	in.size = up(framesFloat + xstate + 64)
+	in.size = up(framesFloat + maxRegset + 64)
 	f, err := in.p.open("pagemap")
 	if err != nil {
 		return in.p.forbidden(err)
@@ -416,7 +415,7 @@ func (in *injector) call(th *traced, then uint64, number uint64, args [5]uint64)
 	if err := ptrace(ptraceGetSigmask, th.tid, 8, unsafe.Pointer(&mask)); err != nil {
 		return 0, 0, in.p.gone(err)
 	}
-	if err := in.write(saved, mask, regset(th.tid, regsExtended, 16<<10)); err != nil {
+	if err := in.write(saved, mask, regset(th.tid, regsExtended)); err != nil {
 		return 0, 0, err
 	}
 	if err := unix.PtraceSetOptions(th.tid, unix.PTRACE_O_TRACECLONE|unix.PTRACE_O_TRACESYSGOOD); err != nil {
@@ -454,6 +453,9 @@ func (in *injector) call(th *traced, then uint64, number uint64, args [5]uint64)
 		case uint32(ws)>>16 == eventClone:
 			child, err = adopt(th.tid)
 			atStep("child")
+			if err == nil { // each stop costs a turn of the processor: not another for its end
+				return uint64(child), child, in.giveBack(th, saved, mask)
+			}
 		case ws.StopSignal() == unix.SIGTRAP|0x80 && !entered:
 			entered = true
 		case ws.StopSignal() == unix.SIGTRAP|0x80:
@@ -461,17 +463,21 @@ func (in *injector) call(th *traced, then uint64, number uint64, args [5]uint64)
 			if err = getRegisters(th.tid, &now); err != nil {
 				break
 			}
-			result = now.RAX
-			err = in.restore(th, saved, mask)
-			if err == nil {
-				in.erase(in.mem)
-			}
-			return result, child, err
+			return now.RAX, child, in.giveBack(th, saved, mask)
 		case uint32(ws)>>16 == 0 && ws.StopSignal() != unix.SIGTRAP:
 			th.resend = append(th.resend, ws.StopSignal()) // only SIGSTOP cannot be blocked
 		}
 	}
 	return 0, child, in.p.gone(err)
+}
+
+// giveBack ends a call.
+func (in *injector) giveBack(th *traced, saved *Registers, mask uint64) error {
+	err := in.restore(th, saved, mask)
+	if err == nil {
+		in.erase(in.mem)
+	}
+	return err
 }
 
 // restore stops the thread where it would leave the kernel, and there gives it its registers: only there the

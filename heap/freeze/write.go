@@ -88,8 +88,8 @@ func plan(regions []Region, m *pagemap) ([]load, error) {
 	return loads, nil
 }
 
-// lay puts headers, notes and segments one after the other.
-func lay(loads []load, notes []byte) *layout {
+// lay puts headers, notes and segments one after the other, the first segment not before from.
+func lay(loads []load, notes []byte, from uint64) *layout {
 	l := &layout{loads: loads}
 	le := binary.LittleEndian
 	count := len(loads) + 1
@@ -129,7 +129,7 @@ func lay(loads []load, notes []byte) *layout {
 		u64(offset, vaddr, 0, inFile, inMemory, align)
 	}
 	program(elf.PT_NOTE, 0, at, 0, uint64(len(notes)), 0, 4)
-	at = up(at + uint64(len(notes)))
+	at = max(up(at+uint64(len(notes))), from)
 	for i := range loads {
 		s := &loads[i]
 		var flags elf.ProgFlag
@@ -169,17 +169,19 @@ type coreWriter struct {
 	regions []Region
 	ownSize int // of our own note
 	pages   *os.File
+	from    uint64 // of the first segment
+	room    []byte // memory that the file was mapped to before, or nil
 }
 
 // prepare looks at what there is to write. Owner is the process that has the threads, source the one whose
-// memory is read: itself or its child.
-func (source *process) prepare(m *meta, threads []Thread, owner *process) (w *coreWriter, err error) {
+// memory is read: itself or its child. The first segment is not before from.
+func (source *process) prepare(m *meta, threads []Thread, owner *process, from uint64) (_ *coreWriter, err error) {
 	maps, err := source.read("maps")
 	if err != nil {
 		return nil, source.forbidden(err)
 	}
 	m.Maps = string(maps)
-	w = &coreWriter{source: source, meta: m, threads: threads}
+	w := &coreWriter{source: source, meta: m, threads: threads, from: from}
 	if w.regions, err = parseMaps(maps); err != nil {
 		return nil, fmt.Errorf("read /proc/%d/maps: %w", source.pid, err)
 	}
@@ -206,7 +208,7 @@ func (source *process) prepare(m *meta, threads []Thread, owner *process) (w *co
 	if err != nil {
 		return nil, err
 	}
-	w.layout = lay(loads, notes)
+	w.layout = lay(loads, notes, from)
 	w.memory.pid = source.pid
 	if w.memory.f, err = source.open("mem"); err != nil {
 		return nil, source.forbidden(err)
@@ -229,6 +231,9 @@ func (w *coreWriter) write(ctx context.Context, out *os.File, inMemory bool, rep
 	}
 	size := w.layout.size
 	err := out.Truncate(size)
+	if err == nil && int64(len(w.room)) >= size {
+		return w.layout.writeMapped(ctx, w.room, &w.memory, p)
+	}
 	if err == nil {
 		var data []byte
 		if data, err = unix.Mmap(int(out.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err == nil {
@@ -240,13 +245,39 @@ func (w *coreWriter) write(ctx context.Context, out *os.File, inMemory bool, rep
 	return fmt.Errorf("make a file in memory of %s: %w", bytesText(size), err)
 }
 
+// roomForChange is how much longer than expected a file may become in memory that was made ready for it.
+const roomForChange = 64 << 20
+
+// makeReady maps a file in memory and has the kernel put pages where the process has some now, which takes
+// most of the time of a copy. What it gives is at least as long as the file that is laid out.
+func (w *coreWriter) makeReady(out *os.File) ([]byte, error) {
+	size := w.layout.size + roomForChange
+	if err := out.Truncate(size); err != nil {
+		return nil, err
+	}
+	data, err := unix.Mmap(int(out.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	for i := range w.layout.loads {
+		s := &w.layout.loads[i]
+		for _, sp := range s.spans {
+			at := s.offset + int64(sp.start-s.start)
+			if unix.Madvise(data[at:at+int64(sp.end-sp.start)], unix.MADV_POPULATE_WRITE) != nil {
+				return data, nil // before Linux 5.14: they come when they are written to
+			}
+		}
+	}
+	return data, nil
+}
+
 // rewrite writes the head once more, for what was not known when it was laid out.
 func (w *coreWriter) rewrite(out *os.File) error {
 	notes, err := w.notes()
 	if err != nil {
 		return err
 	}
-	l := lay(w.layout.loads, notes)
+	l := lay(w.layout.loads, notes, w.from)
 	if len(l.head) != len(w.layout.head) {
 		return nil // never: the note is as long as it was
 	}
@@ -433,7 +464,12 @@ func (l *layout) writeMapped(ctx context.Context, data []byte, m *memory, p *pro
 // zeros, is holes. A file that is there is replaced once the new one is whole; when it fails, nothing is
 // left of it.
 func (i *Image) WriteCore(path string) error {
-	return replaceFile(path, func(out *os.File) error { return copySparse(context.Background(), out, i.file) })
+	return replaceFile(path, func(out *os.File) error {
+		if err := copySparse(context.Background(), out, i.file); err != nil {
+			return &writeError{cause(err)}
+		}
+		return nil
+	})
 }
 
 // copySparse copies a file, and what it has not or is zeros as holes.
