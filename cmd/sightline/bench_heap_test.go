@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -18,15 +19,10 @@ import (
 
 var gorefPeer = peer{"grf", "`go install github.com/cloudwego/goref/cmd/grf@latest` installs goref", []string{"grf", "version"}}
 
-// A keptProgram is testdata/bench/kept, which runs.
-type keptProgram struct {
-	pid            int
-	objects, bytes int // as its runtime counts them
-}
-
-func startKept(b *testing.B, scale int) keptProgram {
+// StartGoHeap runs testdata/bench/goheap with so many objects.
+func startGoHeap(b *testing.B, objects int) (pid int) {
 	b.Helper()
-	cmd := exec.Command(benchProgram(b, "kept"), "-scale", strconv.Itoa(scale))
+	cmd := exec.Command(benchProgram(b, "goheap"), strconv.Itoa(objects))
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		b.Fatal(err)
@@ -39,15 +35,10 @@ func startKept(b *testing.B, scale int) keptProgram {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { in.Close(); cmd.Process.Kill(); cmd.Wait() })
-	k := keptProgram{pid: cmd.Process.Pid}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		b.Fatal(err)
+	if s := bufio.NewScanner(out); !s.Scan() || s.Text() != "ready" {
+		b.Fatalf("the program says %q", s.Text())
 	}
-	if _, err := fmt.Sscanf(line, "ready %d %d", &k.objects, &k.bytes); err != nil {
-		b.Fatalf("%q: %v", line, err)
-	}
-	return k
+	return cmd.Process.Pid
 }
 
 // BenchmarkHeap is a snapshot of a Go program with a million objects and of one with ten, and what is
@@ -56,20 +47,20 @@ func startKept(b *testing.B, scale int) keptProgram {
 func BenchmarkHeap(b *testing.B) {
 	binary := sightlineBinary(b)
 	for _, size := range []struct {
-		name  string
-		scale int
-	}{{"1M", 1}, {"10M", 10}} {
-		if size.scale > 1 && testing.Short() {
+		name    string
+		objects int
+	}{{"1M", 1e6}, {"10M", 1e7}} {
+		if size.objects > 1e6 && testing.Short() {
 			continue
 		}
-		k := startKept(b, size.scale)
-		pid := strconv.Itoa(k.pid)
+		target := startGoHeap(b, size.objects)
+		pid := strconv.Itoa(target)
 		var stop, read, ask, compare, open, whole, peak []float64
 		dir := workDir(b)
 		file := filepath.Join(dir, "x.heap")
 		var typed, covered float64
 		for range max(*benchRounds/5, 1) {
-			img, err := freeze.Take(b.Context(), k.pid, freeze.Options{})
+			img, err := freeze.Take(b.Context(), target, freeze.Options{})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -86,7 +77,7 @@ func BenchmarkHeap(b *testing.B) {
 			rows := a.Types()
 			ask = append(ask, milliseconds(time.Since(began)))
 			live, _ := a.Totals()
-			covered = 100 * float64(live.Bytes) / float64(k.bytes)
+			covered = 100 * float64(live.Bytes) / float64(s.Info.HeapAlloc)
 			known := uint64(0)
 			for _, r := range rows {
 				if r.Type != 0 {
@@ -115,8 +106,8 @@ func BenchmarkHeap(b *testing.B) {
 			}
 			whole = append(whole, milliseconds(time.Since(began)))
 			// The copy lies in a file in memory, of which each page that was looked at counts as resident.
-			beyond := float64(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss<<10) - float64(k.bytes)
-			peak = append(peak, beyond/float64(k.objects))
+			beyond := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss - anonymous(b, target)
+			peak = append(peak, float64(beyond<<10)/float64(s.Len()))
 		}
 		all := make([]float64, len(read))
 		for i := range all {
@@ -134,4 +125,19 @@ func BenchmarkHeap(b *testing.B) {
 			b.Run("peer=goref/objects="+size.name, func(b *testing.B) { report(b, figure{took, "heap-ms"}) })
 		}
 	}
+}
+
+// Anonymous is the resident memory of a process that no file has, in KiB: what a snapshot copies.
+func anonymous(b *testing.B, pid int) int64 {
+	b.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "RssAnon:")
+	kib, err := strconv.ParseInt(strings.Fields(rest + " -")[0], 10, 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return kib
 }
