@@ -90,9 +90,30 @@ func TestSetsAndFieldsRetainWhatCannotBeReachedWithout(t *testing.T) {
 					t.Fatalf("seed %d: field %d of %s retains %v, want %v", seed, f.Field, s.Types[row.Type], f.Retained, want)
 				}
 			}
+			type holder struct {
+				kind  TypeID
+				root  NodeID
+				field FieldID
+			}
+			holders := map[holder]int{}
+			for id := ObjectID(1); int(id) <= s.Len(); id++ {
+				if of(id) && a.Live(id) {
+					up, _ := a.Tree.Parent(NodeID(id))
+					k := holder{field: a.Tree.Graph.FieldTo(up, id)}
+					if o := a.Tree.Graph.Object(up); o != 0 {
+						k.kind = s.TypeOf(o)
+					} else {
+						k.root = up
+					}
+					holders[k]++
+				}
+			}
 			var held Total
 			for _, h := range a.Holders(of) {
 				held.Count, held.Bytes = held.Count+h.Count, held.Bytes+h.Bytes
+				if n := holders[holder{h.Type, h.Root, h.Field}]; n != h.Count {
+					t.Fatalf("seed %d: %+v holds %d of %s", seed, h, n, s.Types[row.Type])
+				}
 			}
 			if held != row.Total {
 				t.Fatalf("seed %d: %v of %s are held, of %v", seed, held, s.Types[row.Type], row.Total)

@@ -111,3 +111,45 @@ func TestSecondaryReferences(t *testing.T) {
 		t.Errorf("%d secondary branches are too few to tell", found)
 	}
 }
+
+// A's only object refers to two of X that others keep, the farther one first.
+func TestMinDepthIsThatOfTheNearest(t *testing.T) {
+	b := NewBuilder(Info{})
+	var ids []ObjectID
+	for i, name := range []string{"A", "X", "B", "B2", "C", "X"} {
+		ids = append(ids, b.AddObject(uint64(0x1000+64*i), 64, b.AddType(Type{Name: name})))
+	}
+	a, far, outer, inner, c, near := ids[0], ids[1], ids[2], ids[3], ids[4], ids[5]
+	refer := func(from ObjectID, to ...ObjectID) {
+		for _, x := range to {
+			b.AddReference(from, 0, x)
+		}
+	}
+	refer(a, far, near)
+	refer(outer, inner)
+	refer(inner, far)
+	refer(c, near)
+	for i, x := range []ObjectID{outer, c, a} {
+		b.AddRootReference(b.AddRoot(Root{Kind: Global, Name: []string{"main.b", "main.c", "main.a"}[i]}), 0, x)
+	}
+	s, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	an := Analyze(s, prioritiesOf(t, "^A->-10;^main.a->-100"))
+	top, err := an.Branches(BranchOptions{Secondary: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, root := range top.Below[0].Below {
+		if root.Name != "main.a" {
+			continue
+		}
+		x := root.Below[0].Secondary
+		if len(x) != 1 || x[0].Name != "X" || x[0].MinDepth != 4 || x[0].Self != (Total{2, 128}) {
+			t.Errorf("beside A's own is %+v", x)
+		}
+		return
+	}
+	t.Errorf("main.a is not in %+v", top.Below[0])
+}
