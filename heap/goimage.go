@@ -1,6 +1,7 @@
 package heap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,7 +62,7 @@ func OfGo(ctx context.Context, img *freeze.Image, progress func(what string, sha
 	}
 	g.samples()
 	g.wasted()
-	g.warnings(img)
+	g.warnings(img, r)
 	if progress != nil {
 		progress("building the graph", 0.9)
 	}
@@ -173,8 +174,11 @@ func (g *goBuilder) wasted() {
 }
 
 // warnings says what the snapshot lacks.
-func (g *goBuilder) warnings(img *freeze.Image) {
+func (g *goBuilder) warnings(img *freeze.Image, r *goruntime.Runtime) {
 	h := g.heap
+	if !r.Known() {
+		g.Info.Warn(profile.WarnEngine, 0, fmt.Sprintf("the program was built by %s, whose runtime is not one of those known (go1.22 to go1.26): its debug information told where things are, what they mean may have changed", cmp.Or(r.Version, "an unknown Go release")))
+	}
 	for _, note := range img.Notes() {
 		g.Info.Warn(profile.WarnEngine, 0, note)
 	}

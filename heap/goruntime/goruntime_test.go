@@ -2,6 +2,7 @@ package goruntime
 
 import (
 	"bytes"
+	"debug/dwarf"
 	"debug/elf"
 	"encoding/binary"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -258,14 +260,32 @@ func check(t *testing.T, r *Runtime, release string, stripped bool) {
 	if fresh := n[NewSlot]; fresh < 100 || fresh > 200 {
 		t.Errorf("%d new objects of 1,792 bytes; the target made 100 after the collection", fresh)
 	}
+	// Its memory profile records each object; the rate of one whose symbols are gone is not known.
+	recorded, stacks := 0, map[*uint64]bool{}
+	for _, x := range r.Sampled(spans) {
+		if x.Size == 1792 {
+			recorded++
+			stacks[&x.Stack[0]] = true
+			if !stripped && x.Objects != 1 {
+				t.Fatalf("an object stands for %v; the target has all recorded", x.Objects)
+			}
+		}
+	}
+	if recorded < 2100 || recorded > 2110 || len(stacks) < 2 || len(stacks) > 10 {
+		t.Errorf("%d recorded objects of 1,792 bytes from %d places; the target holds 2,000 from one, and 100 from another", recorded, len(stacks))
+	}
 	if stripped {
 		return
 	}
-	goroutines := 0
+	goroutines, created := 0, map[uint64]int{}
 	for _, s := range r.Stacks() {
 		if s.Goroutine != 0 && s.End-s.Start >= 2048 {
 			goroutines++
+			created[s.Created]++
 		}
+	}
+	if n := slices.Max(slices.Collect(maps.Values(created))); n != 50 {
+		t.Errorf("goroutines by the statement that made them: %v; the target made 50 with one", created)
 	}
 	if goroutines < 50 || goroutines > 80 {
 		t.Errorf("%d goroutines; the target has 50 and the runtime's own", goroutines)
@@ -323,6 +343,16 @@ func TestUnswept(t *testing.T) {
 			t.Errorf("%s: swept: %v", release, s)
 		}
 	}
+}
+
+// memoryOf is the span that has an address.
+func (r *Runtime) memoryOf(at uint64, spans []Span) *Span {
+	for i := range spans {
+		if s := &spans[i]; at >= s.Start && at < s.Start+s.Bytes {
+			return s
+		}
+	}
+	return nil
 }
 
 func TestNoGo(t *testing.T) {
@@ -400,6 +430,11 @@ func FuzzMemory(f *testing.F) {
 			}
 			end = s.Start + s.Bytes
 		}
+		for _, x := range r.Sampled(spans) {
+			if x.Size == 0 || x.Objects < 1 || len(x.Stack) == 0 || r.memoryOf(x.Address, spans) == nil {
+				t.Fatalf("sampled object %+v", x)
+			}
+		}
 		r.Stacks()
 		r.Limit()
 	})
@@ -416,4 +451,74 @@ func (b bounded) ReadAt(p []byte, off int64) (int, error) {
 		return 0, io.EOF
 	}
 	return b.ReaderAt.ReadAt(p, off-int64(b.start))
+}
+
+func TestSpecialKinds(t *testing.T) {
+	for version, want := range map[string]specialKinds{
+		"go1.22.12": {finalizer: 1, profile: 2, weak: math.MaxUint64, cleanup: math.MaxUint64},
+		"go1.23.1":  {finalizer: 1, weak: 2, profile: 3, cleanup: math.MaxUint64},
+		"go1.24rc2": {finalizer: 1, weak: 2, profile: 3, cleanup: 6},
+		"go1.26.8":  {finalizer: 2, weak: 3, profile: 4, cleanup: 7},
+		"go1.31":    {finalizer: 2, weak: 3, profile: 4, cleanup: 7},
+		"":          {finalizer: 2, weak: 3, profile: 4, cleanup: 7},
+	} {
+		if got := kindsOf(version); got != want {
+			t.Errorf("%q: %+v, want %+v", version, got, want)
+		}
+		r := Runtime{Version: version}
+		if known := version != "" && version != "go1.31"; r.Known() != known {
+			t.Errorf("%q is known: %v", version, r.Known())
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	for name, want := range map[string][2]string{ // as people read it, package
+		"main.T":               {"main.T", "main"},
+		"*net/http.Request":    {"*http.Request", "net/http"},
+		"[]github.com/x/y.T":   {"[]y.T", "github.com/x/y"},
+		"[4]*a/b.T":            {"[4]*b.T", "a/b"},
+		"map[net/http.K]a/b.V": {"map[http.K]b.V", ""},
+		"sync/atomic.Pointer[internal/sync.node]": {"atomic.Pointer[sync.node]", "sync/atomic"},
+		"func(a/b.T, *c/d.U) error":               {"func(b.T, *d.U) error", ""},
+		"string":                                  {"string", ""},
+		"gopkg.in/yaml%2ev3.Node":                 {"yaml%2ev3.Node", "gopkg.in/yaml.v3"},
+		"chan a/b.T":                              {"chan b.T", "a/b"},
+		"":                                        {"", ""},
+		"[":                                       {"[", ""},
+		"main.(*T).run":                           {"main.(*T).run", "main"},
+	} {
+		if got := [2]string{shortName(name), packageOf(name)}; got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}
+
+// FuzzDebugInfo reads sections that are anything.
+func FuzzDebugInfo(f *testing.F) {
+	file, err := elf.Open(buildTarget(f, "", "-ldflags=-compressdwarf=false"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer file.Close()
+	abbrev, _ := file.Section(".debug_abbrev").Data()
+	info, _ := file.Section(".debug_info").Data()
+	f.Add(info[:min(len(info), 4096)], abbrev)
+	f.Add([]byte{20, 0, 0, 0, 4, 0, 0, 0, 0, 0, 8, 1}, []byte{1, 0x11, 1, 0x13, 0x0b, 0, 0, 2, 0x2e, 1, 3, 8, 0x11, 1, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, info, abbrev []byte) {
+		if len(info)+len(abbrev) > 1<<16 {
+			return
+		}
+		x := &debugInfo{info: info, names: map[string]dwarf.Offset{}, descriptors: map[uint64]dwarf.Offset{}, functions: map[uint64]dwarf.Offset{}}
+		w := walker{x: x, info: info, abbrev: abbrev, tables: map[uint64]map[uint64]*entryForm{}}
+		w.all()
+		for name, off := range x.names {
+			if name == "" || int(off) >= len(info) {
+				t.Fatalf("type %q at %d of %d", name, off, len(info))
+			}
+		}
+		if n := len(x.names) + len(x.functions) + len(x.globals); n > len(info) {
+			t.Fatalf("%d entries in %d bytes", n, len(info))
+		}
+	})
 }

@@ -52,7 +52,7 @@ var wanted = map[string][]string{
 	"specialprofile":    {"b"},
 	"specialWeakHandle": {"handle"},
 	"specialCleanup":    {"cleanup.fn|fn"},
-	"bucket":            {"", "size", "nstk"},
+	"bucket":            {"", "typ", "size", "nstk"},
 	"finblock|finBlock": {"alllink", "cnt", "fin"},
 	"finalizer":         {"", "fn", "arg"},
 	"cleanupQueue":      {"all"},
@@ -175,6 +175,13 @@ func layoutOf(version string) (release string, l layout) {
 	}
 	release = parts[0] + "." + minor
 	return release, knownLayouts()[release]
+}
+
+// Known says whether the runtime of the program's release is one that was looked at; of others only what
+// their debug information names is read, and what it means is taken to be as in the last that is known.
+func (r *Runtime) Known() bool {
+	_, l := layoutOf(r.Version)
+	return l != nil
 }
 
 // readSymbols looks the variables up in the symbol table, without making something of the others.

@@ -19,8 +19,10 @@ var sizeClasses = []uint64{0, 8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 144, 160,
 const (
 	minHeader = 512 // slots above this have a word before the object that points to its type (gc.MinSizeForMallocHeader)
 	maxObject = 1<<32 - 2
-	pageShift = 13 // of HeapPage
-	arenaBits = 26 // of arenaBytes
+	maxCopied = 64 << 10 // bytes of a span without pointers
+	maxUnread = 1 << 12  // spans, besides as many as can be read
+	pageShift = 13       // of HeapPage
+	arenaBits = 26       // of arenaBytes
 	hintShift = 8
 )
 
@@ -39,7 +41,7 @@ type slotSpan struct {
 	free         uint32 // all slots below are allocated
 	allocated    []byte
 	marks        []byte // of a span that is not swept; nil of others
-	data         []byte
+	data         []byte // the span's memory; nil of large objects without pointers that the image does not have in one piece
 }
 
 // Slots is all memory that objects are in.
@@ -135,7 +137,10 @@ func (r *Runtime) readSlots(ctx context.Context) (*slots, error) {
 			break
 		}
 		if !r.mem.read(record, at) {
-			s.unread++
+			if s.unread++; s.unread > maxUnread+len(s.spans) {
+				s.unread += int(n-i) - 1
+				break // it is no list of spans
+			}
 			continue
 		}
 		if record[places.state] != spanInUse {
@@ -283,9 +288,22 @@ func (r *Runtime) openSpan(sp *slotSpan, generation uint32, known bool) bool {
 	if sp.allocated = read(at); sp.allocated == nil {
 		return false
 	}
-	var ok bool
-	if sp.data, ok = r.mem.view(sp.start, sp.bytes); !ok {
-		return false
+	v, is := r.mem.r.(viewer)
+	if is {
+		sp.data = v.Bytes(sp.start, sp.bytes)
+	}
+	if sp.data == nil {
+		var page [1]byte
+		switch ok := false; {
+		case sp.noPointers && sp.bytes > maxCopied: // what is in it is hardly asked for
+			if !r.mem.direct(page[:], sp.start) && !r.mem.direct(page[:], sp.start+sp.bytes-1) {
+				return false
+			}
+		default:
+			if sp.data, ok = r.mem.view(sp.start, sp.bytes); !ok {
+				return false
+			}
+		}
 	}
 	if known {
 		switch swept - generation {
@@ -293,7 +311,7 @@ func (r *Runtime) openSpan(sp *slotSpan, generation uint32, known bool) bool {
 			sp.marks = read(marksAt)
 			if inline, ok := r.layout["spanInlineMarkBits"]; ok && inline.Size > 0 && sp.marks != nil && sp.bytes == HeapPage && sp.elem >= 16 && sp.elem <= minHeader {
 				at := HeapPage - inline.Size + r.layout["spanInlineMarkBits.marks"].Offset
-				if both := slices.Clone(sp.marks); at+n <= HeapPage {
+				if both := slices.Clone(sp.marks); at+n <= uint64(len(sp.data)) {
 					for i := range both {
 						both[i] |= sp.data[at+uint64(i)]
 					}

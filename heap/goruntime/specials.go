@@ -41,7 +41,7 @@ type Sample struct {
 }
 
 const (
-	maxSpecials = 1 << 26
+	maxRecords  = 1 << 26
 	defaultRate = 512 << 10 // runtime.MemProfileRate, unless the program sets another
 )
 
@@ -64,7 +64,7 @@ func (h *Heap) readSpecials() {
 	for i := range h.s.spans {
 		sp := &h.s.spans[i]
 		most := int(sp.count)*8 + 64
-		for at := sp.specials; at != 0 && at%8 == 0 && most > 0 && total < maxSpecials; most-- {
+		for at := sp.specials; at != 0 && at%8 == 0 && most > 0 && total < maxRecords; most-- {
 			total++
 			off, ok1 := r.field(at, "special.offset")
 			kind, ok2 := r.field(at, "special.kind")

@@ -143,6 +143,9 @@ func (w *waster) span(sp *slotSpan) {
 		if p == nil || p.size == 0 || p.opaque || t.data {
 			continue
 		}
+		if sp.data == nil {
+			continue
+		}
 		b := sp.data[uint64(i)*sp.elem+uint64(sp.header) : uint64(i+1)*sp.elem]
 		n := uint64(1)
 		if v&arrayBit != 0 {
@@ -272,7 +275,7 @@ func (w *waster) string(at, n uint64) {
 	}
 	off := at - sp.start
 	rel := off - uint64(slot-sp.first)*sp.elem
-	if rel+n > sp.elem {
+	if rel+n > sp.elem || off+n > uint64(len(sp.data)) {
 		return
 	}
 	switch {
