@@ -165,7 +165,7 @@ func TestManySegments(t *testing.T) {
 	}
 	for i := range regions {
 		r := &regions[i]
-		loads = append(loads, load{region: r, start: r.Start, end: r.End, file: true})
+		loads = append(loads, load{region: r, start: r.Start, end: r.End, stored: pageSize})
 	}
 	l := lay(loads, appendNote(nil, "CORE", noteProcess, make([]byte, 136)), 0)
 	path := filepath.Join(t.TempDir(), "core")
@@ -256,7 +256,7 @@ func smallCore() []byte {
 	b = appendNote(b, "CORE", noteAuxv, append(aux, make([]byte, 16)...))
 	b = appendNote(b, "CORE", noteFiles, filesNote(regions))
 	b = appendNote(b, "DELVE", delveHeader, []byte("linux/amd64\n1.27.2\nTarget Pid: 7\nEntry Point: 0x400080\n"))
-	l := lay([]load{{region: &regions[0], start: 0x400000, end: 0x401000, file: true}, {region: &regions[1], start: 0x500000, end: 0x501000, file: true}}, b, 0)
+	l := lay([]load{{region: &regions[0], start: 0x400000, end: 0x402000, stored: pageSize}, {region: &regions[1], start: 0x500000, end: 0x501000, stored: pageSize}}, b, 0)
 	return append(l.head, make([]byte, l.size-int64(len(l.head)))...)
 }
 

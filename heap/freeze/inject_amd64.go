@@ -49,8 +49,8 @@ const (
 	callWait      = unix.SYS_WAIT4
 	callExitGroup = unix.SYS_EXIT_GROUP
 	callSigreturn = unix.SYS_RT_SIGRETURN
-	cloneFlags    = unix.CLONE_PARENT_SETTID | unix.CLONE_FILES | unix.CLONE_FS // no signal at its end
-	noProcess     = 0x7fffffff                                                  // wait4 knows no child of this number
+	cloneFlags    = unix.CLONE_PARENT_SETTID | unix.CLONE_FILES // no signal at its end
+	noProcess     = 0x7fffffff                                  // wait4 knows no child of this number
 	restartSys    = -512
 	restartNoIntr = -513
 	restartNoHand = -514

@@ -20,8 +20,8 @@ type load struct {
 	region *Region
 	start  uint64 // of the segment: a region may have several
 	end    uint64
-	file   bool   // its bytes are in the file; else a reader takes them from the mapped file, or there are none
-	spans  []span // what of it is not zeros, if file
+	stored uint64 // bytes from its start that are in the file; a reader takes the rest from the mapped file, or there is none
+	spans  []span // what of these is not zeros
 	offset int64  // in the core file
 }
 
@@ -37,6 +37,10 @@ type layout struct {
 // the sake of fewer segments.
 const gap = 256 << 10
 
+// wholeMapping is up to which size a mapped file that may be written to, without being changed by it, is put
+// into the core file as a whole, as the kernel does.
+const wholeMapping = 64 << 20
+
 // plan decides what of a process's memory goes to the core file, as the kernel does by default (core(5)):
 // private memory, shared memory without a file that anybody could read again, pages of mapped files that
 // the process has written to and the first page of programs and libraries, which has the build ID. Child
@@ -49,7 +53,7 @@ func plan(regions []Region, m *pagemap) ([]load, error) {
 		case r.Path == "[vsyscall]" || strings.HasPrefix(r.Path, "[vvar"):
 			continue // the kernel's, readable by the process only
 		case r.Path == "[vdso]":
-			loads = append(loads, load{region: r, start: r.Start, end: r.End, file: true, spans: []span{{r.Start, r.End}}})
+			loads = append(loads, load{region: r, start: r.Start, end: r.End, stored: r.Size(), spans: []span{{r.Start, r.End}}})
 			continue
 		}
 		again := strings.HasPrefix(r.Path, "/") && r.inode != 0 && !r.Deleted && !strings.HasPrefix(r.Path, "/dev/") && !strings.HasPrefix(r.Path, "/memfd:")
@@ -63,26 +67,31 @@ func plan(regions []Region, m *pagemap) ([]load, error) {
 		}
 		if !again {
 			// Reservations have no pages, and need none in the file.
-			loads = append(loads, load{region: r, start: r.Start, end: r.End, file: len(spans) > 0 || r.Perm[:3] != "---", spans: spans})
+			l := load{region: r, start: r.Start, end: r.End, spans: spans}
+			if len(spans) > 0 || r.Perm[:3] != "---" {
+				l.stored = r.Size()
+			}
+			loads = append(loads, l)
 			continue
 		}
 		if r.Offset == 0 && r.Perm[0] == 'r' && (len(spans) == 0 || spans[0].start > r.Start) {
 			spans = append([]span{{r.Start, r.Start + pageSize}}, spans...)
 		}
-		at := r.Start
+		if r.Perm[1] == 'w' && r.Size() <= wholeMapping {
+			spans = []span{{r.Start, r.End}} // gdb takes no variables from a program's file
+		}
+		if len(spans) == 0 || spans[0].start > r.Start {
+			loads = append(loads, load{region: r, start: r.Start, end: r.End})
+		}
 		for k := 0; k < len(spans); {
 			from, to := spans[k].start, spans[k].end
 			for k++; k < len(spans) && spans[k].start-to <= gap; k++ {
 				to = spans[k].end
 			}
-			if from > at {
-				loads = append(loads, load{region: r, start: at, end: from})
+			if n := len(loads); n > 0 && loads[n-1].region == r {
+				loads[n-1].end = from
 			}
-			loads = append(loads, load{region: r, start: from, end: to, file: true, spans: []span{{from, to}}})
-			at = to
-		}
-		if at < r.End {
-			loads = append(loads, load{region: r, start: at, end: r.End})
+			loads = append(loads, load{region: r, start: from, end: r.End, stored: to - from, spans: []span{{from, to}}})
 		}
 	}
 	return loads, nil
@@ -138,16 +147,12 @@ func lay(loads []load, notes []byte, from uint64) *layout {
 				flags |= f
 			}
 		}
-		size, inFile := s.end-s.start, uint64(0)
-		if s.file {
-			inFile = size
-			for _, p := range s.spans {
-				l.bytes += int64(p.end - p.start)
-			}
+		for _, p := range s.spans {
+			l.bytes += int64(p.end - p.start)
 		}
 		s.offset = int64(at)
-		program(elf.PT_LOAD, flags, at, s.start, inFile, size, pageSize)
-		at += inFile
+		program(elf.PT_LOAD, flags, at, s.start, s.stored, s.end-s.start, pageSize)
+		at += s.stored
 	}
 	if sections > 0 {
 		u32(0, 0)
@@ -357,9 +362,6 @@ func (l *layout) writeFile(ctx context.Context, out *os.File, m *memory, p *prog
 	zero := make([]byte, pageSize)
 	for i := range l.loads {
 		s := &l.loads[i]
-		if !s.file {
-			continue
-		}
 		for _, sp := range s.spans {
 			for at := sp.start; at < sp.end; {
 				if err := ctx.Err(); err != nil {
@@ -436,9 +438,6 @@ func (l *layout) writeMapped(ctx context.Context, data []byte, m *memory, p *pro
 	}
 	for i := range l.loads {
 		s := &l.loads[i]
-		if !s.file {
-			continue
-		}
 		for _, sp := range s.spans {
 			for at := sp.start; at < sp.end; {
 				n := min(sp.end-at, room)
