@@ -50,8 +50,8 @@ acceptance:
 	SIGHTLINE_ACCEPTANCE="$(abspath $(FILES))" $(GO) test -count=1 -run Acceptance ./profiler/convert
 
 # What takes too long for every run: 500 times a daemon that records, stores, prunes and migrates, and
-# as often a process that uses a store without one, is killed at a random instant, and 200 times one that
-# takes images of another; then editors and commands ask a daemon for ten minutes while it records.
+# as often a process that uses a store without one, is killed at a random instant, 200 times one that takes
+# images of another; then editors and commands ask a daemon for ten minutes while it records.
 SOAKTIME ?= 10m
 soak:
 	SIGHTLINE_KILLS=500 $(GO) test -count=1 -timeout 60m -run 'TestKilled(AtAnyInstant|WhileMigrating)' -v ./profiler/store
