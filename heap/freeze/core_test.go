@@ -66,7 +66,7 @@ func TestDebuggersOpen(t *testing.T) {
 	if _, err := exec.LookPath("gdb"); err != nil {
 		t.Error("gdb is not here: .ci/packages test installs it")
 	} else {
-		out, err := exec.Command("gdb", "-nx", "-batch", "-ex", "x/s &main.marker", "-ex", "info threads", "-ex", "thread apply all bt", "-ex", "info registers xmm0", tg.cmd.Path, path).CombinedOutput()
+		out, err := exec.Command("gdb", "-nx", "-batch", "-ex", fmt.Sprintf("x/s %#x", tg.marker), "-ex", "info threads", "-ex", "thread apply all bt", "-ex", "info registers xmm0", tg.cmd.Path, path).CombinedOutput()
 		for _, want := range []string{`"sightline\001\002\003"`, "runtime.", fmt.Sprintf("LWP %d", tg.pid), "v2_int64"} {
 			if err != nil || !strings.Contains(string(out), want) {
 				t.Errorf("gdb does not say %q: %v\n%s", want, err, out)
