@@ -82,6 +82,13 @@ func startChurnIn(t testing.TB, keep int, dir string, env ...string) *target {
 	tg := &target{cmd: exec.Command(build(t, "churn"), fmt.Sprint(keep))}
 	tg.cmd.Dir, tg.cmd.Env = dir, append(os.Environ(), env...)
 	tg.start(t)
+	tg.ready(t)
+	return tg
+}
+
+// ready reads what a program says first: where what is looked for is.
+func (tg *target) ready(t testing.TB) {
+	t.Helper()
 	line, err := tg.out.ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +96,6 @@ func startChurnIn(t testing.TB, keep int, dir string, env ...string) *target {
 	if _, err := fmt.Sscanf(line, "READY %d 0x%x 0x%x", &tg.pid, &tg.marker, &tg.pair); err != nil {
 		t.Fatalf("%q: %v", line, err)
 	}
-	return tg
 }
 
 func (tg *target) start(t testing.TB) {

@@ -536,15 +536,6 @@ func adopt(parent int) (int, error) {
 	return child, nil
 }
 
-func waitFor(tid int) (ws unix.WaitStatus, err error) {
-	for {
-		_, err = unix.Wait4(tid, &ws, unix.WALL, nil)
-		if !errors.Is(err, unix.EINTR) {
-			return ws, err
-		}
-	}
-}
-
 func getRegisters(tid int, r *Registers) error {
 	iov := unix.Iovec{Base: (*byte)(unsafe.Pointer(r)), Len: registerBytes}
 	return ptrace(unix.PTRACE_GETREGSET, tid, regsGeneral, unsafe.Pointer(&iov))

@@ -246,3 +246,13 @@ func (t *tracer) letGo() {
 	}
 	t.threads = nil
 }
+
+// waitFor waits for what a thread does next.
+func waitFor(tid int) (ws unix.WaitStatus, err error) {
+	for {
+		_, err = unix.Wait4(tid, &ws, unix.WALL, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return ws, err
+		}
+	}
+}
