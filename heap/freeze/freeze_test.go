@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -181,10 +182,21 @@ func patiently(t *testing.T, do func() error) {
 // mustTake takes an image.
 func mustTake(t *testing.T, tg *target, how How) (i *Image) {
 	t.Helper()
+	if how == Forked {
+		needFork(t)
+	}
 	patiently(t, func() (err error) {
 		i, err = Take(t.Context(), tg.pid, Options{How: how})
 		return err
 	})
 	t.Cleanup(func() { i.Close() })
 	return i
+}
+
+// needFork skips a test where the machine has no fork.
+func needFork(t *testing.T) {
+	t.Helper()
+	if runtime.GOARCH != "amd64" {
+		t.Skip("a fork needs an x86-64 machine")
+	}
 }

@@ -50,6 +50,9 @@ const maxRegset = 16 << 10
 
 var registerSets = sync.Pool{New: func() any { return new([maxRegset]byte) }}
 
+// atStep is called between the steps of an injection. Tests end this program there.
+var atStep = func(step string) {}
+
 // A traced is a thread that is held.
 type traced struct {
 	tid     int
