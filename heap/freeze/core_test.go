@@ -19,6 +19,9 @@ import (
 
 func dump(t *testing.T, tg *target, how How) string {
 	t.Helper()
+	if how == Forked {
+		needFork(t)
+	}
 	path := filepath.Join(t.TempDir(), "core")
 	var d *Dumped
 	patiently(t, func() (err error) {
