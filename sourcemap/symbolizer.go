@@ -273,6 +273,9 @@ func (s *Symbolizer) open(w *batch, c *profile.Capture, open Opener) {
 	switch m.Kind {
 	case profile.KernelCode:
 		w.module, w.unnamed.Func = profile.Kernel, profile.Kernel
+		if !slices.ContainsFunc(w.asks, func(a ask) bool { return a.addr != profile.HiddenAddress }) {
+			return
+		}
 		if !s.kernelOK {
 			s.kernelOK = true
 			s.kernel = s.openKernel()

@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -47,6 +48,31 @@ func ReadPrivileges() (Privileges, error) {
 		p.Capabilities = err == nil && n > 0
 	}
 	return p, nil
+}
+
+// FileCapabilities are the permitted capabilities of a program's file (struct vfs_cap_data,
+// include/uapi/linux/capability.h). known is false where the file system, or this user, does not tell.
+func FileCapabilities(path string) (permitted uint64, known bool) {
+	var b [24]byte // revision 3; revision 2 has no user at its end
+	n, err := unix.Getxattr(path, "security.capability", b[:])
+	switch {
+	case errors.Is(err, unix.ENODATA), errors.Is(err, unix.EOPNOTSUPP):
+		return 0, true
+	case err != nil:
+		return 0, false
+	}
+	return parseFileCapabilities(b[:n])
+}
+
+func parseFileCapabilities(b []byte) (permitted uint64, known bool) {
+	if len(b) < 12 {
+		return 0, false
+	}
+	permitted = uint64(binary.LittleEndian.Uint32(b[4:]))
+	if len(b) >= 20 { // revision 1 has 32 of them
+		permitted |= uint64(binary.LittleEndian.Uint32(b[12:])) << 32
+	}
+	return permitted, true
 }
 
 func parsePrivileges(status []byte) Privileges {
