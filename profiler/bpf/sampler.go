@@ -345,7 +345,7 @@ func pidNamespace() (dev, ino uint64, err error) {
 // not used because it changes the limit at the start of every process that merely links it.
 func liftMemlock() bool {
 	var old unix.Rlimit
-	if atLeast(release(), 5, 11) || unix.Getrlimit(unix.RLIMIT_MEMLOCK, &old) != nil || old.Cur == unix.RLIM_INFINITY {
+	if KernelAtLeast(release(), 5, 11) || unix.Getrlimit(unix.RLIMIT_MEMLOCK, &old) != nil || old.Cur == unix.RLIM_INFINITY {
 		return false
 	}
 	return unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}) == nil ||

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// What `sightline doctor --fix` prints is what root has to do, and what it does as root: then an ordinary
+// user records with the BPF engine.
+func TestDoctorFix(t *testing.T) {
+	dir := programs(t)
+	buildSightline(t, dir)
+	// A build without capabilities beside sightline, as it is made or unpacked.
+	plain := filepath.Join(dir, "unpacked")
+	if err := os.MkdirAll(plain, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"sightline", "sightline-capture"} {
+		if out, err := exec.Command("cp", filepath.Join(dir, name), filepath.Join(plain, name)).CombinedOutput(); err != nil {
+			t.Fatalf("%v %s", err, out)
+		}
+	}
+	bin := filepath.Join(plain, "sightline")
+	home := filepath.Join(dir, "home-of-nobody")
+	if err := os.MkdirAll(home, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	os.Chmod(home, 0o777)
+	folder := filepath.Join(dir, "libexec", "sight line")
+	target := filepath.Join(folder, "sightline-capture")
+	run := func(uid uint32, args ...string) (string, error) {
+		t.Helper()
+		cmd := exec.Command(bin, args...)
+		cmd.Dir = home
+		cmd.Env = []string{"HOME=" + home, "XDG_STATE_HOME=" + home, "SIGHTLINE_NO_DAEMON=1", "PATH=" + folder + ":" + os.Getenv("PATH")}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	must := func(uid uint32, args ...string) string {
+		t.Helper()
+		out, err := run(uid, args...)
+		if err != nil {
+			t.Fatalf("sightline %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+		return out
+	}
+	fix := []string{"doctor", "--fix", "--folder", folder}
+
+	// An ordinary user is told; nothing is done.
+	said := must(nobody, fix...)
+	commands := regexp.MustCompile(`(?m)^ +sudo (.*)$`).FindAllStringSubmatch(said, -1)
+	if len(commands) != 3 || !strings.Contains(strings.Join(strings.Fields(said), " "), "has no capabilities (a file loses them when it is copied") {
+		t.Fatalf("%d commands:\n%s", len(commands), said)
+	}
+	if _, err := os.Stat(folder); err == nil {
+		t.Error("an ordinary user has made the folder")
+	}
+	if out, err := run(nobody, "record", "--engine", "bpf", "--", filepath.Join(dir, "self")); err == nil || !strings.Contains(out, "doctor --fix") {
+		t.Errorf("recorded without capabilities, or without being told how: %v\n%s", err, out)
+	}
+	// What is told works, as it is told.
+	for _, c := range commands {
+		if out, err := exec.Command("sh", "-c", c[1]).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", c[1], err, out)
+		}
+	}
+	checkInstalled := func() {
+		t.Helper()
+		out, err := exec.Command("getcap", target).CombinedOutput()
+		st, statErr := os.Stat(target)
+		if err != nil || statErr != nil || st.Sys().(*syscall.Stat_t).Uid != 0 ||
+			strings.TrimSpace(string(out)) != target+" cap_dac_read_search,cap_sys_ptrace,cap_syslog,cap_perfmon,cap_bpf=p" {
+			t.Errorf("%v %v %s", err, statErr, out)
+		}
+	}
+	checkInstalled()
+	if said := must(0, fix...); !strings.Contains(said, "Nothing to do") || strings.Contains(said, "done  ") {
+		t.Errorf("after the commands:\n%s", said)
+	}
+	records := func() {
+		t.Helper()
+		if out := must(nobody, "record", "--engine", "bpf", "--", "sh", "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"); !strings.Contains(out, "bpf engine") {
+			t.Errorf("%s", out)
+		}
+	}
+	records()
+	if said := must(nobody, fix...); !strings.Contains(said, "Recordings use "+target) {
+		t.Errorf("a user, when it is done:\n%s", said)
+	}
+	if said := must(nobody, "doctor"); !strings.Contains(said, "yes  bpf: through sightline-capture") {
+		t.Errorf("%s", said)
+	}
+
+	// The same by this program, and for a group.
+	if err := os.RemoveAll(folder); err != nil {
+		t.Fatal(err)
+	}
+	if said := must(0, fix...); strings.Count(said, "done  ") != 3 {
+		t.Errorf("%s", said)
+	}
+	checkInstalled()
+	records()
+	// Replaced by another build, it is installed anew.
+	if err := os.WriteFile(target, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var r struct {
+		Steps []struct {
+			Command       string
+			Done, Changed bool
+		}
+		Obstacles []struct{ What string }
+	}
+	if err := json.Unmarshal([]byte(must(0, append(fix, "--group", "daemon", "--json")...)), &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Steps) != 3 || r.Steps[0].Changed || !r.Steps[1].Changed || !r.Steps[2].Changed || !r.Steps[2].Done || r.Obstacles == nil {
+		t.Errorf("%+v", r)
+	}
+	checkInstalled()
+	if out, err := run(nobody, "record", "--engine", "bpf", "--", "true"); err == nil || !strings.Contains(out, "this user may not run "+target+": only root and group daemon may") &&
+		!strings.Contains(out, "has no capabilities") { // of the one beside it, which comes first
+		t.Errorf("%v %s", err, out)
+	}
+	for _, test := range []struct{ args, says string }{
+		{"doctor --fix --group nobodyatall", "there is no group \"nobodyatall\"; make it"},
+		{"doctor --group daemon", "--group and --folder say what --fix is to do"},
+	} {
+		if out, err := run(nobody, strings.Fields(test.args)...); err == nil || !strings.Contains(out, test.says) {
+			t.Errorf("%s: %v %s", test.args, err, out)
+		}
+	}
+}
