@@ -115,7 +115,7 @@ func (l *lent) Close() error     { return errors.Join(l.Reader.Close(), l.Client
 func borrow(t Target, options bpf.Options) (*lent, error) {
 	program := FindCapture()
 	if !program.OK {
-		return nil, &unborrowed{program.Path, program.Why}
+		return nil, &unborrowed{path: program.Path, why: program.Why}
 	}
 	want := broker.Kernel
 	switch {
@@ -142,10 +142,17 @@ func ownProcess(pid int) bool {
 	return err != nil || int(st.Sys().(*syscall.Stat_t).Uid) == os.Geteuid()
 }
 
-// unborrowed says that there is no sightline-capture that would help. It is no permission's fault alone.
-type unborrowed struct{ path, why string }
+// unborrowed says that there is no sightline-capture that would help, and why this process cannot do without.
+type unborrowed struct{ path, why, own string }
 
-func (u *unborrowed) Error() string { return u.why + "; sudo sightline doctor --fix sets it up" }
+func (u *unborrowed) Error() string {
+	text := u.why
+	if u.own != "" {
+		text = u.own + ", and " + text
+	}
+	return text + "; sudo " + bpf.ShellWord(self()) + " doctor --fix sets it up"
+}
+
 func (u *unborrowed) Unwrap() error { return os.ErrPermission }
 
 // symbols opens the list of the kernel's symbols: that of sightline-capture, where it shows more.

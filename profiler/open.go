@@ -91,9 +91,13 @@ func (o *opener) load(options bpf.Options) (setCopy func(uint32, bpf.CopyRule) e
 	if !errors.Is(err, os.ErrPermission) {
 		return nil, err
 	}
-	l, err := borrow(o.target, options)
-	if err != nil {
-		return nil, err
+	l, lentErr := borrow(o.target, options)
+	if lentErr != nil {
+		refused, missing := (*bpf.Refusal)(nil), (*unborrowed)(nil)
+		if errors.As(err, &refused) && errors.As(lentErr, &missing) {
+			missing.own = refused.Why
+		}
+		return nil, lentErr
 	}
 	o.source, o.lent = l, l
 	return l.SetCopy, nil
