@@ -14,12 +14,13 @@ run: build
 	@cd testdata/example && ../../$(BIN) test -run TestPages && echo && ../../$(BIN) lines accesslog.go
 
 # Every test. Installs the compilers that tests build programs with and the editors they run in, where
-# they are missing. Tests record real programs and share the machine with each other: packages that
-# fail are tested a second time by themselves, and what fails then has failed.
-TEST := SIGHTLINE_REQUIRE_EDITORS=1 $(GO) test -timeout 30m
+# they are missing. Tests record real programs and share the machine with each other: a test that fails
+# is run again by itself, at most twice, and the summary names it either way.
+GOTESTSUM := $(GO) run gotest.tools/gotestsum@v1.13.0
 test: editors
 	@.ci/packages test
-	$(TEST) ./... || { echo "once more, what failed (the rest is cached)" >&2; $(TEST) -p 1 ./...; }
+	SIGHTLINE_REQUIRE_EDITORS=1 $(GOTESTSUM) --format pkgname --hide-summary skipped --packages ./... \
+	  --rerun-fails=2 --rerun-fails-max-failures=30 --rerun-fails-run-root-test -- -timeout 30m
 
 # The extension in the oldest Visual Studio Code that it says it runs in. Not part of test: it fetches
 # another editor.

@@ -78,13 +78,16 @@ func (s *server) linesOf(ctx context.Context, p rpc.LinesParams) (*rpc.LinesResu
 	if err != nil {
 		return nil, err
 	}
-	res := &rpc.LinesResult{Lines: []rpc.LineCost{}}
+	res := &rpc.LinesResult{Lines: []rpc.LineCost{}, Kinds: []rpc.KindInfo{}}
 	a := s.annotations(d)
 	if a == nil {
 		return res, nil
 	}
 	l := a.file.capture
 	res.Capture, res.Kind, res.Unit = string(l.key.id), string(l.profile.Kind), string(l.profile.Unit)
+	for _, k := range l.all {
+		res.Kinds = append(res.Kinds, rpc.KindInfo{Kind: string(k), Text: kindTitle(k)})
+	}
 	res.Total, res.Stale, res.Note = l.total.Weight, a.lost, s.note(l, a.edited)
 	if a.stale() {
 		return res, nil

@@ -52,6 +52,9 @@ type TestRequest struct {
 	Run     string   // pattern for -run; "" is every test, or none where Bench is set
 	Bench   string   // pattern for -bench; "" is no benchmark
 	Args    []string // further go test flags
+	// Kinds are what is recorded: "cpu", and what Go tells of itself: "heap", "block", "mutex". None is
+	// "cpu".
+	Kinds []string
 	// The test is repeated until it has Samples samples or Max has passed; 0 is the recorder's
 	// default.
 	Samples int

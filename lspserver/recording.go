@@ -187,6 +187,8 @@ type profileTestArgs struct {
 	Run   string   `json:"run,omitempty"`   // as for go test -run
 	Bench string   `json:"bench,omitempty"` // as for go test -bench
 	Args  []string `json:"args,omitempty"`  // further go test flags
+	// Kinds are what a Go test measures: "cpu", "heap", "block", "mutex"; none is "cpu".
+	Kinds []string `json:"kinds,omitempty"`
 }
 
 // profileTest records a Go test to its end and answers a recordingResult.
@@ -216,8 +218,13 @@ func (s *server) profileTest(c call, a profileTestArgs) (any, error) {
 			return nil, rpc.ErrParams("%s: argument %q is no regular expression (%v): give one as go test -%s takes", name, p.arg, err, p.arg)
 		}
 	}
+	for _, k := range a.Kinds {
+		if !slices.Contains(testKinds, k) {
+			return nil, rpc.ErrParams("%s: a test tells nothing of kind %.40q: give %s as \"kinds\"", name, k, strings.Join(testKinds, ", "))
+		}
+	}
 	dir = filepath.Clean(dir)
-	test := &TestRequest{Package: dir, Run: a.Run, Bench: a.Bench, Args: a.Args}
+	test := &TestRequest{Package: dir, Run: a.Run, Bench: a.Bench, Args: a.Args, Kinds: a.Kinds}
 	if _, set := s.shown(); len(set.testFlags) > 0 {
 		test.Args = slices.Concat(a.Args, set.testFlags)
 	}
@@ -225,6 +232,9 @@ func (s *server) profileTest(c call, a profileTestArgs) (any, error) {
 	r.name, r.dir, r.test, r.tags, r.builds = r.req.title(), dir, test, tags, true
 	return s.runRecording(c, r)
 }
+
+// testKinds are what the test of a Go package can measure.
+var testKinds = []string{"cpu", "heap", "block", "mutex"}
 
 type profilePackageArgs struct {
 	URI string `json:"uri"` // a file of the package

@@ -130,6 +130,7 @@ type server struct {
 	workspaces []*workspace
 	settings   *settings
 	metric     metric                         // shown now: the settings' until setMetric
+	kind       profile.Kind                   // whose numbers are shown where a capture has them; "": its first
 	opened     *openedCapture                 // opened by hand; nil: the newest that touches the document
 	baseline   *baseline                      // what lenses compare with; nil
 	hidden     map[captureKey]bool            // cleared away; copied when it changes

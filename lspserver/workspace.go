@@ -421,10 +421,10 @@ func (s *server) relist() {
 func (s *server) fileOf(d *document) *file {
 	s.mu.Lock()
 	live, opened, paths := s.live, s.opened, s.paths.Load()
-	hidden, hiddenHere := s.hidden, s.hiddenIn[d.path]
+	hidden, hiddenHere, kind := s.hidden, s.hiddenIn[d.path], s.kind
 	s.mu.Unlock()
 	if live != nil {
-		if f := live.of(d, paths); f != nil {
+		if f := live.as(kind).of(d, paths); f != nil {
 			return f
 		}
 	}
@@ -435,7 +435,7 @@ func (s *server) fileOf(d *document) *file {
 		l, err := s.load(opened.workspace, opened.id)
 		switch {
 		case err == nil:
-			return l.of(d, paths)
+			return l.as(kind).of(d, paths)
 		case !errors.Is(err, store.ErrNoCapture):
 			s.complain(opened.id, err)
 			return nil
@@ -451,7 +451,7 @@ func (s *server) fileOf(d *document) *file {
 			s.complain(c.meta.ID, err)
 			continue
 		}
-		if f := l.of(d, paths); f != nil {
+		if f := l.as(kind).of(d, paths); f != nil {
 			return f
 		}
 	}

@@ -112,6 +112,7 @@ type session struct {
 
 	store *store.Store
 	begun time.Time
+	own   *goTest // a test that writes profiles of itself, beside what is recorded of it; nil
 }
 
 func (s *session) Updates() <-chan lspserver.Update { return s.updates }
@@ -202,6 +203,12 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 	if test != nil {
 		defer test.Close()
 	}
+	if t, ok := test.(*goTest); ok && len(t.profiles()) > 0 {
+		if !t.measuresCPU() {
+			return s.runProfiles(ctx, st, t)
+		}
+		s.own = t
+	}
 	target, options, err := s.target(test)
 	if err != nil {
 		return lspserver.Result{}, err
@@ -264,6 +271,7 @@ func (s *session) build(ctx context.Context) (testRun, error) {
 		if err != nil {
 			return nil, err
 		}
+		test.kinds = t.Kinds
 		return test, nil
 	case s.req.Native != nil:
 		test, err := findNative(ctx, s.recorder.around, s.req, s)
@@ -459,7 +467,7 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 	if s.discard.Load() {
 		return lspserver.Result{Message: "discarded"}, k.writer.Discard()
 	}
-	if sampleCount(c) == 0 {
+	if sampleCount(c) == 0 && (s.own == nil || !s.own.hasProfiles()) {
 		if err := k.writer.Discard(); err != nil {
 			return lspserver.Result{}, err
 		}
@@ -483,6 +491,11 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 			c.Warn(profile.WarnTarget, 0, "the test failed: "+o.text)
 		}
 	}
+	return s.keep(k, c, o)
+}
+
+// Keep shows a finished capture and stores it.
+func (s *session) keep(k *keeper, c *profile.Capture, o outcome) (lspserver.Result, error) {
 	u := lspserver.Update{Phase: lspserver.PhaseStoring, Samples: sampleCount(c)}
 	if s.recorder.live {
 		u.Capture = c // what was recorded is shown before it is written; nobody changes it any more

@@ -28,6 +28,8 @@ var mayImport = map[string][]string{
 	"profiler/broker":      {"profiler/bpf", "profiler/perfevent"},
 	"profiler":             {"profiler/profile", "profiler/perfevent", "profiler/bpf", "profiler/broker", "profiler/unwind"},
 	"sourcemap":            {"profiler/profile"},
+	"heap/freeze":          {},
+	"heap":                 {"profiler/profile", "heap/freeze", "heap/goruntime"},
 	"heap/goruntime":       {},
 	"memmap":               {"profiler/profile", "heap/goruntime"},
 	"memmap/imagesize":     {},
