@@ -124,6 +124,10 @@ func parseBeside(b []byte) (fds []int, sender unix.Ucred, known bool, err error)
 		}
 		switch m.Header.Type {
 		case unix.SCM_RIGHTS:
+			if len(m.Data)%4 != 0 {
+				err = errors.Join(err, fmt.Errorf("read what is beside a message: %d bytes are no descriptors", len(m.Data)))
+				continue
+			}
 			more, partErr := unix.ParseUnixRights(&m)
 			fds, err = append(fds, more...), errors.Join(err, partErr)
 		case unix.SCM_CREDENTIALS:
