@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -119,22 +120,18 @@ func parseBeside(b []byte) (fds []int, sender unix.Ucred, known bool, err error)
 		return nil, sender, false, fmt.Errorf("read what is beside a message: %w", err)
 	}
 	for _, m := range messages {
-		if m.Header.Level != unix.SOL_SOCKET {
-			continue
-		}
-		switch m.Header.Type {
-		case unix.SCM_RIGHTS:
-			if len(m.Data)%4 != 0 {
-				err = errors.Join(err, fmt.Errorf("read what is beside a message: %d bytes are no descriptors", len(m.Data)))
-				continue
+		// unix.ParseUnixRights and ParseUnixCredentials take for granted that the kernel wrote whole ones.
+		switch {
+		case m.Header.Level != unix.SOL_SOCKET:
+		case m.Header.Type == unix.SCM_RIGHTS && len(m.Data)%4 == 0:
+			for at := 0; at < len(m.Data); at += 4 {
+				fds = append(fds, int(int32(binary.NativeEndian.Uint32(m.Data[at:]))))
 			}
-			more, partErr := unix.ParseUnixRights(&m)
-			fds, err = append(fds, more...), errors.Join(err, partErr)
-		case unix.SCM_CREDENTIALS:
-			cred, partErr := unix.ParseUnixCredentials(&m)
-			if err = errors.Join(err, partErr); partErr == nil {
-				sender, known = *cred, true
-			}
+		case m.Header.Type == unix.SCM_CREDENTIALS && len(m.Data) == unix.SizeofUcred: // struct ucred, unix(7)
+			word := binary.NativeEndian.Uint32
+			sender, known = unix.Ucred{Pid: int32(word(m.Data)), Uid: word(m.Data[4:]), Gid: word(m.Data[8:])}, true
+		default:
+			err = errors.Join(err, fmt.Errorf("read what is beside a message: %d bytes of type %d are nothing that the kernel sends", len(m.Data), m.Header.Type))
 		}
 	}
 	return fds, sender, known, err

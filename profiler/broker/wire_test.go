@@ -125,6 +125,7 @@ func FuzzBeside(f *testing.F) {
 	f.Add(unix.UnixRights()) // no descriptor: the numbers are closed by nobody here
 	f.Add(unix.UnixCredentials(&unix.Ucred{Pid: 1, Uid: 2, Gid: 3}))
 	f.Add([]byte("\x19\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x03\xab\x05\x00\x00")) // not whole numbers
+	f.Add([]byte("\x10\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		fds, _, known, err := parseBeside(b)
 		if len(fds) > len(b)/4 || err != nil && known && len(b) < unix.SizeofCmsghdr {
