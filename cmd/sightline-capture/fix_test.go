@@ -143,3 +143,54 @@ func TestDoctorFix(t *testing.T) {
 		}
 	}
 }
+
+// Where its capabilities have no effect, a recording has the perf engine, and it and `doctor --fix` say why.
+func TestWithoutEffect(t *testing.T) {
+	dir := programs(t)
+	bin := buildSightline(t, dir)
+	home, err := os.MkdirTemp(dir, "home")
+	if err != nil || os.Chmod(home, 0o777) != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(home, "quiet"), 0o755); err != nil { // for a file system of its own
+		t.Fatal(err)
+	}
+	// What each runs, with sightline as $0 and something to record as $1.
+	const busy = `i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done`
+	const nobodys = `exec setpriv --reuid 65534 --regid 65534 --clear-groups `
+	for _, test := range []struct {
+		name, script, says string
+		attr               *syscall.SysProcAttr
+	}{
+		{
+			"no_new_privs", nobodys + `--no-new-privs sh -c '"$0" doctor --fix --folder /; "$0" record -- sh -c "$1"' "$0" "$1"`,
+			"no_new_privs is set for this process", &syscall.SysProcAttr{},
+		}, {
+			"nosuid", `mount -t tmpfs -o nosuid,mode=755 none quiet && cp "$0" "$0-capture" quiet && setcap ` + capabilities + ` quiet/sightline-capture && ` +
+				nobodys + `sh -c '"$0" doctor --fix --folder "$PWD/quiet"; "$0" record -- sh -c "$1"' "$PWD/quiet/sightline" "$1"`,
+			"mounted nosuid", &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS},
+		}, {
+			"user namespace", `"$0" doctor; "$0" record -- sh -c "$1"`,
+			"in a user namespace", &syscall.SysProcAttr{
+				Credential:  &syscall.Credential{Uid: 0, Gid: 0, NoSetGroups: true},
+				Cloneflags:  syscall.CLONE_NEWUSER,
+				UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: nobody, Size: 1}},
+				GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: nobody, Size: 1}},
+			},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), "sh", "-c", test.script, bin, busy)
+			cmd.Dir, cmd.SysProcAttr = home, test.attr
+			cmd.Env = []string{"HOME=" + home, "XDG_STATE_HOME=" + filepath.Join(home, test.name), "SIGHTLINE_NO_DAEMON=1", "PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin"}
+			out, err := cmd.CombinedOutput()
+			if test.name == "nosuid" && strings.Contains(string(out), "mount:") {
+				t.Skipf("nothing can be mounted here: %s", out)
+			}
+			said := strings.Join(strings.Fields(string(out)), " ")
+			if err != nil || strings.Count(said, test.says) < 2 || !strings.Contains(said, "perf engine · ") {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
