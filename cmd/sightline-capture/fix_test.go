@@ -2,10 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -192,5 +195,57 @@ func TestWithoutEffect(t *testing.T) {
 				t.Errorf("%v\n%s", err, out)
 			}
 		})
+	}
+}
+
+// Who is allowed to records another user's process with the names of its functions and of the kernel's.
+func TestAllowedRecording(t *testing.T) {
+	dir := programs(t)
+	bin := buildSightline(t, dir)
+	home, err := os.MkdirTemp(dir, "home")
+	if err != nil || os.Chmod(home, 0o777) != nil {
+		t.Fatal(err)
+	}
+	// A program that its user alone may read.
+	self, err := os.ReadFile(filepath.Join(dir, "self"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	private := filepath.Join(home, "secretive")
+	if err := errors.Join(os.WriteFile(private, self, 0o700), os.Chown(private, another, another)); err != nil {
+		t.Fatal(err)
+	}
+	target := inRole(t, another, "spin")
+	target.Path = private
+	start(t, target)
+	run := func(args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), bin, args...)
+		cmd.Dir = home
+		cmd.Env = []string{"HOME=" + home, "XDG_STATE_HOME=" + filepath.Join(home, "state"), "SIGHTLINE_NO_DAEMON=1", "PATH=" + os.Getenv("PATH")}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		out, _ := cmd.CombinedOutput()
+		return string(out)
+	}
+	pid := strconv.Itoa(target.Process.Pid)
+	if out := run("record", "-p", pid, "--for", "1s"); !strings.Contains(out, "only for those whom its administrator allows it") {
+		t.Errorf("without a grant:\n%s", out)
+	}
+	config(t, "allow kernel users machine to user:65534\n")
+	// Functions of the program, of the library that it has in it, and of the kernel.
+	names := []string{"secretive!main.", "secretive!golang.org/x/sys/unix.Getppid", `"module": "[kernel]"`, "kernel!"}
+	if kptr, _ := os.ReadFile("/proc/sys/kernel/kptr_restrict"); strings.TrimSpace(string(kptr)) == "2" {
+		names = names[:3]
+	}
+	for attempt := 1; ; attempt++ { // on a busy machine the target may hardly run
+		out := run("record", "--engine", "bpf", "--for", "2s", "-p", pid)
+		stacks := run("stacks", "@", "--json")
+		missing := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return strings.Contains(stacks, name) })
+		if strings.Contains(out, "bpf engine") && len(missing) == 0 {
+			break
+		}
+		if attempt == 3 {
+			t.Fatalf("%q are not there:\n%s\n%.3000s", missing, out, stacks)
+		}
 	}
 }

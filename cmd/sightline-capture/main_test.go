@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin") // where setcap is, but not for everyone
 	code := m.Run()
 	if place.dir != "" {
 		os.RemoveAll(place.dir)
