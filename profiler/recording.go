@@ -176,7 +176,7 @@ func (r *Recording) open() (err error) {
 	if r.opener.copying != nil {
 		r.b.copying = r.opener.copying
 		r.b.copying.reader = r.files.reader
-		r.b.unwinder = startUnwinder(r.files, r.options.FrameTable, r.rows())
+		r.b.unwinder = startUnwinder(r.files, r.options.FrameTable, openRows(r.options.RowsDir))
 		r.b.frames.rows = r.b.unwinder.rowsOf
 	}
 
@@ -191,13 +191,14 @@ func (r *Recording) open() (err error) {
 	return r.snapshot()
 }
 
-// rows opens the cache of rows. Without one they are made anew, which takes a little longer.
-func (r *Recording) rows() *unwind.Cache {
+// openRows opens the cache of rows in a folder; nil where there is none, and then rows are made anew, which
+// takes a little longer.
+func openRows(dir string) *unwind.Cache {
 	const most = 512 << 20
-	if r.options.RowsDir == "" {
+	if dir == "" {
 		return nil
 	}
-	c, err := unwind.OpenCache(r.options.RowsDir, most)
+	c, err := unwind.OpenCache(dir, most)
 	if err != nil {
 		return nil
 	}
