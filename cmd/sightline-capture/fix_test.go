@@ -42,6 +42,9 @@ func TestDoctorFix(t *testing.T) {
 	os.Chmod(home, 0o777)
 	folder := filepath.Join(dir, "libexec", "sight line")
 	target := filepath.Join(folder, "sightline-capture")
+	if err := os.RemoveAll(folder); err != nil { // of a run before, with -count
+		t.Fatal(err)
+	}
 	run := func(uid uint32, args ...string) (string, error) {
 		t.Helper()
 		cmd := exec.Command(bin, args...)
