@@ -7,7 +7,7 @@ FUZZTIME ?= 30s
 .PHONY: build run test test-oldest editors vscode screenshots check acceptance bench soak generate fuzz toolchains clean
 
 build:
-	@CGO_ENABLED=0 $(GO) build -o $(BIN) ./cmd/sightline
+	@CGO_ENABLED=0 $(GO) build -o $(dir $(BIN)) ./cmd/sightline ./cmd/sightline-capture
 
 # The main job on the bundled example: profile its test, then show its source with the costs.
 run: build
@@ -51,12 +51,14 @@ acceptance:
 
 # What takes too long for every run: 500 times a daemon that records, stores, prunes and migrates, and
 # as often a process that uses a store without one, is killed at a random instant, 200 times one that takes
-# images of another; then editors and commands ask a daemon for ten minutes while it records.
+# images of another, and what records for an ordinary user; then editors and commands ask a daemon for ten
+# minutes while it records.
 SOAKTIME ?= 10m
 soak:
 	SIGHTLINE_KILLS=500 $(GO) test -count=1 -timeout 60m -run 'TestKilled(AtAnyInstant|WhileMigrating)' -v ./profiler/store
 	SIGHTLINE_KILLS=500 $(GO) test -count=1 -timeout 60m -run 'TestDaemonKilledAtAnyInstant' -v ./cmd/sightline
 	SIGHTLINE_KILLS=200 $(GO) test -count=1 -timeout 60m -run 'TestKilledAtAnyInstant' -v ./heap/freeze
+	SIGHTLINE_CAPTURE_KILLS=200 $(GO) test -count=1 -timeout 60m -run 'TestKilled' -v ./cmd/sightline-capture
 	$(GO) test -count=1 -timeout 60m -run '^$$' -bench 'BenchmarkDaemonLoad' -benchtime 1x ./cmd/sightline -args -load $(SOAKTIME)
 
 # The older Go releases whose runtime is known: tests of heap/goruntime use those that are here.

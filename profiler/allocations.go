@@ -560,6 +560,9 @@ func (r *AllocationRecording) Binary(id profile.MappingID) (io.ReaderAt, error) 
 	return r.files.reader(f)
 }
 
+// Kallsyms is as Recording.Kallsyms.
+func (r *AllocationRecording) Kallsyms() (io.ReadCloser, error) { return os.Open("/proc/kallsyms") }
+
 // Root is as Recording.Root.
 func (r *AllocationRecording) Root(id profile.MappingID) string {
 	r.mu.Lock()

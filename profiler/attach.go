@@ -167,7 +167,7 @@ func (m *machine) discover(pid int) *process {
 			p.threads[tid] = &thread{comm: comm}
 		}
 	}
-	maps, _ := readMaps(pid)
+	maps, _ := m.files.maps(pid)
 	for i := range maps {
 		x := &maps[i]
 		if isDump(x.name) && len(p.dumps) < maxDumps {

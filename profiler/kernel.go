@@ -13,14 +13,19 @@ import (
 
 // kernel is where the kernel's code lies, found when the first address in it is seen.
 type kernel struct {
-	code *codeFile
-	text uint64 // runtime address of _text; 0 where it is hidden
+	symbols func() (io.ReadCloser, error) // nil: /proc/kallsyms
+	code    *codeFile
+	text    uint64 // runtime address of _text; 0 where it is hidden
 }
 
 func (k *kernel) file() *codeFile {
 	if k.code == nil {
 		k.code = &codeFile{kind: profile.KernelCode, path: kernelName}
-		if f, err := os.Open("/proc/kallsyms"); err == nil {
+		open := k.symbols
+		if open == nil {
+			open = func() (io.ReadCloser, error) { return os.Open("/proc/kallsyms") }
+		}
+		if f, err := open(); err == nil {
 			k.text = findText(f)
 			f.Close()
 		}
@@ -35,6 +40,9 @@ func (k *kernel) file() *codeFile {
 // lies somewhere else (KASLR). Modules are at no fixed distance, but it is one while they stay
 // loaded. Where _text is hidden (kernel.kptr_restrict) so are all names, and the address stays.
 func (k *kernel) address(addr uint64) uint64 {
+	if addr == 0 { // bpf.Options.HideKernel
+		return profile.HiddenAddress
+	}
 	k.file() // which finds it
 	return addr - k.text
 }

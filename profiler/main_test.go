@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sightline-dev/sightline/profiler"
 	"github.com/sightline-dev/sightline/profiler/perfevent"
 	"github.com/sightline-dev/sightline/profiler/profile"
@@ -22,6 +24,9 @@ import (
 // ordinary is the environment variable by which TestAsOrdinaryUser runs this binary once more as an
 // ordinary user. It names the folder with the programs, which that user cannot compile.
 const ordinary = "SIGHTLINE_TEST_PROGRAMS"
+
+// lentVariable says that sightline-capture is there for an ordinary user.
+const lentVariable = "SIGHTLINE_TEST_LENT"
 
 const nobody = 65534
 
@@ -93,8 +98,8 @@ func engines(t *testing.T, test func(t *testing.T, e profiler.Engine)) {
 		test(t, profiler.PerfEngine)
 	})
 	t.Run("bpf", func(t *testing.T) {
-		if !root() {
-			t.Skip("BPF needs root")
+		if !root() && os.Getenv(lentVariable) == "" {
+			t.Skip("BPF needs root, or sightline-capture")
 		}
 		test(t, profiler.BPFEngine)
 	})
@@ -369,19 +374,40 @@ func TestAsOrdinaryUser(t *testing.T) {
 	if err := errors.Join(os.MkdirAll(tmp, 0o777), os.Chmod(tmp, 0o777)); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), copied, "-test.v", "-test.timeout=5m", "-test.run=^Test(Record|Refuse)")
-	cmd.Dir = tmp
-	cmd.Env = []string{ordinary + "=" + programs, "TMPDIR=" + tmp, "PATH=" + os.Getenv("PATH"), "GORACE=" + os.Getenv("GORACE")}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: TestRecordSplit/perf") {
-		t.Errorf("as user %d: %v\n%s", nobody, err, out)
-	}
-	for line := range strings.Lines(string(out)) {
-		if strings.Contains(line, "--- SKIP") || strings.Contains(line, "--- FAIL") {
-			t.Log(strings.TrimSpace(line))
+	run := func(t *testing.T, tests, passes string, env ...string) {
+		cmd := exec.CommandContext(t.Context(), copied, "-test.v", "-test.timeout=5m", "-test.run="+tests)
+		cmd.Dir = tmp
+		cmd.Env = append([]string{ordinary + "=" + programs, "TMPDIR=" + tmp, "PATH=" + os.Getenv("PATH"), "GORACE=" + os.Getenv("GORACE")}, env...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "--- PASS: "+passes) {
+			t.Errorf("as user %d: %v\n%s", nobody, err, out)
+		}
+		for line := range strings.Lines(string(out)) {
+			if strings.Contains(line, "--- SKIP") || strings.Contains(line, "--- FAIL") {
+				t.Log(strings.TrimSpace(line))
+			}
 		}
 	}
+	run(t, "^Test(Record|Refuse)", "TestRecordSplit/perf")
+	// The same with the BPF engine, whose program and events sightline-capture has.
+	t.Run("lent", func(t *testing.T) {
+		path := filepath.Join(programs, "sightline-capture")
+		build := exec.Command("go", "build", "-o", path, "../cmd/sightline-capture")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("go build: %v\n%s", err, out)
+		}
+		defer os.Remove(path)
+		if out, err := exec.Command("setcap", "cap_bpf,cap_perfmon=p", path).CombinedOutput(); err != nil {
+			t.Skipf("the file system of %s does not carry capabilities, or setcap is missing: %v %s", programs, err, out)
+		}
+		var on unix.Statfs_t
+		if unix.Statfs(path, &on) == nil && on.Flags&unix.ST_NOSUID != 0 {
+			t.Skipf("the file system of %s is mounted nosuid, where capabilities of files are ignored", programs)
+		}
+		run(t, "^TestRecord(Split|Forsaken|Threads|Execs|Again|Process|LeavesNothing)$/^bpf$", "TestRecordSplit/bpf", lentVariable+"=1")
+	})
 }
 
 func waitFor(t *testing.T, what string, met func() bool) {

@@ -2,7 +2,9 @@ package profiler
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 )
@@ -28,6 +30,21 @@ func readMaps(pid int) ([]mapped, error) {
 		return nil, err
 	}
 	return parseMaps(text), nil
+}
+
+// maps is the same, also for a process of another user where that is granted.
+func (fs *codeFiles) maps(pid int) ([]mapped, error) {
+	all, err := readMaps(pid)
+	if fs.others == nil || !errors.Is(err, os.ErrPermission) {
+		return all, err
+	}
+	f, err := fs.others.Maps(pid)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(f)
+	return parseMaps(text), err
 }
 
 // parseMaps reads the executable lines of /proc/PID/maps (proc_pid_maps(5)):

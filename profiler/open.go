@@ -24,6 +24,7 @@ type opener struct {
 	rings  []*perfevent.Ring
 	clock  perfevent.Clock
 	source stackSource // nil: the perf engine
+	lent   *lent       // source, where it is sightline-capture's; else nil
 	// copying says which stacks are copied; nil: none.
 	copying *copying
 	freq    int
@@ -60,13 +61,15 @@ func newOpener(t Target, o Options) (*opener, error) {
 				options.RingBytes = copiesBytes(o.Freq, len(cpus), max(c.bytes, 2*defaultStackBytes))
 			}
 		}
-		s, err := bpf.NewSampler(options)
+		setCopy, err := op.load(options)
 		switch {
 		case err == nil:
-			op.source = s
 			op.clock.NoChain = true
 			if op.copying != nil {
-				op.copying.set, op.copying.setPast, op.copying.forgetPast = s.SetCopy, s.SetPast, s.ForgetPast
+				op.copying.set = setCopy
+				if own, ok := op.source.(*bpf.Sampler); ok { // another process's is told of nothing else
+					op.copying.setPast, op.copying.forgetPast = own.SetPast, own.ForgetPast
+				}
 			}
 		case o.Engine == BPFEngine:
 			return nil, op.refuse(err, nil)
@@ -79,6 +82,28 @@ func newOpener(t Target, o Options) (*opener, error) {
 		return nil, op.refuse(op.why, err)
 	}
 	return op, nil
+}
+
+// load loads the BPF program: by this process's own privileges, or else by sightline-capture's.
+func (o *opener) load(options bpf.Options) (setCopy func(uint32, bpf.CopyRule) error, err error) {
+	s, err := bpf.NewSampler(options)
+	if err == nil {
+		o.source = s
+		return s.SetCopy, nil
+	}
+	if !errors.Is(err, os.ErrPermission) {
+		return nil, err
+	}
+	l, lentErr := borrow(o.target, options)
+	if lentErr != nil {
+		refused, missing := (*bpf.Refusal)(nil), (*unborrowed)(nil)
+		if errors.As(err, &refused) && errors.As(lentErr, &missing) {
+			missing.own = refused.Why
+		}
+		return nil, lentErr
+	}
+	o.source, o.lent = l, l
+	return l.SetCopy, nil
 }
 
 // openRings opens the rings, for what samples have with the engine that there is.
@@ -140,6 +165,16 @@ func stackBytes(freq, cpus int) int {
 
 // open opens the event of one ring's CPU on a thread: 0 for the calling one, -1 for all.
 func (o *opener) open(tid int, ring *perfevent.Ring) (*perfevent.Event, error) {
+	if o.lent != nil {
+		e, err := o.lent.Open(o.clock, tid, ring)
+		if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EMFILE) {
+			return nil, err
+		}
+		if err != nil {
+			return nil, &attachError{err}
+		}
+		return o.attach(e)
+	}
 	e, err := o.clock.Open(tid, ring.CPU(), ring)
 	if denied(err) && !o.clock.ExcludeKernel && !o.any() {
 		without := o.clock
@@ -202,7 +237,7 @@ func (e *attachError) Unwrap() error { return e.error }
 func (o *opener) usePerf(why error) error {
 	o.closeEvents()
 	o.source.Close()
-	o.source, o.why = nil, why
+	o.source, o.lent, o.why = nil, nil, why
 	o.clock.NoChain = false
 	if o.copying == nil {
 		return nil
@@ -358,4 +393,21 @@ func ownerOf(pid int) string {
 		return "user " + u.Username
 	}
 	return "user " + uid
+}
+
+// userName names this user, and groupName a group, by its number where it has no name.
+func userName() string {
+	id := strconv.Itoa(os.Getuid())
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return id
+}
+
+func groupName(gid uint32) string {
+	id := strconv.Itoa(int(gid))
+	if g, err := user.LookupGroupId(id); err == nil {
+		return g.Name
+	}
+	return id
 }

@@ -40,7 +40,8 @@ func Probe() []Ability {
 	user := p.perfSamples(false)
 	program := p.bpfProgram()
 	defer program.close()
-	return []Ability{
+	lent := p.bpfLent(program.Ability)
+	all := []Ability{
 		user,
 		p.perfSamples(true),
 		p.perfMachine(),
@@ -49,12 +50,27 @@ func Probe() []Ability {
 		p.bpfRing(),
 		program.Ability,
 		p.bpfSamples(program),
+		lent,
 		p.bpfTypes(),
 		p.kernelSymbols(),
 		p.vdso(),
 		p.stackDepth(),
 		p.goCommand(),
 	}
+	// What sightline-capture does, or would do, in its place needs no capabilities of this program's file.
+	for i := range all {
+		a := &all[i]
+		if a.OK || a.Engine != BPFEngine || !strings.HasPrefix(a.Remedy, "sudo setcap ") {
+			continue
+		}
+		if lent.OK {
+			a.Why += "; sightline-capture has them in its place"
+			a.Remedy = ""
+		} else {
+			a.Remedy = lent.Remedy
+		}
+	}
+	return all
 }
 
 // circumstances are what refusals are explained by.

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sightline-dev/sightline/profiler/broker"
 	"github.com/sightline-dev/sightline/profiler/perfevent"
 	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/profiler/unwind"
@@ -23,17 +25,18 @@ import (
 // Start to Stop. Each command has one on a thread of its own that starts it and waits for its end.
 // Stop starts one that closes the events.
 type Recording struct {
-	options Options
-	target  Target
-	opener  *opener
-	files   *codeFiles
-	rings   []*perfevent.Ring
-	merger  *merger       // read's alone
-	every   time.Duration // read's longest sleep
-	start   uint64        // CLOCK_MONOTONIC
-	pidfd   int           // of a recorded process; -1 otherwise
-	wake    int           // eventfd that ends read
-	waiter  *waiter       // open's, and then read's
+	options    Options
+	target     Target
+	opener     *opener
+	files      *codeFiles
+	rings      []*perfevent.Ring
+	merger     *merger       // read's alone
+	every      time.Duration // read's longest sleep
+	start      uint64        // CLOCK_MONOTONIC
+	pidfd      int           // of a recorded process; -1 otherwise
+	wake       int           // eventfd that ends read
+	waiter     *waiter       // open's, and then read's
+	kernelList *os.File      // of the kernel's symbols, as sightline-capture may see it; nil where it gave none
 
 	processDone chan struct{} // closed when the recorded process has ended
 	stopping    chan struct{} // closed by Stop
@@ -120,6 +123,12 @@ func (r *Recording) open() (err error) {
 	if r.opener, err = newOpener(r.target, r.options); err != nil {
 		return err
 	}
+	if l := r.opener.lent; l != nil {
+		r.kernelList = l.TakeSymbols()
+		if l.Granted()&broker.Users != 0 {
+			r.files.others = l.Client
+		}
+	}
 	attach := func() (*owners, error) {
 		switch {
 		case r.target.Command != nil:
@@ -159,6 +168,7 @@ func (r *Recording) open() (err error) {
 	r.b.c.Machine = describeMachine()
 	r.b.tracker.owners = owners
 	r.b.describe = r.files.roots.describe
+	r.b.kernel.symbols = r.symbols
 	r.b.frames = newLeafFrames(r.options.FrameTable, r.files.reader)
 	r.b.code = r.files.reader
 	r.warn()
@@ -217,15 +227,28 @@ func openRows(dir string) *unwind.Cache {
 
 // warn adds what cannot be seen.
 func (r *Recording) warn() {
-	if !r.opener.clock.ExcludeKernel {
+	o := r.opener
+	if l := o.lent; l != nil {
+		if l.Note() != "" {
+			r.b.warn(profile.WarnHidden, l.Path()+" grants no more than one's own processes: "+l.Note())
+		}
+		if l.Granted()&broker.Kernel == 0 {
+			r.b.warn(profile.WarnHidden, "time in the kernel is counted as "+profile.Kernel+" and not told apart: to see the kernel's functions, "+
+				"an administrator writes into /etc/sightline/capture.conf: allow kernel to user:"+userName())
+		}
+		return
+	}
+	if !o.clock.ExcludeKernel {
 		return
 	}
 	paranoid, _ := perfevent.Paranoid()
 	r.b.warn(profile.WarnHidden, fmt.Sprintf(
-		"the kernel's own time is hidden and not in the numbers: kernel.perf_event_paranoid is %d; to see it: sudo setcap cap_perfmon=ep %s, or sudo sysctl kernel.perf_event_paranoid=1",
-		paranoid, self()))
-	if r.opener.why != nil && !denied(r.opener.why) {
-		r.b.warn(profile.WarnEngine, "recorded with the perf engine, which may not see the kernel here: "+r.opener.why.Error())
+		"the kernel's own time is hidden and not in the numbers: kernel.perf_event_paranoid is %d; to see it: sudo sightline doctor --fix, or sudo sysctl kernel.perf_event_paranoid=1",
+		paranoid))
+	if missing := (*unborrowed)(nil); o.why != nil && !errors.As(o.why, &missing) {
+		r.b.warn(profile.WarnEngine, "recorded with the perf engine, which may not see the kernel here: "+o.why.Error())
+	} else if missing != nil && missing.path != "" {
+		r.b.warn(profile.WarnEngine, "recorded with the perf engine, because "+missing.why)
 	}
 }
 
@@ -241,6 +264,9 @@ func (r *Recording) abandon() {
 		r.waiter.close()
 	}
 	r.files.close()
+	if r.kernelList != nil {
+		r.kernelList.Close()
+	}
 	for _, fd := range []int{r.wake, r.pidfd} {
 		if fd >= 0 {
 			unix.Close(fd)
@@ -371,6 +397,9 @@ func (r *Recording) Close() error {
 			r.Wait()
 		}
 		r.files.close()
+		if r.kernelList != nil {
+			r.kernelList.Close()
+		}
 		unix.Close(r.wake)
 		if r.pidfd >= 0 {
 			unix.Close(r.pidfd)

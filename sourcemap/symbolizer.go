@@ -287,6 +287,9 @@ func (s *Symbolizer) open(w *batch, c *profile.Capture, open Opener) {
 	switch m.Kind {
 	case profile.KernelCode:
 		w.module, w.unnamed.Func = profile.Kernel, profile.Kernel
+		if !slices.ContainsFunc(w.asks, func(a ask) bool { return a.addr != profile.HiddenAddress }) {
+			return
+		}
 		w.table = s.kernelTable(w, m.BuildID)
 		return
 	case profile.FileCode:

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -23,14 +25,41 @@ type diagnosis struct {
 }
 
 func newDoctor(io streams) *cobra.Command {
-	asJSON := false
+	asJSON, fix := false, false
+	var folder, group string
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Tell what can be recorded here, what cannot, and what would help",
 		Long: `Tries what recordings use, by doing it, and prints what works. Beside what does not it names the
-cause and the command that gives it with the least privilege. Nothing is changed.`,
+cause and the command that gives it with the least privilege. Nothing is changed.
+
+With --fix it prints the commands that let ordinary users record with the bpf engine, by installing
+sightline-capture with the capabilities that it needs, and what stands in the way. Root's does what it
+prints, asks nothing, and does nothing twice.`,
+		Example: `  sightline doctor                          what works here, and what would help
+  sightline doctor --fix                    what root has to do for the bpf engine
+  sudo sightline doctor --fix               do it
+  sudo sightline doctor --fix --group dev   for the members of a group alone`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if fix {
+				folder, err := filepath.Abs(folder)
+				if err != nil {
+					return err
+				}
+				r, err := fixPrivileges(folder, group)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return writeJSON(io.out, r)
+				}
+				r.print(io.out)
+				return nil
+			}
+			if cmd.Flags().Changed("group") || cmd.Flags().Changed("folder") {
+				return errors.New("--group and --folder say what --fix is to do; give that too")
+			}
 			d := diagnose(storeOf(cmd))
 			if asJSON {
 				return writeJSON(io.out, d)
@@ -40,6 +69,9 @@ cause and the command that gives it with the least privilege. Nothing is changed
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&fix, "fix", false, "print what lets ordinary users record with the bpf engine; as root, do it")
+	cmd.Flags().StringVar(&group, "group", "", "with --fix: let only members of this `group` use it (default: everyone)")
+	cmd.Flags().StringVar(&folder, "folder", profiler.CaptureFolders[0], "with --fix: install it in this `folder`")
 	return cmd
 }
 

@@ -113,6 +113,7 @@ const (
 	abilityOwn    = "perf: own processes"
 	abilityOthers = "perf: other users' processes"
 	abilityBPF    = "bpf: kernel and user code"
+	abilityLent   = "bpf: through sightline-capture"
 )
 
 func recordabilityOf(abilities []profiler.Ability) recordability {
@@ -129,7 +130,8 @@ func recordabilityOf(abilities []profiler.Ability) recordability {
 		return ""
 	}
 	r := recordability{own: why(abilityOwn), others: why(abilityOthers)}
-	if why(abilityBPF) == "" { // it samples what perf may not
+	lent := func(a profiler.Ability) bool { return a.Name == abilityLent && a.OK }
+	if why(abilityBPF) == "" || slices.ContainsFunc(abilities, lent) { // it samples what perf may not
 		r.own = ""
 	}
 	return r

@@ -423,6 +423,7 @@ type recorded interface {
 	View() *profile.Capture
 	Binary(profile.MappingID) (io.ReaderAt, error)
 	Root(profile.MappingID) string
+	Kallsyms() (io.ReadCloser, error)
 	Process(profile.MappingID) (profiler.Process, bool)
 }
 

@@ -136,7 +136,8 @@ func (s *session) fetching(c *profile.Capture) (client *sourcemap.Debuginfod, ov
 // SymbolConfig is how a recording's locations are named.
 func (s *session) symbolConfig(k *keeper, client *sourcemap.Debuginfod) sourcemap.Config {
 	return sourcemap.Config{
-		Paths: k.paths, DebugFolders: s.req.DebugFolders, Debuginfod: client, Root: k.rec.Root, AnswersDir: s.recorder.around.cacheDir("frames"),
+		Kallsyms: k.rec.Kallsyms,
+		Paths:    k.paths, DebugFolders: s.req.DebugFolders, Debuginfod: client, Root: k.rec.Root, AnswersDir: s.recorder.around.cacheDir("frames"),
 		Process: func(id profile.MappingID) (sourcemap.Process, bool) {
 			p, ok := k.rec.Process(id)
 			return sourcemap.Process{PID: p.PID, Own: p.Own, UID: p.UID, Root: p.Root, Tmp: p.Tmp, Begun: p.Begun, Dumps: p.Dumps}, ok

@@ -25,7 +25,8 @@ var mayImport = map[string][]string{
 	"profiler/bpf":         {},
 	"profiler/unwind":      {},
 	"profiler/process":     {},
-	"profiler":             {"profiler/profile", "profiler/perfevent", "profiler/bpf", "profiler/unwind"},
+	"profiler/broker":      {"profiler/bpf", "profiler/perfevent"},
+	"profiler":             {"profiler/profile", "profiler/perfevent", "profiler/bpf", "profiler/broker", "profiler/unwind"},
 	"sourcemap":            {"profiler/profile"},
 	"heap/freeze":          {},
 	"heap":                 {"profiler/profile", "heap/freeze", "heap/goruntime"},
@@ -45,7 +46,8 @@ var mayImport = map[string][]string{
 		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler/unwind", "profiler/bpf", "profiler/process", "profiler", "sourcemap",
 		"lspserver", "lspserver/rpc", "lspserver/nativetest", "lspserver/launch", "memmap", "memmap/imagesize", "heap", "heap/freeze", "cmd/sightline/daemon",
 	},
-	"cmd/sightline/daemon": {},
+	"cmd/sightline/daemon":  {},
+	"cmd/sightline-capture": {"profiler/broker", "profiler/bpf", "profiler/perfevent"},
 }
 
 type listed struct {

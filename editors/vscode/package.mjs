@@ -15,13 +15,17 @@ const run = (program, args, options = {}) => execFileSync(program, args, { cwd: 
 
 fs.mkdirSync(path.join(here, 'bin'), { recursive: true });
 const binary = path.join(here, 'bin', 'sightline');
+// What `sightline doctor --fix` installs; without capabilities it does nothing.
+const capture = path.join(here, 'bin', 'sightline-capture');
+const build = (to, flags, name) => run('go', ['build', '-trimpath', '-ldflags', flags, '-o', to, `./cmd/${name}`],
+  { cwd: root, env: { ...process.env, CGO_ENABLED: '0', GOOS: 'linux', GOARCH: 'amd64' } });
 if (process.env.SIGHTLINE_BINARY) {
   fs.copyFileSync(process.env.SIGHTLINE_BINARY, binary);
 } else {
-  run('go', ['build', '-trimpath', '-ldflags', `-s -w -X main.release=v${version}`, '-o', binary, './cmd/sightline'],
-    { cwd: root, env: { ...process.env, CGO_ENABLED: '0', GOOS: 'linux', GOARCH: 'amd64' } });
+  build(binary, `-s -w -X main.release=v${version}`, 'sightline');
 }
-fs.chmodSync(binary, 0o755);
+build(capture, '-s -w', 'sightline-capture');
+for (const file of [binary, capture]) fs.chmodSync(file, 0o755);
 fs.copyFileSync(path.join(root, 'LICENSE'), path.join(here, 'LICENSE'));
 fs.mkdirSync(path.dirname(out), { recursive: true });
 run(process.execPath, [path.join(here, 'node_modules', '@vscode', 'vsce', 'vsce'), 'package', '--no-dependencies', '--target', 'linux-x64', '--out', out]);

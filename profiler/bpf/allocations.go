@@ -148,7 +148,7 @@ func NewAllocations(o AllocationOptions) (*Allocations, error) {
 		return a, err
 	}
 	var a *Allocations
-	if !o.NoSession && atLeast(release(), 6, 13) {
+	if !o.NoSession && KernelAtLeast(release(), 6, 13) {
 		a, err = try(true)
 	}
 	if a == nil || err != nil {

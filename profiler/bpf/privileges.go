@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -47,6 +48,31 @@ func ReadPrivileges() (Privileges, error) {
 		p.Capabilities = err == nil && n > 0
 	}
 	return p, nil
+}
+
+// FileCapabilities are the permitted capabilities of a program's file (struct vfs_cap_data,
+// include/uapi/linux/capability.h). known is false where the file system, or this user, does not tell.
+func FileCapabilities(path string) (permitted uint64, known bool) {
+	var b [24]byte // revision 3; revision 2 has no user at its end
+	n, err := unix.Getxattr(path, "security.capability", b[:])
+	switch {
+	case errors.Is(err, unix.ENODATA), errors.Is(err, unix.EOPNOTSUPP):
+		return 0, true
+	case err != nil:
+		return 0, false
+	}
+	return parseFileCapabilities(b[:n])
+}
+
+func parseFileCapabilities(b []byte) (permitted uint64, known bool) {
+	if len(b) < 12 {
+		return 0, false
+	}
+	permitted = uint64(binary.LittleEndian.Uint32(b[4:]))
+	if len(b) >= 20 { // revision 1 has 32 of them
+		permitted |= uint64(binary.LittleEndian.Uint32(b[12:])) << 32
+	}
+	return permitted, true
 }
 
 func parsePrivileges(status []byte) Privileges {
@@ -123,14 +149,14 @@ func (p Privileges) Missing(needed ...int) (why, remedy string) {
 			"start sightline outside of the sandbox"
 	case p.NoSUID:
 		return why + "; " + p.Executable + " is on a file system mounted nosuid, so capabilities of the file are ignored",
-			"sudo install " + shellWord(p.Executable) + " /usr/local/bin/ && sudo setcap " + capabilityList(needed) + "=ep /usr/local/bin/sightline"
+			"sudo install " + ShellWord(p.Executable) + " /usr/local/bin/ && sudo setcap " + capabilityList(needed) + "=ep /usr/local/bin/sightline"
 	}
 	if p.Capabilities && p.Effective == 0 {
 		why += ", though the program's file has capabilities: it was started under a debugger or tracer, or the file system does not carry them"
 	}
 	file := `"$(command -v sightline)"`
 	if p.Executable != "" {
-		file = shellWord(p.Executable)
+		file = ShellWord(p.Executable)
 	}
 	return why, "sudo setcap " + capabilityList(needed) + "=ep " + file
 }
@@ -148,8 +174,8 @@ func capabilityList(needed []int) string {
 	return strings.Join(list, ",")
 }
 
-// shellWord quotes a path where a shell would read it as more than one word.
-func shellWord(path string) string {
+// ShellWord quotes a path where a shell would read it as more than one word.
+func ShellWord(path string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+@%:=", r)
 	}
@@ -200,13 +226,13 @@ func refusal(attempt string, err error, p Privileges, release string) *Refusal {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		r.Why, r.Remedy = p.Missing(unix.CAP_BPF, unix.CAP_PERFMON)
 		switch {
-		case !atLeast(release, 5, 8):
+		case !KernelAtLeast(release, 5, 8):
 			r.Why, r.Remedy = "Linux "+release+" has no BPF ring buffer, which needs 5.8", "record with the perf engine"
 		case r.Why != "":
 		case p.Seccomp:
 			r.Why = "a seccomp filter is active and may refuse the bpf system call, though this process has the capabilities"
 			r.Remedy = "allow bpf in the container's seccomp profile, or run sightline outside of it"
-		case !atLeast(release, 5, 11):
+		case !KernelAtLeast(release, 5, 11):
 			r.Why = "RLIMIT_MEMLOCK is too low for BPF maps, and this process may not raise it"
 			r.Remedy = "ulimit -l unlimited"
 		default:
@@ -216,7 +242,7 @@ func refusal(attempt string, err error, p Privileges, release string) *Refusal {
 	case errors.Is(err, unix.ENOSYS):
 		r.Why = "the bpf system call is missing: a kernel without CONFIG_BPF_SYSCALL, or a seccomp filter"
 		r.Remedy = "record with the perf engine"
-	case !atLeast(release, 5, 8):
+	case !KernelAtLeast(release, 5, 8):
 		r.Err = errors.Join(errors.ErrUnsupported, err)
 		r.Why, r.Remedy = "Linux "+release+" has no BPF ring buffer, which needs 5.8", "record with the perf engine"
 	default:
@@ -234,10 +260,10 @@ func release() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// atLeast tells whether a release is of this version or newer; one that cannot be read is. It only
+// KernelAtLeast tells whether a release is of this version or newer; one that cannot be read is. It only
 // chooses words and whether to lift a limit, never whether to try: distributions carry features to
 // older kernels.
-func atLeast(release string, major, minor int) bool {
+func KernelAtLeast(release string, major, minor int) bool {
 	var a, b int
 	if n, _ := fmt.Sscanf(release, "%d.%d", &a, &b); n < 2 {
 		return true

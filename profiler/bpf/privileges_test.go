@@ -141,8 +141,8 @@ func TestAtLeast(t *testing.T) {
 	for release, want := range map[string]bool{
 		"5.8.0": true, "5.7.19-generic": false, "6.1.0-13-amd64": true, "4.19": false, "5.10": true, "(version not known)": true, "": true,
 	} {
-		if got := atLeast(release, 5, 8); got != want {
-			t.Errorf("atLeast(%q, 5, 8) = %t", release, got)
+		if got := KernelAtLeast(release, 5, 8); got != want {
+			t.Errorf("KernelAtLeast(%q, 5, 8) = %t", release, got)
 		}
 	}
 }

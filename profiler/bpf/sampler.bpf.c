@@ -87,6 +87,13 @@ volatile const __u64 pid_ns_dev = 0;  // the reader's PID namespace as the kerne
 volatile const __u64 pid_ns_ino = 0;  // 0: the initial namespace, where every task has a number
 volatile const __u64 task_registers = 0; // whether the kernel has bpf_task_pt_regs (5.15, with BTF)
 
+// Whose samples are taken, where a program with privileges has this one loaded for an ordinary user.
+volatile const __u64 only_user = 0;   // those of user alone, by its number in the initial user namespace
+volatile const __u32 user = 0;
+volatile const __u32 cred_at = 0;     // of cred in the kernel's task_struct; 0: it is not known
+volatile const __u32 ids_at = 0;      // of uid, gid, suid, sgid, euid and egid in its struct cred
+volatile const __u64 hide_kernel = 0; // a kernel stack is one address, 0
+
 volatile const __u64 copies = 0;         // whether stacks are copied at all
 // For those that copy_rules has nothing of, without start and end.
 volatile const struct copy_rule copy_default = {};
@@ -331,10 +338,33 @@ static __always_inline void copy_stacks(struct event_context *ctx, struct scratc
 		s->head.other_bytes = copy_user(s->head.cpu, at + copied, s->head.other, room);
 }
 
+// served tells whether the task that runs is one whose samples are taken. The kernel takes the events
+// from a task that gains privileges at exec (begin_new_exec, fs/exec.c), so that of those that
+// were opened for the user's own processes hardly any is left which is not; this is about what has.
+static __always_inline int served(void)
+{
+	if (!only_user)
+		return 1;
+	if ((__u32)bpf_get_current_uid_gid() != user)
+		return 0;
+	if (cred_at) {
+		__u64 cred = 0;
+		__u32 ids[6]; // uid, gid, suid, sgid, euid, egid
+		if (bpf_probe_read_kernel(&cred, sizeof(cred), (const void *)(bpf_get_current_task() + cred_at)) ||
+		    bpf_probe_read_kernel(ids, sizeof(ids), (const void *)(cred + ids_at)))
+			return 0;
+		if (ids[0] != user || ids[2] != user || ids[4] != user || ids[1] != ids[3] || ids[1] != ids[5])
+			return 0;
+	}
+	return 1;
+}
+
 SEC("perf_event")
 int on_sample(struct event_context *ctx)
 {
 	__u32 zero = 0;
+	if (!served())
+		return 0;
 	__u32 cpu = bpf_get_smp_processor_id();
 	struct scratch *s = bpf_map_lookup_elem(&scratch, &cpu);
 	if (!s)
@@ -358,10 +388,16 @@ int on_sample(struct event_context *ctx)
 	// of the program's time. The verifier allows whole registers only, hence volatile.
 	__u64 kernel = 0;
 	__u64 mode = *(volatile __u64 *)&ctx->registers[MODE];
-	if (IN_KERNEL(mode))
-		kernel = addresses_of(bpf_get_stack(ctx, s->addresses, limit * sizeof(__u64), 0));
+	if (IN_KERNEL(mode)) {
+		if (hide_kernel) {
+			s->addresses[0] = 0;
+			kernel = 1;
+		} else {
+			kernel = addresses_of(bpf_get_stack(ctx, s->addresses, limit * sizeof(__u64), 0));
+		}
+	}
 	__u64 user = addresses_of(bpf_get_stack(ctx, &s->addresses[kernel], limit * sizeof(__u64), BPF_F_USER_STACK));
-	if (kernel >= limit)
+	if (kernel >= limit && !hide_kernel)
 		flags |= KERNEL_CUT;
 	if (user >= limit)
 		flags |= USER_CUT;

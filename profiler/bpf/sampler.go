@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -45,6 +44,13 @@ type Options struct {
 	// that.
 	Copies bool
 	Copy   CopyRule
+	// User has samples taken of this user's tasks alone: those whose real, effective and saved user is
+	// this one, by its number in the initial user namespace, and that run with one group; without BTF,
+	// whose real user is. nil: of all. HideKernel has kernel stacks be a single address, 0, so that
+	// it is seen when a task was in the kernel, but not where. A program that has privileges which the
+	// reader of its samples lacks sets both.
+	User       *uint32
+	HideKernel bool
 }
 
 // A CopyRule says how much of the stacks of a process is copied. Code from Start up to End keeps frame
@@ -75,12 +81,17 @@ type PastStack struct {
 // A Sampler is a BPF program in the kernel and the ring buffer it writes samples to. It samples
 // nothing until it is attached to a perf event and that event is enabled.
 //
-// One goroutine at a time may call SetDeadline and ReadInto. Attach, SetCopy, SetPast, ForgetPast,
-// Flush, Lost, Depth and Close may be called by any.
+// One goroutine at a time may call SetDeadline and ReadInto. All other methods may be called by any.
 type Sampler struct {
+	*Program
+	*Reader
+}
+
+// A Program is a Sampler without what reads its ring, which may be another process: a Reader.
+//
+// All methods may be called by any goroutine.
+type Program struct {
 	objects samplerObjects
-	reader  *ringbuf.Reader
-	record  ringbuf.Record // ReadInto's
 	depth   int
 
 	mu       sync.Mutex // guards closed, lastLost, past, and objects against Close
@@ -92,11 +103,25 @@ type Sampler struct {
 // NewSampler loads the program into the kernel. The error says what is missing; it wraps
 // [os.ErrPermission] where that is a privilege and [errors.ErrUnsupported] where it is the kernel.
 func NewSampler(opts Options) (*Sampler, error) {
+	p, err := Load(opts)
+	if err != nil {
+		return nil, err
+	}
+	reader, err := ringbuf.NewReader(p.objects.Ring)
+	if err != nil {
+		p.objects.Close()
+		return nil, explain("map the BPF sampler's ring buffer", err)
+	}
+	return &Sampler{p, &Reader{reader: reader}}, nil
+}
+
+// Load is NewSampler without a reader.
+func Load(opts Options) (*Program, error) {
 	spec, err := loadSampler()
 	if err != nil {
 		return nil, fmt.Errorf("read the BPF sampler in this binary: %w", err)
 	}
-	s := &Sampler{depth: stackDepth(opts.Depth)}
+	s := &Program{depth: stackDepth(opts.Depth)}
 	ring := ringBytes(opts.RingBytes, runtime.NumCPU(), os.Getpagesize())
 	spec.Maps[samplerMapRing].MaxEntries = uint32(ring)
 	dev, ino, err := pidNamespace()
@@ -108,10 +133,8 @@ func NewSampler(opts Options) (*Sampler, error) {
 		return nil, fmt.Errorf("count the CPUs for the BPF sampler (is /sys mounted?): %w", err)
 	}
 	spec.Maps[samplerMapScratch].MaxEntries = uint32(cpus)
-	copies := uint64(0)
-	if opts.Copies {
-		copies = 1
-	} else {
+	copies := one(opts.Copies)
+	if !opts.Copies {
 		spec.Maps[samplerMapCopyRules].MaxEntries = 1
 		spec.Maps[samplerMapPasts].MaxEntries = 1
 	}
@@ -134,9 +157,23 @@ func NewSampler(opts Options) (*Sampler, error) {
 		samplerVarTaskRegisters: registers,
 
 		samplerVarCopies: copies,
+
+		samplerVarOnlyUser:   one(opts.User != nil),
+		samplerVarHideKernel: one(opts.HideKernel),
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("set %s in the BPF sampler: %w", name, err)
+		}
+	}
+	if opts.User != nil {
+		at := kernelLayout()
+		if registers == 0 {
+			at = layout{} // bpf_probe_read_kernel is what reads it
+		}
+		for name, value := range map[string]uint32{samplerVarUser: *opts.User, samplerVarCredAt: at.cred, samplerVarIdsAt: at.ids} {
+			if err := spec.Variables[name].Set(value); err != nil {
+				return nil, fmt.Errorf("set %s in the BPF sampler: %w", name, err)
+			}
 		}
 	}
 	if err := spec.Variables[samplerVarCopyDefault].Set(opts.Copy.kernel()); err != nil {
@@ -149,12 +186,14 @@ func NewSampler(opts Options) (*Sampler, error) {
 	if err != nil {
 		return nil, explain("load the BPF sampler", err)
 	}
-	s.reader, err = ringbuf.NewReader(s.objects.Ring)
-	if err != nil {
-		s.objects.Close()
-		return nil, explain("map the BPF sampler's ring buffer", err)
-	}
 	return s, nil
+}
+
+func one(set bool) uint64 {
+	if set {
+		return 1
+	}
+	return 0
 }
 
 // TryRing makes a ring buffer and throws it away: the error is as NewSampler's. That needs CAP_BPF
@@ -168,7 +207,7 @@ func TryRing() error {
 }
 
 // Depth is how many addresses of each stack are copied at most.
-func (s *Sampler) Depth() int { return s.depth }
+func (s *Program) Depth() int { return s.depth }
 
 // Attach has a perf event's samples go to the ring buffer instead of the event's own. That lasts
 // as long as the event: there is no detaching, and perfFD remains the caller's. To be covered too,
@@ -185,7 +224,7 @@ func (s *Sampler) Depth() int { return s.depth }
 // A BPF link (Linux 5.15) would do the same at the price of a second file descriptor for every
 // event, of which there is one per thread or CPU. All that it gives is detaching, and the recorder
 // closes its events anyway.
-func (s *Sampler) Attach(perfFD int) error {
+func (s *Program) Attach(perfFD int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -203,7 +242,7 @@ func (s *Sampler) Attach(perfFD int) error {
 
 // SetCopy gives a process its rule, or another one. The Sampler forgets the rules that were not used
 // for the longest time where there are more than 16,384.
-func (s *Sampler) SetCopy(pid uint32, r CopyRule) error {
+func (s *Program) SetCopy(pid uint32, r CopyRule) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -218,7 +257,7 @@ func (s *Sampler) SetCopy(pid uint32, r CopyRule) error {
 // SetPast has a thread's stack copied from now on only as far as it has changed (Sample.Past). The Sampler
 // forgets the stacks of the threads that were not sampled for the longest time where there are more than
 // MaxPastThreads.
-func (s *Sampler) SetPast(tid uint32, p *PastStack) error {
+func (s *Program) SetPast(tid uint32, p *PastStack) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -236,7 +275,7 @@ func (s *Sampler) SetPast(tid uint32, p *PastStack) error {
 }
 
 // ForgetPast ends SetPast, which is for a thread that has ended.
-func (s *Sampler) ForgetPast(tid uint32) error {
+func (s *Program) ForgetPast(tid uint32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -256,49 +295,23 @@ func (r CopyRule) kernel() *samplerCopyRule {
 	rule := &samplerCopyRule{Start: r.Start, End: r.End, Bytes: uint64(min(max(r.Bytes, 0), MaxCopyBytes))}
 	if r.Go != (GoStacks{}) {
 		rule.Go.Tls, rule.Go.M, rule.Go.Sp, rule.Go.Curg = r.Go.TLS, r.Go.M, r.Go.SP, r.Go.CurrentG
-		rule.Go.FsBase = fsBase()
+		rule.Go.FsBase = kernelLayout().fsBase
 	}
 	return rule
 }
-
-// SetDeadline says until when ReadInto waits for samples; the zero time is for ever. A deadline in
-// the past makes ReadInto return what is in the ring and never wait.
-func (s *Sampler) SetDeadline(t time.Time) { s.reader.SetDeadline(t) }
-
-// ReadInto takes the oldest sample out of the ring, reusing the slices of x. It waits for the
-// deadline, for a ring that is an eighth full, or for Flush, whatever comes first; then it returns
-// all samples there are, call by call, and after them [os.ErrDeadlineExceeded] or [ErrFlushed] if
-// one of these ended the wait. After Close it returns an error that wraps [os.ErrClosed].
-//
-// A sample alone does not end the wait, so a reader without deadline may wait long: set one.
-//
-// Samples of one CPU come in the order of time. Those of different CPUs may be out of order by the
-// few microseconds between taking the time and having the ring's lock.
-func (s *Sampler) ReadInto(x *Sample) error {
-	s.record.RawSample = x.raw
-	err := s.reader.ReadInto(&s.record)
-	x.raw = s.record.RawSample
-	if err != nil {
-		return err
-	}
-	return decode(x.raw, x)
-}
-
-// Flush ends the present or the next wait of ReadInto.
-func (s *Sampler) Flush() error { return s.reader.Flush() }
 
 // Lost is how many samples have found the ring full. After Close it is the number at Close.
 //
 // Not in it are samples the kernel dropped before the program ran: those that were due while
 // another BPF program or the bpf system call ran on the same CPU (bpf_prog_active). They last
 // microseconds and are not counted anywhere.
-func (s *Sampler) Lost() uint64 {
+func (s *Program) Lost() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lost()
 }
 
-func (s *Sampler) lost() uint64 {
+func (s *Program) lost() uint64 {
 	if s.closed {
 		return s.lastLost
 	}
@@ -313,9 +326,13 @@ func (s *Sampler) lost() uint64 {
 	return s.lastLost
 }
 
-// Close ends a blocked ReadInto and frees the program and the ring. Events that are still open
-// keep the program alive, which then writes for nobody: close them first. Close twice is Close.
-func (s *Sampler) Close() error {
+// RingFD is the descriptor of the ring buffer's map, for the Reader of another process. It remains the
+// Program's.
+func (s *Program) RingFD() int { return s.objects.Ring.FD() }
+
+// Close frees the program and the ring. Events that are still open keep the program alive, which then
+// writes for nobody: close them first. Close twice is Close.
+func (s *Program) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -323,8 +340,11 @@ func (s *Sampler) Close() error {
 	}
 	s.lost()
 	s.closed = true
-	return errors.Join(s.reader.Close(), s.objects.Close())
+	return s.objects.Close()
 }
+
+// Close ends a blocked ReadInto, and is Program.Close then.
+func (s *Sampler) Close() error { return errors.Join(s.Reader.Close(), s.Program.Close()) }
 
 // ringBytes is the size of the ring buffer: a power of two and a multiple of the page size, as
 // ringbuf_map_alloc demands (kernel/bpf/ringbuf.c).
@@ -373,7 +393,7 @@ func pidNamespace() (dev, ino uint64, err error) {
 // not used because it changes the limit at the start of every process that merely links it.
 func liftMemlock() bool {
 	var old unix.Rlimit
-	if atLeast(release(), 5, 11) || unix.Getrlimit(unix.RLIMIT_MEMLOCK, &old) != nil || old.Cur == unix.RLIM_INFINITY {
+	if KernelAtLeast(release(), 5, 11) || unix.Getrlimit(unix.RLIMIT_MEMLOCK, &old) != nil || old.Cur == unix.RLIM_INFINITY {
 		return false
 	}
 	return unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}) == nil ||

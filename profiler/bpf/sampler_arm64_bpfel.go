@@ -72,10 +72,15 @@ const (
 	samplerProgOnSample     = "on_sample"
 	samplerVarCopies        = "copies"
 	samplerVarCopyDefault   = "copy_default"
+	samplerVarCredAt        = "cred_at"
 	samplerVarDepth         = "depth"
+	samplerVarHideKernel    = "hide_kernel"
+	samplerVarIdsAt         = "ids_at"
+	samplerVarOnlyUser      = "only_user"
 	samplerVarPidNsDev      = "pid_ns_dev"
 	samplerVarPidNsIno      = "pid_ns_ino"
 	samplerVarTaskRegisters = "task_registers"
+	samplerVarUser          = "user"
 	samplerVarWakeAt        = "wake_at"
 )
 
@@ -141,10 +146,15 @@ type samplerMapSpecs struct {
 type samplerVariableSpecs struct {
 	Copies        *ebpf.VariableSpec `ebpf:"copies"`
 	CopyDefault   *ebpf.VariableSpec `ebpf:"copy_default"`
+	CredAt        *ebpf.VariableSpec `ebpf:"cred_at"`
 	Depth         *ebpf.VariableSpec `ebpf:"depth"`
+	HideKernel    *ebpf.VariableSpec `ebpf:"hide_kernel"`
+	IdsAt         *ebpf.VariableSpec `ebpf:"ids_at"`
+	OnlyUser      *ebpf.VariableSpec `ebpf:"only_user"`
 	PidNsDev      *ebpf.VariableSpec `ebpf:"pid_ns_dev"`
 	PidNsIno      *ebpf.VariableSpec `ebpf:"pid_ns_ino"`
 	TaskRegisters *ebpf.VariableSpec `ebpf:"task_registers"`
+	User          *ebpf.VariableSpec `ebpf:"user"`
 	WakeAt        *ebpf.VariableSpec `ebpf:"wake_at"`
 }
 
@@ -191,10 +201,15 @@ func (m *samplerMaps) Close() error {
 type samplerVariables struct {
 	Copies        *ebpf.Variable `ebpf:"copies"`
 	CopyDefault   *ebpf.Variable `ebpf:"copy_default"`
+	CredAt        *ebpf.Variable `ebpf:"cred_at"`
 	Depth         *ebpf.Variable `ebpf:"depth"`
+	HideKernel    *ebpf.Variable `ebpf:"hide_kernel"`
+	IdsAt         *ebpf.Variable `ebpf:"ids_at"`
+	OnlyUser      *ebpf.Variable `ebpf:"only_user"`
 	PidNsDev      *ebpf.Variable `ebpf:"pid_ns_dev"`
 	PidNsIno      *ebpf.Variable `ebpf:"pid_ns_ino"`
 	TaskRegisters *ebpf.Variable `ebpf:"task_registers"`
+	User          *ebpf.Variable `ebpf:"user"`
 	WakeAt        *ebpf.Variable `ebpf:"wake_at"`
 }
 

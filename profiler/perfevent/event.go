@@ -145,7 +145,7 @@ type Event struct {
 func (c Clock) Open(tid, cpu int, ring *Ring) (*Event, error) {
 	for {
 		features := allFeatures &^ withheld.Load()
-		fd, err := unix.PerfEventOpen(c.attr(features), tid, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
+		fd, err := unix.PerfEventOpen(c.attr(features), tid, cpu, alone, unix.PERF_FLAG_FD_CLOEXEC)
 		if errors.Is(err, unix.EINVAL) && features != 0 {
 			// The newest first: a kernel without it may have the others.
 			drop := features & -features
@@ -158,13 +158,88 @@ func (c Clock) Open(tid, cpu int, ring *Ring) (*Event, error) {
 			}
 			return nil, fmt.Errorf("open a perf event on task %d, CPU %d: %w", tid, cpu, err)
 		}
-		e := &Event{fd: fd, cpu: cpu}
-		if err := e.setUp(ring); err != nil {
-			unix.Close(fd)
+		e, err := adopt(fd, cpu, ring)
+		if err != nil {
 			return nil, fmt.Errorf("open a perf event on task %d, CPU %d: %w", tid, cpu, err)
 		}
 		return e, nil
 	}
+}
+
+// alone is the group_fd of an event that is in no group.
+const alone = -1
+
+// A Guard holds on to one task, so that an event can be opened on that very task and no other that has
+// come by its number. It is an event that only counts, and counts nothing. It must be closed; events
+// that were opened beside it stay.
+type Guard struct{ fd, tid, cpu int }
+
+// OpenGuard opens one on a task with the rights of the calling thread: it asks for nothing that an
+// ordinary user may not have of their own processes.
+func OpenGuard(tid, cpu int, inherit bool) (*Guard, error) {
+	a := &unix.PerfEventAttr{
+		Type: unix.PERF_TYPE_SOFTWARE, Config: unix.PERF_COUNT_SW_CPU_CLOCK, Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
+		Bits: unix.PerfBitDisabled | unix.PerfBitExcludeKernel | unix.PerfBitExcludeHv | unix.PerfBitUseClockID,
+		// Events of a group have one clock, and a group is inherited where its leader is.
+		Clockid: unix.CLOCK_MONOTONIC,
+	}
+	if inherit {
+		a.Bits |= unix.PerfBitInherit
+	}
+	fd, err := unix.PerfEventOpen(a, tid, cpu, alone, unix.PERF_FLAG_FD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open a perf event on task %d, CPU %d: %w", tid, cpu, err)
+	}
+	return &Guard{fd, tid, cpu}, nil
+}
+
+// Open is as Clock.Open, on the task and the CPU of the guard, and without a ring. It fails if the task
+// has ended, or has been given privileges by exec since the guard was opened: the kernel opens an event
+// in a group only on the task of its leader, which it has taken from such a task (perf_event_open and
+// perf_event_exit_task, kernel/events/core.c). The error wraps ESRCH then, EINVAL or ENODEV.
+func (g *Guard) Open(c Clock) (*Event, error) {
+	open := func() (*Event, error) {
+		fd, err := unix.PerfEventOpen(c.attr(allFeatures&^withheld.Load()), g.tid, g.cpu, g.fd, unix.PERF_FLAG_FD_CLOEXEC)
+		if err != nil {
+			return nil, fmt.Errorf("open a perf event on task %d, CPU %d: %w", g.tid, g.cpu, err)
+		}
+		return adopt(fd, g.cpu, nil)
+	}
+	e, err := open()
+	if errors.Is(err, unix.EINVAL) {
+		// Perhaps for a feature that this kernel has not: an event of one's own tells.
+		before := withheld.Load()
+		if own, err := c.Open(0, g.cpu, nil); err == nil {
+			own.Close()
+		}
+		if withheld.Load() != before {
+			return open()
+		}
+	}
+	return e, err
+}
+
+// Close ends the guard.
+func (g *Guard) Close() error { return unix.Close(g.fd) }
+
+// Adopt makes an Event of the descriptor of one that another process has opened, for a CPU, and has it
+// write to a ring, which may be nil. It takes the descriptor over, and closes it where it fails.
+func Adopt(fd, cpu int, ring *Ring) (*Event, error) {
+	unix.CloseOnExec(fd)
+	e, err := adopt(fd, cpu, ring)
+	if err != nil {
+		return nil, fmt.Errorf("take over a perf event of CPU %d: %w", cpu, err)
+	}
+	return e, nil
+}
+
+func adopt(fd, cpu int, ring *Ring) (*Event, error) {
+	e := &Event{fd: fd, cpu: cpu}
+	if err := e.setUp(ring); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return e, nil
 }
 
 func (e *Event) setUp(ring *Ring) error {

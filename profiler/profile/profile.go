@@ -99,8 +99,8 @@ type Location struct {
 	Mapping MappingID
 	// Addr is a file address: the ELF virtual address in the mapping's file, whatever address the
 	// process had it at. Where Mapping.Kind is Anonymous it is the runtime address, where it is
-	// KernelCode the distance from the kernel's _text symbol, and where Mapping.Offsets is set the
-	// offset in the file.
+	// KernelCode the distance from the kernel's _text symbol or HiddenAddress, and where Mapping.Offsets is
+	// set the offset in the file.
 	Addr uint64
 	// Return says that Addr is a return address: the call is before it. Lookup is the one place
 	// that knows.
@@ -109,6 +109,10 @@ type Location struct {
 	// with such a location is whole, whatever its function is called.
 	Root bool
 }
+
+// HiddenAddress is Location.Addr of all kernel code where its addresses may not be seen: that the kernel
+// ran is known, and not where. It is no function's.
+const HiddenAddress = 1<<63 - 1
 
 // Lookup is the address whose line is the location's line: Addr itself for a leaf, the last byte of
 // the call instruction for a return address.
