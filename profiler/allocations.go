@@ -1,6 +1,7 @@
 package profiler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -417,7 +418,7 @@ func (r *AllocationRecording) event(e *bpf.AllocationEvent) {
 	}
 	x := allocation{at: at, task: r.b.task(p, th, tid)}
 	x.weight, x.count = standsFor(float64(e.Size), r.period)
-	x.stack = r.b.eventStack(p, th, user, &registers{
+	x.stack = r.b.eventStack(p, th, tid, user, &registers{
 		sp: e.Sample.SP, fp: e.Sample.FP, link: e.Sample.Link, top: e.Sample.Top, cut: len(user) >= r.b.depth,
 		all: e.Sample.Registers, stack: e.Sample.Stack,
 	})
@@ -438,13 +439,13 @@ func standsFor(size, period float64) (weight, count int64) {
 // eventStack is the stack of an event that is not a sample: by call-frame information where it was copied
 // and the code may keep no frame pointers. Such events are far fewer than samples, so each walk is waited
 // for. It is not 0: what is not known is counted too.
-func (b *builder) eventStack(p *process, th *thread, user []uint64, regs *registers) (stack profile.StackID) {
+func (b *builder) eventStack(p *process, th *thread, tid int, user []uint64, regs *registers) (stack profile.StackID) {
 	defer func() {
 		if stack == 0 {
 			stack = b.inKernel(0, nil)
 		}
 	}()
-	walk := b.submit(p, 0, user, regs)
+	walk := b.submit(p, tid, user, regs)
 	if walk == nil {
 		return b.framed(p, th, user, regs)
 	}
@@ -485,26 +486,34 @@ func (r *AllocationRecording) Stop() (*profile.Capture, error) {
 	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.capture(), r.err
+	return r.capture(math.MaxInt64), r.err
 }
 
-// View is the capture as it is now, for reading, while the recording goes on.
+// View is the capture as it is now, for reading, while the recording goes on. What happened in the last
+// moment is not in it: an event may still come that was before others, and a later view begins with this one.
 func (r *AllocationRecording) View() *profile.Capture {
+	const moment = 100 * time.Millisecond
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.capture()
+	if r.length != 0 {
+		return r.capture(math.MaxInt64)
+	}
+	return r.capture(time.Duration(monotonic()-r.zero) - moment)
 }
 
-func (r *AllocationRecording) capture() *profile.Capture {
+// capture is what was recorded before some time since the start.
+func (r *AllocationRecording) capture(before time.Duration) *profile.Capture {
 	length := r.length
 	if length == 0 {
 		length = time.Duration(monotonic() - r.zero)
 	}
-	order := make([]int, len(r.events))
-	for i := range order {
-		order[i] = i
+	order := make([]int, 0, len(r.events))
+	for i := range r.events {
+		if r.events[i].at < before {
+			order = append(order, i)
+		}
 	}
-	slices.SortStableFunc(order, func(i, j int) int { return int(r.events[i].at - r.events[j].at) })
+	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(r.events[i].at, r.events[j].at) })
 	alloc := profile.Series{Kind: profile.Alloc, Unit: profile.Bytes, Period: int64(r.period)}
 	inUse := profile.Series{Kind: profile.InUse, Unit: profile.Bytes, Period: int64(r.period)}
 	for _, i := range order {

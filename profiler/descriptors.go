@@ -148,7 +148,7 @@ func (w *DescriptorWatch) event(e *bpf.DescriptorEvent, order uint64) {
 		user = user[:len(user)-1]
 	}
 	x := openDescriptor{order: order, task: w.b.task(p, th, tid)}
-	x.stack = w.b.eventStack(p, th, user, &registers{
+	x.stack = w.b.eventStack(p, th, tid, user, &registers{
 		sp: e.Sample.SP, fp: e.Sample.FP, link: e.Sample.Link, top: e.Sample.Top, cut: len(user) >= w.b.depth,
 		all: e.Sample.Registers, stack: e.Sample.Stack,
 	})

@@ -6,17 +6,17 @@
 // taken down with its stack, and told of again when it is freed.
 //
 // They run in the thread that allocates and may be preempted, so that what they put together lies in no map
-// of a CPU but in one of several rooms, of which a run takes one that is free. Linux 5.15 for
+// of a CPU but in one of several rooms, of which a run takes one that is free. Like sampler.bpf.c they name no structure of the kernel but those of include/uapi. Linux 5.15 for
 // bpf_get_attach_cookie; on_function needs 6.13.
 #include "stacks.bpf.h"
 
-// Words of the kernel's struct pt_regs, which begins with those of user space.
+// Words of struct pt_regs that have the result and the first arguments of a function.
 #if defined(__TARGET_ARCH_x86)
-#define RESULT 10 // ax
+#define RESULT 10    // ax
 #define ARGUMENT1 14 // di
 #define ARGUMENT2 13 // si
 #define ARGUMENT3 12 // dx
-#else
+#elif defined(__TARGET_ARCH_arm64)
 #define RESULT 0
 #define ARGUMENT1 0
 #define ARGUMENT2 1
@@ -236,8 +236,7 @@ static __always_inline int called(struct registers *regs, __u64 cookie)
 			return 0;
 		c->left = distance();
 	}
-	__u64 task = bpf_get_current_pid_tgid();
-	__u32 pid = task >> 32, tid = task;
+	__u32 tid = bpf_get_current_pid_tgid();
 	__u64 sp = WORD(regs, SP);
 	struct pending *before = bpf_map_lookup_elem(&pending, &tid);
 	// One allocation within another is not taken down twice, as calloc's in malloc, or realloc's that jumps
@@ -258,17 +257,9 @@ static __always_inline int called(struct registers *regs, __u64 cookie)
 	r->event.id = id;
 	r->event.size = size;
 	r->event.time = now;
-	if (pid_ns_ino) {
-		struct bpf_pidns_info inside = {};
-		if (bpf_get_ns_current_pid_tgid(pid_ns_dev, pid_ns_ino, &inside, sizeof(inside))) {
-			__sync_lock_test_and_set(&room->taken, 0);
-			return 0;
-		}
-		r->head.pid = inside.tgid;
-		r->head.tid = inside.pid;
-	} else {
-		r->head.pid = pid;
-		r->head.tid = tid;
+	if (whose(pid_ns_dev, pid_ns_ino, &r->head.pid, &r->head.tid)) {
+		__sync_lock_test_and_set(&room->taken, 0);
+		return 0;
 	}
 	r->head.time = r->event.time;
 	r->head.period = 0;
@@ -278,7 +269,8 @@ static __always_inline int called(struct registers *regs, __u64 cookie)
 	r->head.stack_bytes = 0;
 	r->head.other_bytes = 0;
 	r->head.other = 0;
-	r->head.past = r->head.same = 0;
+	r->head.past = 0;
+	r->head.same = 0;
 	r->head.sp = sp;
 	r->head.fp = WORD(regs, FP);
 #ifdef LINK
