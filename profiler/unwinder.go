@@ -101,7 +101,10 @@ func startUnwinder(files *codeFiles, open func(io.ReaderAt) (FrameTable, error),
 
 // submit takes a walk, which begins with the next dispatch at the latest, or says that there are too
 // many under way. Nothing of its arguments but space is kept.
-func (u *unwinder) submit(s *space, chain []uint64, r *registers) (*walk, bool) {
+//
+// past is what r.same speaks of, nil where that is not known; remembers has the walk find what later ones
+// may begin with.
+func (u *unwinder) submit(s *space, chain []uint64, r *registers, past *unwind.Past, remembers bool) (*walk, bool) {
 	bytes := len(r.stack) + len(r.other)
 	if u.held+bytes > maxHeld || u.walks == maxWalks {
 		return nil, false
@@ -123,6 +126,7 @@ func (u *unwinder) submit(s *space, chain []uint64, r *registers) (*walk, bool) 
 	if len(r.other) > 0 {
 		w.sample.Also = append(w.sample.Also, unwind.Stack{Addr: r.otherSP, Data: w.data[len(r.stack):]})
 	}
+	w.sample.Past, w.sample.Same, w.remembers = past, r.same, remembers
 	w.framed, w.joined, w.found = false, false, nil
 	w.done.Store(false)
 	u.waiting.Add(1)

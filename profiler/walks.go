@@ -60,15 +60,13 @@ func (b *builder) submit(p *process, tid int, user []uint64, regs *registers) *w
 	} else if r == nil {
 		b.tracker.locate(p, user[0]) // asks again where records were lost
 	}
-	w, ok := b.unwinder.submit(p.space(), user, regs)
+	var past *unwind.Past
+	if regs.same > 0 {
+		past = b.pasts.find(tid, regs.past)
+	}
+	w, ok := b.unwinder.submit(p.space(), user, regs, past, b.pasts.set != nil)
 	if !ok {
 		b.refused++
-		return nil
-	}
-	w.remembers = b.pasts.set != nil
-	w.sample.Past, w.sample.Same = nil, regs.same
-	if regs.same > 0 {
-		w.sample.Past = b.pasts.find(tid, regs.past)
 	}
 	return w
 }

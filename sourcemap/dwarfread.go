@@ -72,6 +72,11 @@ func (c *content) bytes(off, n uint64) []byte {
 	if n > maxSection {
 		return nil
 	}
+	if n <= pageSize { // most reads: nothing to be careful about
+		b := make([]byte, n)
+		got, _ := c.r.ReadAt(b, int64(off))
+		return b[:got]
+	}
 	var b []byte
 	var last [1]byte
 	if got, _ := c.r.ReadAt(last[:], int64(off+n-1)); got == 1 { // the usual case: there is so much
