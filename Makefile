@@ -14,12 +14,13 @@ run: build
 	@cd testdata/example && ../../$(BIN) test -run TestPages && echo && ../../$(BIN) lines accesslog.go
 
 # Every test. Installs the compilers that tests build programs with and the editors they run in, where
-# they are missing. Tests record real programs and share the machine with each other: packages that
-# fail are tested a second time by themselves, and what fails then has failed.
-TEST := SIGHTLINE_REQUIRE_EDITORS=1 $(GO) test -timeout 30m
+# they are missing. Tests record real programs and share the machine with each other: a test that fails
+# is run again by itself, at most twice, and the summary names it either way.
+GOTESTSUM := $(GO) run gotest.tools/gotestsum@v1.13.0
 test: editors
 	@.ci/packages test
-	$(TEST) ./... || { echo "once more, what failed (the rest is cached)" >&2; $(TEST) -p 1 ./...; }
+	SIGHTLINE_REQUIRE_EDITORS=1 $(GOTESTSUM) --format pkgname --hide-summary skipped --packages ./... \
+	  --rerun-fails=2 --rerun-fails-max-failures=30 --rerun-fails-run-root-test -- -timeout 30m
 
 # The extension in the oldest Visual Studio Code that it says it runs in. Not part of test: it fetches
 # another editor.
@@ -48,11 +49,14 @@ acceptance:
 	@test -d "$(FILES)" || { echo "acceptance: name the folder of the files: make acceptance FILES=DIR" >&2; exit 2; }
 	SIGHTLINE_ACCEPTANCE="$(abspath $(FILES))" $(GO) test -count=1 -run Acceptance ./profiler/convert
 
-# What takes too long for every run: 500 times a process that records, stores, prunes and compacts is
-# killed at a random instant, and editors and commands ask a daemon for ten minutes while it records.
+# What takes too long for every run: 500 times a daemon that records, stores, prunes and migrates, and
+# as often a process that uses a store without one, is killed at a random instant, 200 times one that takes
+# images of another; then editors and commands ask a daemon for ten minutes while it records.
 SOAKTIME ?= 10m
 soak:
-	SIGHTLINE_KILLS=500 $(GO) test -count=1 -timeout 60m -run 'TestKilledAtAnyInstant' -v ./profiler/store
+	SIGHTLINE_KILLS=500 $(GO) test -count=1 -timeout 60m -run 'TestKilled(AtAnyInstant|WhileMigrating)' -v ./profiler/store
+	SIGHTLINE_KILLS=500 $(GO) test -count=1 -timeout 60m -run 'TestDaemonKilledAtAnyInstant' -v ./cmd/sightline
+	SIGHTLINE_KILLS=200 $(GO) test -count=1 -timeout 60m -run 'TestKilledAtAnyInstant' -v ./heap/freeze
 	$(GO) test -count=1 -timeout 60m -run '^$$' -bench 'BenchmarkDaemonLoad' -benchtime 1x ./cmd/sightline -args -load $(SOAKTIME)
 
 # The older Go releases whose runtime is known: tests of heap/goruntime use those that are here.

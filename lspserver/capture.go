@@ -40,8 +40,11 @@ type loaded struct {
 
 	// again loads the capture once more, for the kinds whose lines are not shown.
 	again   func() (*profile.Capture, error)
-	kindsMu sync.Mutex // guards kinds
+	source  func(path string) []byte
+	all     []profile.Kind // that the capture has, in its order
+	kindsMu sync.Mutex     // guards kinds and loads
 	kinds   map[profile.Kind]*profile.Profile
+	loads   map[profile.Kind]*loaded // with lines
 }
 
 // A file is what a loaded capture knows of one source file.
@@ -74,6 +77,38 @@ func load(key captureKey, c *profile.Capture, views *profile.Follower, source fu
 	if c.Of(kind) == nil && len(c.Series) > 0 {
 		kind = c.Series[0].Kind
 	}
+	return loadKind(key, c, kind, views, source)
+}
+
+// as is the capture with the numbers of another of its kinds; itself where it has no such kind, or where
+// that cannot be read.
+func (l *loaded) as(kind profile.Kind) *loaded {
+	if kind == "" || kind == l.profile.Kind || !slices.Contains(l.all, kind) {
+		return l
+	}
+	l.kindsMu.Lock()
+	defer l.kindsMu.Unlock()
+	if other := l.loads[kind]; other != nil {
+		return other
+	}
+	c, err := l.again()
+	if err != nil {
+		return l
+	}
+	other, err := loadKind(l.key, c, kind, new(profile.Follower), l.source)
+	if err != nil {
+		return l
+	}
+	other.name, other.again = l.name, l.again
+	if l.loads == nil {
+		l.loads = map[profile.Kind]*loaded{}
+	}
+	l.loads[kind] = other
+	return other
+}
+
+// loadKind makes the samples of one kind of a capture ready, as load does.
+func loadKind(key captureKey, c *profile.Capture, kind profile.Kind, views *profile.Follower, source func(path string) []byte) (*loaded, error) {
 	p, err := views.Profile(c, kind)
 	if err != nil {
 		return nil, err
@@ -85,7 +120,10 @@ func load(key captureKey, c *profile.Capture, views *profile.Follower, source fu
 	l := &loaded{
 		key: key, target: c.Target, start: c.Start, length: c.Length, warnings: c.Warnings, cut: c.Interrupted,
 		profile: p, sums: view.NewSums(p), total: p.Total(), byBase: map[string][]*file{},
-		again: func() (*profile.Capture, error) { return c, nil },
+		again: func() (*profile.Capture, error) { return c, nil }, source: source,
+	}
+	for i := range c.Series {
+		l.all = append(l.all, c.Series[i].Kind)
 	}
 	go func() { named <- l.sums.ByName() }()
 	byPath := map[string]*file{}

@@ -13,6 +13,7 @@ import (
 
 	"go.lsp.dev/protocol"
 
+	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/profiler/store"
 )
 
@@ -35,6 +36,9 @@ func (s *server) CodeLens(ctx context.Context, p *protocol.CodeLensParams) ([]pr
 	for _, t := range d.tests() {
 		if set.lensTests[t.kind] {
 			add(t.line, s.testCommand(d, t))
+			if set.lensMemory && (t.kind == plainTest || t.kind == benchmark) && s.recordingOf(d, t) == nil {
+				add(t.line, memoryCommand(d, t))
+			}
 		}
 	}
 	s.nativeLenses(d, set, add)
@@ -71,13 +75,25 @@ func (p *placed) hot(threshold float64) []placedFunction {
 	return hot
 }
 
+// recordingOf is the recording of a test that is under way; nil where none is.
+func (s *server) recordingOf(d *document, t goTest) *attended {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.recording; r != nil && r.is(filepath.Dir(d.path), t.run, t.bench) {
+		return r
+	}
+	return nil
+}
+
+// memoryCommand has a test tell what its lines allocate.
+func memoryCommand(d *document, t goTest) *protocol.Command {
+	return command("sightline.profileTest", "memory", "run "+t.name+" and see what its lines allocate",
+		profileTestArgs{URI: string(d.uri), Run: t.run, Bench: t.bench, Kinds: []string{"heap"}})
+}
+
 // testCommand profiles a test, or stops that when it is under way.
 func (s *server) testCommand(d *document, t goTest) *protocol.Command {
-	s.mu.Lock()
-	r := s.recording
-	s.mu.Unlock()
-	dir := filepath.Dir(d.path)
-	if r != nil && r.is(dir, t.run, t.bench) {
+	if r := s.recordingOf(d, t); r != nil {
 		return command("sightline.stop", r.status()+" · stop", "stop and keep what was recorded", nil)
 	}
 	return command("sightline.profileTest", "profile", "run "+t.name+" and see what its lines cost",
@@ -99,6 +115,9 @@ func (s *server) functionCommand(d *document, a *placed, fn placedFunction, m me
 			form = formPercent // the time is small beside the total's, and the title long enough
 		}
 		title += ", self " + l.words(fn.Self.Weight, form)
+	}
+	if k := l.profile.Kind; k != profile.CPU {
+		title += " " + KindWords(k)
 	}
 	if fn.rank > 0 && fn.rank <= lensRanks {
 		title += fmt.Sprintf(", #%d", fn.rank)

@@ -78,13 +78,16 @@ func (s *server) linesOf(ctx context.Context, p rpc.LinesParams) (*rpc.LinesResu
 	if err != nil {
 		return nil, err
 	}
-	res := &rpc.LinesResult{Lines: []rpc.LineCost{}}
+	res := &rpc.LinesResult{Lines: []rpc.LineCost{}, Kinds: []rpc.KindInfo{}}
 	a := s.annotations(d)
 	if a == nil {
 		return res, nil
 	}
 	l := a.file.capture
 	res.Capture, res.Kind, res.Unit = string(l.key.id), string(l.profile.Kind), string(l.profile.Unit)
+	for _, k := range l.all {
+		res.Kinds = append(res.Kinds, rpc.KindInfo{Kind: string(k), Text: kindTitle(k)})
+	}
 	res.Total, res.Stale, res.Note = l.total.Weight, a.lost, s.note(l, a.edited)
 	if a.stale() {
 		return res, nil
@@ -112,7 +115,7 @@ func (s *server) linesOf(ctx context.Context, p rpc.LinesParams) (*rpc.LinesResu
 func (s *server) captureInfos(context.Context, noParams) ([]rpc.CaptureInfo, error) {
 	infos := []rpc.CaptureInfo{}
 	known := map[storedCapture]bool{}
-	for _, w := range s.allWorkspaces() {
+	for _, w := range s.allStores() {
 		s.list(w)
 		w.mu.Lock()
 		path, metas := w.storePath(), slices.Clone(w.metas)

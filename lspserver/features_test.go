@@ -45,10 +45,11 @@ func TestLensSettings(t *testing.T) {
 		off  string
 		want []string
 	}{
-		{"tests", []string{"5: total 99.0% · 9.9 s", "7: profile", "11: profile"}},
-		{"subtests", []string{"5: profile", "5: total 99.0% · 9.9 s", "11: profile"}},
-		{"benchmarks", []string{"5: profile", "5: total 99.0% · 9.9 s", "7: profile"}},
-		{"functions", []string{"5: profile", "7: profile", "11: profile"}},
+		{"tests", []string{"5: total 99.0% · 9.9 s", "7: profile", "11: profile", "11: memory"}},
+		{"subtests", []string{"5: profile", "5: memory", "5: total 99.0% · 9.9 s", "11: profile", "11: memory"}},
+		{"benchmarks", []string{"5: profile", "5: memory", "5: total 99.0% · 9.9 s", "7: profile"}},
+		{"functions", []string{"5: profile", "5: memory", "7: profile", "11: profile", "11: memory"}},
+		{"memory", []string{"5: profile", "5: total 99.0% · 9.9 s", "7: profile", "11: profile"}},
 	} {
 		s.Forget()
 		s.Configure(map[string]any{"sightline": map[string]any{"lenses": map[string]any{c.off: false}}})
@@ -216,11 +217,11 @@ func TestSetMetric(t *testing.T) {
 		state string
 		want  []string
 	}{
-		{"self", `{"capture":"","baseline":"","cleared":false,"metric":"self","unit":"both"}`, []string{"4: 49.0% · 4.9 s", "7: 30.0% · 3.0 s", "11: 20.0% · 2.0 s"}},
-		{map[string]any{"unit": "time"}, `{"capture":"","baseline":"","cleared":false,"metric":"self","unit":"time"}`, []string{"4: 4.9 s", "7: 3.0 s", "11: 2.0 s"}},
-		{map[string]any{"metric": "total", "unit": "percent"}, `{"capture":"","baseline":"","cleared":false,"metric":"total","unit":"percent"}`, []string{"4: 49.0%", "7: 50.0%", "11: 20.0%"}},
-		{nil, `{"capture":"","baseline":"","cleared":false,"metric":"self","unit":"percent"}`, []string{"4: 49.0%", "7: 30.0%", "11: 20.0%"}},
-		{"both", `{"capture":"","baseline":"","cleared":false,"metric":"self","unit":"both"}`, []string{"4: 49.0% · 4.9 s", "7: 30.0% · 3.0 s", "11: 20.0% · 2.0 s"}},
+		{"self", `{"capture":"","baseline":"","cleared":false,"metric":"self","unit":"both","kind":""}`, []string{"4: 49.0% · 4.9 s", "7: 30.0% · 3.0 s", "11: 20.0% · 2.0 s"}},
+		{map[string]any{"unit": "time"}, `{"capture":"","baseline":"","cleared":false,"metric":"self","unit":"time","kind":""}`, []string{"4: 4.9 s", "7: 3.0 s", "11: 2.0 s"}},
+		{map[string]any{"metric": "total", "unit": "percent"}, `{"capture":"","baseline":"","cleared":false,"metric":"total","unit":"percent","kind":""}`, []string{"4: 49.0%", "7: 50.0%", "11: 20.0%"}},
+		{nil, `{"capture":"","baseline":"","cleared":false,"metric":"self","unit":"percent","kind":""}`, []string{"4: 49.0%", "7: 30.0%", "11: 20.0%"}},
+		{"both", `{"capture":"","baseline":"","cleared":false,"metric":"self","unit":"both","kind":""}`, []string{"4: 49.0% · 4.9 s", "7: 30.0% · 3.0 s", "11: 20.0% · 2.0 s"}},
 	} {
 		s.Forget()
 		got := s.Execute("sightline.setMetric", c.arg)
@@ -229,6 +230,39 @@ func TestSetMetric(t *testing.T) {
 		}
 		s.Await(lsptest.Refreshed("inlayHint", 1))
 		s.wantHints("fib/fib.go", c.want...)
+	}
+}
+
+// A capture of several kinds shows its first until another is chosen; one that lacks the chosen kind
+// shows its own.
+func TestSetKind(t *testing.T) {
+	s := start(t, fib, setup{})
+	c := s.capture(fibCPU, nil)
+	const alloc = "alloc bytes\nfib.TestFib@fib/fib_test.go:6|start=5|entry;fib.Fib@fib/fib.go:4|start=3 1048576 count=8\n"
+	if err := c.Adopt(s.capture(alloc, nil), profile.Alloc, profile.Alloc); err != nil {
+		t.Fatal(err)
+	}
+	s.put(c)
+	path := s.path("fib/fib.go")
+	s.Open(path)
+	s.wantHints("fib/fib.go", "4: 49.0% · 4.9 s", "7: 50.0% · 5.0 s", "11: 20.0% · 2.0 s")
+	s.Execute("sightline.setMetric", map[string]any{"kind": "alloc"})
+	s.wantHints("fib/fib.go", "4: 100.0% · 1.0 MiB")
+	if diff := cmp.Diff([]string{"3: self 100.0% · 1.0 MiB allocated, #1"}, s.lenses("fib/fib.go")); diff != "" {
+		t.Errorf("lenses (-want +got):\n%s", diff)
+	}
+	if text := s.Hover(path, `if n < 2`); !strings.Contains(text, "| self | 100.0% | 1.0 MiB | 8 |") || !strings.Contains(text, "| bytes | objects |") {
+		t.Errorf("hover: %s", text)
+	}
+	s.put(s.capture("cpu ns\nfib.Fib@fib/fib.go:4|start=3|entry 5\n", nil))
+	s.Execute("sightline.openCapture", "@")
+	s.wantHints("fib/fib.go", "4: 100.0% · 5 ns")
+	s.Execute("sightline.openCapture", "@2")
+	s.wantHints("fib/fib.go", "4: 100.0% · 1.0 MiB")
+	s.Execute("sightline.setMetric", "first")
+	s.wantHints("fib/fib.go", "4: 49.0% · 4.9 s", "7: 50.0% · 5.0 s", "11: 20.0% · 2.0 s")
+	if _, err := s.StartCommand("sightline.setMetric", "heat").Wait(); err == nil || !strings.Contains(err.Error(), "alloc, cpu") {
+		t.Errorf("a kind that nothing has: %v", err)
 	}
 }
 
@@ -395,7 +429,9 @@ func TestBadArguments(t *testing.T) {
 		{"sightline.clear", `[{}, {}]`, `sightline.clear takes one object as its only argument, and 2 arguments were given`},
 		{"sightline.clear", `[7]`, `sightline.clear: the argument is a number: give one object, like {"uri": …}`},
 		{"sightline.clear", `[{"x": 1}]`, `sightline.clear: there is no argument "x": leave it out`},
-		{"sightline.setMetric", `["fast"]`, `numbers cannot be written as "fast": give "both", "percent" or "time"`},
+		{"sightline.setMetric", `["fast"]`, `there is no "fast": give "total" or "self", "both", "percent" or "time", or what a capture has measured: cpu`},
+		{"sightline.setMetric", `[{"unit": "fast"}]`, `numbers cannot be written as "fast": give "both", "percent" or "time"`},
+		{"sightline.profileTest", `[{"dir": "/tmp", "kinds": ["heat"]}]`, `a test tells nothing of kind "heat": give cpu, heap, block, mutex`},
 		{"sightline.setMetric", `[{"metric": "fast"}]`, `there is no metric "fast": give "total" or "self"`},
 		{"sightline.setMetric", `[{"metric": 3}]`, `argument "metric" is a number: give a string`},
 		{"sightline.nextHotLine", `[{}]`, `needs the argument "uri": give that of an open document`},
@@ -616,7 +652,7 @@ func TestBadStore(t *testing.T) {
 	}})
 	s.Open(s.path("fib/fib_test.go"))
 	s.wantHints("fib/fib_test.go")
-	if got := s.lenses("fib/fib_test.go"); len(got) != 3 {
+	if got := s.lenses("fib/fib_test.go"); len(got) != 5 {
 		t.Errorf("lenses on tests are %q", got)
 	}
 	s.Await(lsptest.Shown(`^No captures for .*bad\.db: the file is not a store of captures; .* move it away`))

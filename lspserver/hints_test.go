@@ -40,13 +40,13 @@ package fib
 
 import "testing"
 
-func TestFib(t *testing.T) { //@ lens("profile") lens("total 99.0% · 9.9 s")
+func TestFib(t *testing.T) { //@ lens("profile") lens("memory") lens("total 99.0% · 9.9 s")
 	Fib(30) //@ hint("99.0% · 9.9 s")
 	t.Run("small", func(t *testing.T) { //@ lens("profile")
 	})
 }
 
-func BenchmarkFib(b *testing.B) { //@ lens("profile")
+func BenchmarkFib(b *testing.B) { //@ lens("profile") lens("memory")
 }
 
 func ExampleFib() {

@@ -140,18 +140,24 @@ func (s *server) hotProfile(ctx context.Context, method string, ref rpc.SourceRe
 // shown, else the newest that is complete.
 func (s *server) captureAsked(ref rpc.SourceRef) (*loaded, error) {
 	s.mu.Lock()
-	live, opened := s.live, s.opened
+	live, opened, kind := s.live, s.opened, s.kind
 	s.mu.Unlock()
+	shownAs := func(l *loaded) *loaded { // the kind that is shown, where none is named
+		if ref.Kind != "" {
+			return l
+		}
+		return l.as(kind)
+	}
 	switch {
 	case ref.Capture != "" || ref.Root != "":
 	case live != nil:
-		return live, nil
+		return shownAs(live), nil
 	case opened != nil:
 		l, err := s.load(opened.workspace, opened.id)
 		if err != nil {
 			return nil, errState("capture %s cannot be read: %v", opened.id, err)
 		}
-		return l, nil
+		return shownAs(l), nil
 	}
 	w, id, err := s.resolve(openCaptureArgs{Capture: cmp.Or(ref.Capture, "@"), Root: ref.Root})
 	if err != nil {
@@ -160,6 +166,9 @@ func (s *server) captureAsked(ref rpc.SourceRef) (*loaded, error) {
 	l, err := s.load(w, id)
 	if err != nil {
 		return nil, errState("capture %s cannot be read: %v", id, err)
+	}
+	if ref.Capture == "" {
+		return shownAs(l), nil
 	}
 	return l, nil
 }

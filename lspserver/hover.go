@@ -145,13 +145,13 @@ func (s *server) markup(p *page, markdown bool) *protocol.MarkupContent {
 	var b strings.Builder
 	fmt.Fprintf(&b, "**%s**", escape(p.title))
 	if l := p.capture; l != nil {
-		b.WriteString("\n\n| | share | " + measureWord(l.profile.Unit) + " | samples |\n|---|--:|--:|--:|\n")
+		b.WriteString("\n\n| | share | " + measureWord(l.profile.Unit) + " | " + CountWord(l.profile.Kind) + " |\n|---|--:|--:|--:|\n")
 		for _, row := range []struct {
 			name string
 			m    profile.Measure
 		}{{"self", p.self}, {"total", p.total}} {
 			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", row.name, Percent(row.m.Weight, l.total.Weight),
-				Weight(row.m.Weight, l.profile.Unit), strings.TrimSpace(Count(row.m.Count)+" "+Margin(row.m.Count)))
+				Weight(row.m.Weight, l.profile.Unit), strings.TrimSpace(Count(row.m.Count)+" "+margin(l.profile.Kind, row.m.Count)))
 		}
 		list := func(title string, rows []view.Row) {
 			if len(rows) == 0 {
@@ -187,7 +187,7 @@ func (s *server) plain(p *page) string {
 			m    profile.Measure
 		}{{"self ", p.self}, {"total", p.total}} {
 			fmt.Fprintf(&b, "%s %6s  %s  %s\n", row.name, Percent(row.m.Weight, l.total.Weight),
-				Weight(row.m.Weight, l.profile.Unit), strings.TrimSpace(Samples(row.m.Count)+" "+Margin(row.m.Count)))
+				Weight(row.m.Weight, l.profile.Unit), strings.TrimSpace(counted(l.profile.Kind, row.m.Count)+" "+margin(l.profile.Kind, row.m.Count)))
 		}
 		list := func(title string, rows []view.Row) {
 			for _, r := range rows {
@@ -316,6 +316,18 @@ func measureWord(unit profile.Unit) string {
 		return "cycles"
 	}
 	return "count"
+}
+
+// counted is a number of what a kind counts: "812 samples", "1.2k objects".
+func counted(k profile.Kind, n int64) string { return plural(n, strings.TrimSuffix(CountWord(k), "s")) }
+
+// margin is the statistical error of a number that was sampled; "" for a kind that is counted.
+func margin(k profile.Kind, count int64) string {
+	switch k {
+	case profile.Alloc, profile.InUse, profile.Blocked, profile.Contention:
+		return ""
+	}
+	return Margin(count)
 }
 
 // code is a name in markdown's code quotes, whatever it contains.

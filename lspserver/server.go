@@ -31,10 +31,13 @@ type Config struct {
 	// hub.
 	// nil: store.OpenWorkspace.
 	OpenStore func(workspace string) (*store.Store, error)
-	Version   string           // told to the client
-	Log       *slog.Logger     // nil: nothing is logged
-	Now       func() time.Time // nil: time.Now
-	Poll      time.Duration    // how often stores are looked at for what other processes stored; 0: 1 s
+	// General opens the store of captures that belong to no workspace, which every session shows. It is
+	// called once per hub. nil: there is none.
+	General func() (*store.Store, error)
+	Version string           // told to the client
+	Log     *slog.Logger     // nil: nothing is logged
+	Now     func() time.Time // nil: time.Now
+	Poll    time.Duration    // how often stores are looked at for what other processes stored; 0: 1 s
 	// ShowTimeout bounds how long a client may take to show a document, as some never answer. 0: 3 s.
 	ShowTimeout time.Duration
 	// FindPaths learns where sources lie; it may take long and is called again when folders change.
@@ -57,8 +60,9 @@ type Config struct {
 	// ReadFile reads a file of another tool without storing it, with names. Its error is one sentence
 	// with the remedy. nil: asking for it is an error.
 	ReadFile func(ctx context.Context, path string) (*profile.Capture, error)
-	// Picture draws a profile as a flame graph in SVG. nil: asking for it is an error.
-	Picture func(p *profile.Profile, title string) (string, error)
+	// Picture draws a profile, or the difference of two, as a flame graph in SVG. nil: asking for it is an
+	// error.
+	Picture func(p *profile.Profile, title string, difference bool) (string, error)
 }
 
 // New makes the server of one client, for rpc.Serve.
@@ -95,6 +99,9 @@ func New(client rpc.Client, cfg Config) rpc.Server {
 		moved:      make(chan struct{}, 1),
 		again:      make(chan struct{}, 1),
 	}
+	if cfg.General != nil {
+		s.general = &workspace{root: generalRoot, adopted: true, index: &index{}}
+	}
 	s.metric = s.settings.metric
 	s.ctx, s.end = context.WithCancel(context.Background())
 	s.refresh = newRefresher(s)
@@ -113,7 +120,8 @@ type server struct {
 	end      context.CancelFunc
 	refresh  *refresher
 	hub      *Hub
-	captures *captures // the hub's
+	captures *captures  // the hub's
+	general  *workspace // of captures without a workspace; nil where there are none
 	views    stackViews
 	findings findings
 
@@ -130,6 +138,7 @@ type server struct {
 	workspaces []*workspace
 	settings   *settings
 	metric     metric                         // shown now: the settings' until setMetric
+	kind       profile.Kind                   // whose numbers are shown where a capture has them; "": its first
 	opened     *openedCapture                 // opened by hand; nil: the newest that touches the document
 	baseline   *baseline                      // what lenses compare with; nil
 	hidden     map[captureKey]bool            // cleared away; copied when it changes

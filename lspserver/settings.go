@@ -46,6 +46,7 @@ type settings struct {
 	testFlags      []string           // further go test flags
 	cargoFlags     []string           // further cargo test flags
 	lensTargets    bool
+	lensMemory     bool // a second one on tests
 }
 
 func defaultSettings() *settings {
@@ -60,6 +61,7 @@ func defaultSettings() *settings {
 			googleTest: true, catch2Test: true, rustTest: true, rustBench: true,
 		},
 		lensTargets: true,
+		lensMemory:  true,
 	}
 }
 
@@ -88,6 +90,7 @@ var settingTable = []setting{
 	{"lenses.rustTests", lensKind(rustTest)},
 	{"lenses.rustBenchmarks", lensKind(rustBench)},
 	{"lenses.launchTargets", boolean(func(s *settings, v bool) { s.lensTargets = v })},
+	{"lenses.memory", boolean(func(s *settings, v bool) { s.lensMemory = v })},
 	{"recording.frequency", wholeNumber(1, 20000, func(s *settings, v int) { s.frequency = v })},
 	{"recording.engine", oneOf(func(s *settings, v string) { s.engine = v }, "", "bpf", "perf")},
 	{"recording.limit", number64(0, 86400, func(s *settings, v float64) { s.recordingLimit = v })},

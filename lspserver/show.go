@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sightline-dev/sightline/lspserver/rpc"
+	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/profiler/store"
 )
 
@@ -27,12 +28,13 @@ type showState struct {
 	Baseline string `json:"baseline"` // what lenses compare with; ""
 	Cleared  bool   `json:"cleared"`  // captures were cleared away
 	metric
+	Kind string `json:"kind"` // what is measured, where a capture has it; "" for its first
 }
 
 func (s *server) showState() showState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := showState{Cleared: len(s.hidden) > 0, metric: s.metric}
+	st := showState{Cleared: len(s.hidden) > 0, metric: s.metric, Kind: string(s.kind)}
 	if s.opened != nil {
 		st.Capture = string(s.opened.id)
 	}
@@ -80,7 +82,7 @@ func (s *server) showCapture(o openedCapture) {
 
 // resolve finds the capture that a person names.
 func (s *server) resolve(a openCaptureArgs) (*workspace, store.ID, error) {
-	all := s.allWorkspaces()
+	all := s.allStores()
 	if a.Root != "" {
 		all = slices.DeleteFunc(all, func(w *workspace) bool { return w.root != filepath.Clean(a.Root) })
 	}
@@ -170,7 +172,7 @@ func (s *server) clear(c call, a clearArgs) (any, error) {
 		return s.clearDocument(c, a)
 	}
 	hidden := map[captureKey]bool{}
-	for _, w := range s.allWorkspaces() {
+	for _, w := range s.allStores() {
 		s.list(w)
 		w.mu.Lock()
 		for _, m := range w.metas {
@@ -213,25 +215,35 @@ func (s *server) clearDocument(c call, a clearArgs) (any, error) {
 type setMetricArgs struct {
 	Metric string `json:"metric"` // "total" or "self"; "" keeps it
 	Unit   string `json:"unit"`   // "both", "percent" or "time"; "" keeps it
+	Kind   string `json:"kind"`   // "cpu", "alloc", "in-use", "blocked", "contention", …; "first" for that of each capture; "" keeps it
 }
 
-// setShort lets the one word be either.
+// setShort lets the one word be any of them.
 func (a *setMetricArgs) setShort(s string) {
-	if s == measureTotal || s == measureSelf {
+	switch s {
+	case measureTotal, measureSelf:
 		a.Metric = s
-	} else {
+	case formBoth, formPercent, formTime:
 		a.Unit = s
+	default:
+		a.Kind = s
 	}
 }
 
-// setMetric chooses which cost is shown and how. Without arguments it goes from total to self and
-// back.
+// firstKind is the word for the kind that a capture shows where nobody chooses.
+const firstKind = "first"
+
+// setMetric chooses what is shown: which cost, how it is written, and of what a capture measured.
+// Without arguments it goes from total to self and back.
 func (s *server) setMetric(_ call, a setMetricArgs) (any, error) {
 	if !slices.Contains([]string{"", measureTotal, measureSelf}, a.Metric) {
 		return nil, rpc.ErrParams("sightline.setMetric: there is no metric %q: give \"total\" or \"self\"", a.Metric)
 	}
 	if !slices.Contains([]string{"", formBoth, formPercent, formTime}, a.Unit) {
 		return nil, rpc.ErrParams("sightline.setMetric: numbers cannot be written as %q: give \"both\", \"percent\" or \"time\"", a.Unit)
+	}
+	if a.Kind != "" && a.Kind != firstKind && !s.measured(profile.Kind(a.Kind)) {
+		return nil, rpc.ErrParams("sightline.setMetric: there is no %.40q: give \"total\" or \"self\", \"both\", \"percent\" or \"time\", or what a capture has measured: %s", a.Kind, strings.Join(s.measuredKinds(), ", "))
 	}
 	s.mu.Lock()
 	if a == (setMetricArgs{}) {
@@ -246,7 +258,43 @@ func (s *server) setMetric(_ call, a setMetricArgs) (any, error) {
 	if a.Unit != "" {
 		s.metric.Form = a.Unit
 	}
+	switch a.Kind {
+	case "":
+	case firstKind:
+		s.kind = ""
+	default:
+		s.kind = profile.Kind(a.Kind)
+	}
 	s.mu.Unlock()
 	s.refresh.all()
 	return s.showState(), nil
+}
+
+// measured says whether a capture of the open folders, or the one that is shown, has a kind.
+func (s *server) measured(kind profile.Kind) bool {
+	return slices.Contains(s.measuredKinds(), string(kind))
+}
+
+// measuredKinds are those that the captures of the open folders have, in order of their names.
+func (s *server) measuredKinds() []string {
+	var kinds []string
+	for _, w := range s.allWorkspaces() {
+		s.list(w)
+		w.mu.Lock()
+		for i := range w.metas {
+			for _, k := range w.metas[i].Kinds {
+				kinds = append(kinds, string(k.Kind))
+			}
+		}
+		w.mu.Unlock()
+	}
+	s.mu.Lock()
+	if s.live != nil {
+		for _, k := range s.live.all {
+			kinds = append(kinds, string(k))
+		}
+	}
+	s.mu.Unlock()
+	slices.Sort(kinds)
+	return slices.Compact(kinds)
 }

@@ -176,3 +176,48 @@ func number(v float64) string {
 	}
 	return strconv.FormatFloat(v, 'f', 0, 64)
 }
+
+// KindWords says what a weight of a kind is: "1.2 s" "on the CPU", "421 MiB" "allocated".
+func KindWords(k profile.Kind) string {
+	switch k {
+	case profile.CPU:
+		return "on the CPU"
+	case profile.Blocked:
+		return "blocked"
+	case profile.Alloc:
+		return "allocated"
+	case profile.InUse:
+		return "in use"
+	case profile.Contention:
+		return "of contention"
+	}
+	return string(k)
+}
+
+// CountWord is what the counts of a kind are counts of: "objects".
+func CountWord(k profile.Kind) string {
+	switch k {
+	case profile.Alloc, profile.InUse:
+		return "objects"
+	case profile.Blocked, profile.Contention:
+		return "waits"
+	}
+	return "samples"
+}
+
+// kindTitle names a kind where people choose between several.
+func kindTitle(k profile.Kind) string {
+	switch k {
+	case profile.CPU:
+		return "CPU time"
+	case profile.Blocked:
+		return "Blocked time"
+	case profile.Alloc:
+		return "Allocated memory"
+	case profile.InUse:
+		return "Memory in use"
+	case profile.Contention:
+		return "Contention"
+	}
+	return string(k)
+}

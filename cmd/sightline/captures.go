@@ -166,7 +166,7 @@ func newShow(io streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o, err := openCapture(st, id)
+			o, err := openCapture(st, id, "")
 			if err != nil {
 				return err
 			}

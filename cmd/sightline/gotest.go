@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,17 +24,20 @@ type goTest struct {
 	Run     string   // pattern of -run
 	Bench   string   // pattern of -bench; with it no test runs
 	Args    []string // further flags of the binary, and what came after -args
+	kinds   []string // what is recorded, as checkKinds answers; none is cpu
 	count   int      // -count of the caller, 1 if none
-	binary  string
-	temp    string // folder of the binary, removed by Close
-	around  *surroundings
+	// Processes is how many were started that write profiles.
+	processes int
+	binary    string
+	temp      string // folder of the binary, removed by Close
+	around    *surroundings
 }
 
 // TestFlags are go test's flags that the test binary takes, as "-test.NAME"; true where a flag
 // needs no value. Source: `go help testflag`.
 var testFlags = map[string]bool{
 	"benchmem": true, "failfast": true, "fullpath": true, "short": true, "v": true,
-	"benchtime": false, "cpu": false, "parallel": false, "shuffle": false, "skip": false, "timeout": false,
+	"benchtime": false, "blockprofilerate": false, "cpu": false, "memprofilerate": false, "mutexprofilefraction": false, "parallel": false, "shuffle": false, "skip": false, "timeout": false,
 }
 
 // SplitTestFlags parts the flags a person gives to go test into those for building and those for
@@ -54,6 +58,8 @@ func splitTestFlags(args []string) (build, binary []string, count int, err error
 		switch name {
 		case "run", "bench":
 			return nil, nil, 0, fmt.Errorf("give -%s before the --", name)
+		case "memprofile", "blockprofile", "mutexprofile", "cpuprofile":
+			return nil, nil, 0, fmt.Errorf("-%s cannot be given: --kind asks for it and keeps what it tells", name)
 		case "c", "o", "exec", "json", "fuzz", "list":
 			return nil, nil, 0, fmt.Errorf("-%s cannot be given: Sightline builds and runs the test itself", name)
 		}
@@ -216,8 +222,14 @@ func (t *goTest) checkMatch(ctx context.Context) error {
 }
 
 // Command is one run of the binary as go test does it: in the package's folder, with its standard
-// time limit, each test count times.
+// time limit, each test count times. It writes the profiles that are wanted.
 func (t *goTest) command(count int, out io.Writer) *exec.Cmd {
+	cmd := t.around.command(context.Background(), t.Dir, t.binary, slices.Concat(t.profileFlags(), t.arguments(count))...)
+	cmd.Stdout, cmd.Stderr = out, out
+	return cmd
+}
+
+func (t *goTest) arguments(count int) []string {
 	args := []string{"-test.paniconexit0", "-test.count=" + strconv.Itoa(count*t.count)}
 	if t.Bench != "" {
 		args = append(args, "-test.run=^$", "-test.bench="+t.Bench)
@@ -231,9 +243,7 @@ func (t *goTest) command(count int, out io.Writer) *exec.Cmd {
 	if timeout {
 		args = append(args, "-test.timeout=10m0s")
 	}
-	cmd := t.around.command(context.Background(), t.Dir, t.binary, append(args, t.Args...)...)
-	cmd.Stdout, cmd.Stderr = out, out
-	return cmd
+	return append(args, t.Args...)
 }
 
 func (t *goTest) repeats() repetition { return repeatsMostly }
@@ -242,7 +252,7 @@ func (t *goTest) note() string { return "" }
 
 // Target describes the test for the capture.
 func (t *goTest) target() profile.Target {
-	return profile.Target{Command: t.command(1, nil).Args, Dir: t.Dir, Package: t.Package, Run: t.Run, Bench: t.Bench}
+	return profile.Target{Command: append([]string{t.binary}, t.arguments(1)...), Dir: t.Dir, Package: t.Package, Run: t.Run, Bench: t.Bench}
 }
 
 // Close removes the binary.

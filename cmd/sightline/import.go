@@ -124,7 +124,7 @@ func importFile(ctx context.Context, in io.Reader, st *store.Store, dir, path st
 func importWords(m store.Meta, format convert.Format) string {
 	var kinds []string
 	for _, k := range m.Kinds {
-		kinds = append(kinds, fmt.Sprintf("%s %s", lspserver.Weight(k.Weight, k.Unit), kindWords(k.Kind)))
+		kinds = append(kinds, fmt.Sprintf("%s %s", lspserver.Weight(k.Weight, k.Unit), lspserver.KindWords(k.Kind)))
 	}
 	return fmt.Sprintf("%s · %s · %s", cut(expand(m.Target.String()), 60), strings.Join(kinds, ", "), format)
 }

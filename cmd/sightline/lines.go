@@ -89,6 +89,7 @@ func newLines(io streams) *cobra.Command {
 		recorded      bool
 		mapped        []string
 		percentAtWhat float64
+		kind          string
 	)
 	cmd := &cobra.Command{
 		Use:   "lines FILE",
@@ -99,6 +100,7 @@ file and stand on the lines of the file as it is now: a line that moved keeps it
 that changed loses it.`,
 		Example: `  sightline lines parser/parse.go
   sightline lines parser/parse.go --capture @2 --all
+  sightline lines parser/parse.go --kind alloc
   sightline lines parser/parse.go --json | jq '.lines[] | select(.self > 1e6)'`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -119,7 +121,7 @@ that changed loses it.`,
 			if paths.Prefixes, err = mapPaths(mapped); err != nil {
 				return err
 			}
-			o, err := captureFor(st, ref, args[0], paths)
+			o, err := captureFor(st, ref, args[0], kind, paths)
 			if err != nil {
 				return err
 			}
@@ -144,6 +146,7 @@ that changed loses it.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&ref, "capture", "", "use this `capture` (default: the newest that touches the file)")
+	f.StringVar(&kind, "kind", "", "costs of this `kind` where there are several: cpu, alloc, in-use, blocked, contention (default: the first)")
 	f.StringArrayVar(&mapped, "map-path", nil, "sources that the build had under FROM are under TO here; `FROM=TO`, may be given again")
 	f.BoolVar(&all, "all", false, "print the whole file, not only what costs")
 	f.BoolVar(&recorded, "recorded", false, "print the text as it was recorded")
@@ -166,13 +169,13 @@ func (o *opened) findSources(file string, paths *sourcemap.Paths) {
 }
 
 // CaptureFor opens the capture that ref names, else the newest that has samples in file.
-func captureFor(st *store.Store, ref, file string, paths *sourcemap.Paths) (*opened, error) {
+func captureFor(st *store.Store, ref, file, kind string, paths *sourcemap.Paths) (*opened, error) {
 	if ref != "" {
 		id, err := st.Resolve(ref)
 		if err != nil {
 			return nil, err
 		}
-		return openCapture(st, id)
+		return openCapture(st, id, kind)
 	}
 	list, err := st.List()
 	if err != nil {
@@ -187,11 +190,11 @@ func captureFor(st *store.Store, ref, file string, paths *sourcemap.Paths) (*ope
 	for _, m := range list {
 		for _, f := range m.Files {
 			if f.Local != "" && canonical(f.Local) == abs || f.Path == file {
-				return openCapture(st, m.ID)
+				return openCapture(st, m.ID, kind)
 			}
 			if f.Local == "" && filepath.Base(f.Path) == filepath.Base(file) {
 				if local, ok := paths.Local(f.Path); ok && canonical(local) == abs {
-					return openCapture(st, m.ID)
+					return openCapture(st, m.ID, kind)
 				}
 			}
 			if loose == nil && strings.HasSuffix("/"+f.Path, "/"+filepath.ToSlash(file)) {
@@ -200,7 +203,7 @@ func captureFor(st *store.Store, ref, file string, paths *sourcemap.Paths) (*ope
 		}
 	}
 	if loose != nil {
-		return openCapture(st, *loose)
+		return openCapture(st, *loose, kind)
 	}
 	if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("no file %s, and no capture has one of that name", file)

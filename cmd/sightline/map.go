@@ -314,6 +314,11 @@ func openMap(ctx context.Context, ref, exe string) (*mapInput, error) {
 		p, err := memmap.Open(pids[0])
 		return &mapInput{process: p}, err
 	}
+	return nil, severalNamed(ref, pids)
+}
+
+// SeveralNamed is the error of a name that is not of one process.
+func severalNamed(name string, pids []int) error {
 	var list []string
 	for _, p := range pids[:min(len(pids), 10)] {
 		list = append(list, strconv.Itoa(p))
@@ -321,7 +326,7 @@ func openMap(ctx context.Context, ref, exe string) (*mapInput, error) {
 	if len(pids) > 10 {
 		list = append(list, "…")
 	}
-	return nil, fmt.Errorf("%d processes are called %q: give the id of one: %s", len(pids), ref, strings.Join(list, ", "))
+	return fmt.Errorf("%d processes are called %q: give the id of one: %s", len(pids), name, strings.Join(list, ", "))
 }
 
 func headOf(path string) ([]byte, error) {

@@ -233,8 +233,11 @@ func TestProgramInAContainer(t *testing.T) {
 	tool(t, "strip", "-o", filepath.Join(jail, "spin"), "spin")
 	mustRun(t, "record", "--", "unshare", "--mount", "chroot", jail, "/spin")
 	checkSpin(t)
-	if text := warnings(t); strings.Contains(text, "/spin") {
-		t.Errorf("warned: %s", text)
+	for text := range strings.Lines(warnings(t)) {
+		// A stack may be cut where the process begins or ends; what is read of files may lack nothing.
+		if strings.Contains(text, "/spin") && !strings.Contains(text, "callers are missing") {
+			t.Errorf("warned: %s", text)
+		}
 	}
 }
 

@@ -20,8 +20,8 @@ type opened struct {
 	sums    *view.Sums
 }
 
-// OpenCapture loads a capture by its id and makes its profile.
-func openCapture(st *store.Store, id store.ID) (*opened, error) {
+// OpenCapture loads a capture by its id and makes the profile of a kind, of its first where kind is "".
+func openCapture(st *store.Store, id store.ID, kind string) (*opened, error) {
 	meta, err := st.LoadMeta(id)
 	if err != nil {
 		return nil, err
@@ -30,14 +30,18 @@ func openCapture(st *store.Store, id store.ID) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(c.Series) == 0 {
-		return nil, fmt.Errorf("capture %s holds no samples", id)
-	}
-	p, err := c.Profile(c.Series[0].Kind)
+	o := &opened{meta: meta, capture: c}
+	return o, o.take(kind)
+}
+
+// Take changes to the profile of another kind of the capture.
+func (o *opened) take(kind string) error {
+	p, err := profileOf(o.capture, "capture "+string(o.meta.ID), kind)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &opened{meta, c, p, view.NewSums(p)}, nil
+	o.profile, o.sums = p, view.NewSums(p)
+	return nil
 }
 
 // SourceOf is the source a frame's file stands for, or nil.

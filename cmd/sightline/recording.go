@@ -23,8 +23,12 @@ import (
 	"github.com/sightline-dev/sightline/sourcemap"
 )
 
-// FlushEvery is how often what was recorded goes to the store: a crash loses at most that much.
-const flushEvery = time.Second
+// FlushEvery is how often what was recorded goes to the store. A crash loses no more than a second,
+// which is that, what the kernel holds until it is read, and the time that writing takes.
+const flushEvery = 700 * time.Millisecond
+
+// LiveEvery is how often numbers are made while the target runs.
+const liveEvery = time.Second
 
 // ShowFirst is how long the numbers of a finished recording may keep it from being written as a whole.
 // What was flushed is in the store.
@@ -112,6 +116,7 @@ type session struct {
 
 	store *store.Store
 	begun time.Time
+	own   *goTest // a test that writes profiles of itself, beside what is recorded of it; nil
 }
 
 func (s *session) Updates() <-chan lspserver.Update { return s.updates }
@@ -202,9 +207,18 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 	if test != nil {
 		defer test.Close()
 	}
+	if t, ok := test.(*goTest); ok && len(t.profiles()) > 0 {
+		if !t.measuresCPU() {
+			return s.runProfiles(ctx, st, t)
+		}
+		s.own = t
+	}
 	target, options, err := s.target(test)
 	if err != nil {
 		return lspserver.Result{}, err
+	}
+	if s.req.Kind == profile.Alloc {
+		return s.runAllocations(ctx, st, target, options)
 	}
 	s.begun = time.Now()
 	rec, err := profiler.Start(ctx, target, options)
@@ -217,11 +231,7 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 		rec.Stop()
 		return lspserver.Result{}, err
 	}
-	defer func() {
-		if keep.symbols != nil {
-			keep.symbols.Close()
-		}
-	}()
+	defer keep.close()
 	var ending sync.WaitGroup
 	recordingOver := make(chan struct{})
 	ending.Go(func() { s.follow(ctx, keep, recordingOver) })
@@ -264,6 +274,7 @@ func (s *session) build(ctx context.Context) (testRun, error) {
 		if err != nil {
 			return nil, err
 		}
+		test.kinds = t.Kinds
 		return test, nil
 	case s.req.Native != nil:
 		test, err := findNative(ctx, s.recorder.around, s.req, s)
@@ -407,17 +418,25 @@ func (s *session) interrupted(cmd *exec.Cmd) bool {
 	}
 }
 
-// A keeper takes one recording into the store: chunk by chunk while it runs, whole at its end.
-// One goroutine uses it at a time.
-type keeper struct {
-	writer  *store.Writer
-	rec     *profiler.Recording
-	paths   *sourcemap.Paths      // found when they are first needed
-	symbols *sourcemap.Symbolizer // of previews; nil before the first
-	flushed error                 // the first flush that failed; the recording is ended by it
+// A recorded is where a keeper has its capture from.
+type recorded interface {
+	View() *profile.Capture
+	Binary(profile.MappingID) (io.ReaderAt, error)
+	Root(profile.MappingID) string
+	Process(profile.MappingID) (profiler.Process, bool)
 }
 
-func beginKeeping(st *store.Store, rec *profiler.Recording) (*keeper, error) {
+// A keeper takes one recording into the store: chunk by chunk while it runs, whole at its end.
+// One goroutine uses it at a time, but for flush.
+type keeper struct {
+	writer  *store.Writer
+	rec     recorded
+	paths   *sourcemap.Paths      // found when they are first needed
+	symbols *sourcemap.Symbolizer // of previews; nil before the first
+	flushed error                 // the first flush that failed; the recording is ended by it. Of flush, then of its end
+}
+
+func beginKeeping(st *store.Store, rec recorded) (*keeper, error) {
 	writer, err := st.Begin(rec.View())
 	if err != nil {
 		return nil, err
@@ -425,11 +444,41 @@ func beginKeeping(st *store.Store, rec *profiler.Recording) (*keeper, error) {
 	return &keeper{writer: writer, rec: rec}, nil
 }
 
-// Follow flushes and reports until over is closed.
+func (k *keeper) close() {
+	if k.symbols != nil {
+		k.symbols.Close()
+	}
+}
+
+// Flush stores what was recorded since, again and again until over is closed. Nothing that may take
+// long is done here: what is not stored yet is lost if this process is killed.
+func (s *session) flush(k *keeper, over <-chan struct{}) {
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-over:
+			return
+		case <-tick.C:
+		}
+		err := k.writer.Flush(k.rec.View())
+		if err == nil || errors.Is(err, store.ErrBusy) {
+			continue // the next one stores this too
+		}
+		k.flushed = err
+		s.Stop()
+		return
+	}
+}
+
+// Follow reports, and has what was recorded stored, until over is closed.
 func (s *session) follow(ctx context.Context, k *keeper, over <-chan struct{}) {
+	var flushing sync.WaitGroup
+	flushing.Go(func() { s.flush(k, over) })
+	defer flushing.Wait()
 	report := time.NewTicker(100 * time.Millisecond)
 	defer report.Stop()
-	lastFlush := time.Now()
+	lastLive := time.Now()
 	for {
 		select {
 		case <-over:
@@ -438,16 +487,10 @@ func (s *session) follow(ctx context.Context, k *keeper, over <-chan struct{}) {
 		}
 		view := k.rec.View()
 		u := lspserver.Update{Phase: lspserver.PhaseRecording, Samples: sampleCount(view)}
-		if time.Since(lastFlush) >= flushEvery {
-			lastFlush = time.Now()
-			if err := k.writer.Flush(view); err != nil && k.flushed == nil {
-				k.flushed = err
-				s.Stop()
-			}
-			if s.recorder.live {
-				if err := s.preview(ctx, k, view); err == nil {
-					u.Capture = view
-				}
+		if s.recorder.live && time.Since(lastLive) >= liveEvery {
+			lastLive = time.Now()
+			if err := s.preview(ctx, k, view); err == nil {
+				u.Capture = view
 			}
 		}
 		s.tell(u)
@@ -459,7 +502,7 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 	if s.discard.Load() {
 		return lspserver.Result{Message: "discarded"}, k.writer.Discard()
 	}
-	if sampleCount(c) == 0 {
+	if sampleCount(c) == 0 && (s.own == nil || !s.own.hasProfiles()) {
 		if err := k.writer.Discard(); err != nil {
 			return lspserver.Result{}, err
 		}
@@ -483,6 +526,11 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 			c.Warn(profile.WarnTarget, 0, "the test failed: "+o.text)
 		}
 	}
+	return s.keep(k, c, o)
+}
+
+// Keep shows a finished capture and stores it.
+func (s *session) keep(k *keeper, c *profile.Capture, o outcome) (lspserver.Result, error) {
 	u := lspserver.Update{Phase: lspserver.PhaseStoring, Samples: sampleCount(c)}
 	if s.recorder.live {
 		u.Capture = c // what was recorded is shown before it is written; nobody changes it any more

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,12 +50,9 @@ func (o *opened) summary(out io.Writer, message string) {
 		head += " · " + message
 	}
 	fmt.Fprintln(out, head)
-	total := o.profile.Total()
-	facts := []string{
-		lspserver.Samples(total.Count),
-		lspserver.Weight(total.Weight, o.profile.Unit) + " " + kindWords(o.profile.Kind),
-		lspserver.Duration(o.capture.Length) + " long",
-	}
+	facts := append(o.amounts(),
+		lspserver.Duration(o.capture.Length)+" long",
+	)
 	if o.capture.Engine != "" {
 		facts = append(facts, o.capture.Engine+" engine")
 	}
@@ -63,6 +61,10 @@ func (o *opened) summary(out io.Writer, message string) {
 	}
 	facts = append(facts, "capture "+string(o.meta.ID))
 	fmt.Fprintln(out, p.dim(strings.Join(facts, " · ")))
+	if at, most, ok := peak(o.capture); ok {
+		fmt.Fprintln(out, p.dim(fmt.Sprintf("most was in use after %s: %s; `sightline stacks %s --kind in-use --end %d` shows what",
+			lspserver.Duration(at), lspserver.Weight(most, profile.Bytes), o.meta.ID, at.Milliseconds()+1)))
+	}
 	if note := brokenNote(o.profile, string(o.meta.ID)); note != "" {
 		fmt.Fprintln(out, p.dim("note: "+note))
 	}
@@ -78,28 +80,51 @@ func (o *opened) summary(out io.Writer, message string) {
 	}
 }
 
-func kindWords(k profile.Kind) string {
-	switch k {
-	case profile.CPU:
-		return "on the CPU"
-	case profile.Blocked:
-		return "blocked"
-	case profile.Alloc:
-		return "allocated"
+// Amounts are how much of each kind was measured: "812 samples", "812 ms on the CPU", "2.1 MiB allocated".
+func (o *opened) amounts() []string {
+	var out []string
+	for i := range o.capture.Series {
+		s := &o.capture.Series[i]
+		total := s.Samples.Sum()
+		if s.Kind == profile.CPU {
+			out = append(out, lspserver.Samples(total.Count))
+		}
+		out = append(out, lspserver.Weight(total.Weight, s.Unit)+" "+lspserver.KindWords(s.Kind))
 	}
-	return string(k)
+	return out
 }
 
-// HotLines prints the workspace's costliest lines, each with how exactly its total is known.
+// HotLines prints the workspace's costliest lines of each kind that was measured. What is left of
+// allocated memory at the end says little of a test, so that is left to those who ask for it.
 func (o *opened) hotLines(out io.Writer, workspace string, top int) {
+	p := paletteFor(out)
+	several := len(o.capture.Series) > 1
+	for _, s := range slices.Clone(o.capture.Series) {
+		if _, _, followed := peak(o.capture); s.Kind == profile.InUse && several && !followed {
+			continue
+		}
+		if err := o.take(string(s.Kind)); err != nil {
+			continue
+		}
+		if several {
+			total := o.profile.Total()
+			fmt.Fprintf(out, "\n%s\n", p.bold(lspserver.Weight(total.Weight, s.Unit)+" "+lspserver.KindWords(s.Kind)))
+		}
+		o.hotLinesOfKind(out, workspace, top)
+	}
+}
+
+// HotLinesOfKind prints the lines of the profile that is taken. What was sampled has how exactly it is
+// known, what was counted has the amount and how often.
+func (o *opened) hotLinesOfKind(out io.Writer, workspace string, top int) {
 	lines := o.ownLines(workspace)
-	whole := o.profile.Total().Weight
+	kind, unit, whole := o.profile.Kind, o.profile.Unit, o.profile.Total().Weight
 	for len(lines) > 0 && lines[len(lines)-1].Total*200 < whole { // less than half a percent
 		lines = lines[:len(lines)-1]
 	}
 	lines = lines[:min(top, len(lines))]
 	if len(lines) == 0 {
-		fmt.Fprintln(out, "\nNo line of this workspace was seen. `sightline stacks "+string(o.meta.ID)+"` shows where the time went.")
+		fmt.Fprintf(out, "\nNo line of this workspace was seen. `sightline stacks %s --kind %s` shows whose it was.\n", o.meta.ID, kind)
 		return
 	}
 	p := paletteFor(out)
@@ -110,13 +135,22 @@ func (o *opened) hotLines(out io.Writer, workspace string, top int) {
 		longest = max(longest, len(place[i]))
 	}
 	room := width(out) - longest - 30
+	exact := func(l *hotLine) string { return fmt.Sprintf("%8s", lspserver.Margin(l.Count)) }
+	head := fmt.Sprintf("%8s", "error")
+	if kind != profile.CPU {
+		room -= 12
+		head = fmt.Sprintf("%10s %9s", "amount", lspserver.CountWord(kind))
+		exact = func(l *hotLine) string {
+			return fmt.Sprintf("%10s %9s", lspserver.Weight(l.Total, unit), lspserver.Count(l.Count))
+		}
+	}
 	fmt.Fprintln(out)
-	fmt.Fprintln(out, p.dim(fmt.Sprintf("%7s %7s %8s  %-*s  %s", "total", "self", "error", longest, "line", "")))
+	fmt.Fprintln(out, p.dim(fmt.Sprintf("%7s %7s %s  %-*s  %s", "total", "self", head, longest, "line", "")))
 	for i, l := range lines {
-		fmt.Fprintf(out, "%s %7s %8s  %-*s  %s\n",
+		fmt.Fprintf(out, "%s %7s %s  %-*s  %s\n",
 			p.heat(fmt.Sprintf("%7s", lspserver.Percent(l.Total, whole)), l.Total, whole),
 			blankZero(lspserver.Percent(l.Self, whole), l.Self),
-			lspserver.Margin(l.Count),
+			exact(&lines[i]),
 			longest, place[i],
 			cut(strings.TrimSpace(expand(l.Text)), room))
 	}

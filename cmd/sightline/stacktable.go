@@ -42,7 +42,7 @@ func (x *stackInput) title() []string {
 	}
 	facts := []string{lspserver.Samples(total.Count)}
 	if x.profile.Unit != profile.Number || total.Weight != total.Count {
-		facts = append(facts, lspserver.Weight(total.Weight, x.profile.Unit)+" "+kindWords(x.profile.Kind))
+		facts = append(facts, lspserver.Weight(total.Weight, x.profile.Unit)+" "+lspserver.KindWords(x.profile.Kind))
 	}
 	if c.Length > 0 {
 		facts = append(facts, lspserver.Duration(c.Length)+" long")

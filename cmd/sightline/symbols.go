@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -170,6 +171,15 @@ func (s *session) symbolize(ctx context.Context, k *keeper, c *profile.Capture) 
 	}
 	if err := final.Symbolize(ctx, c, k.rec.Binary); err != nil {
 		return err
+	}
+	if s.own != nil {
+		if err := s.own.adopt(ctx, c); err != nil {
+			return err
+		}
+		if cpu := c.Of(profile.CPU); len(c.Series) > 1 && cpu != nil && cpu.Samples.Len() == 0 {
+			c.Series = slices.DeleteFunc(c.Series, func(x profile.Series) bool { return x.Kind == profile.CPU })
+			c.Warn(profile.WarnLost, 0, "no sample of the CPU was taken: the test computes for too short a time")
+		}
 	}
 	// Texts are those of when the recording had them first.
 	return cmp.Or(k.symbols, final).Sources(ctx, c)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -177,6 +178,9 @@ func testAt(file string, line int, like lspserver.TestRequest) (lspserver.Reques
 			what = "GoogleTest or Catch2 test"
 		}
 		return lspserver.Request{}, fmt.Errorf("no %s is around line %d of %s; give a line of one", what, line, file)
+	}
+	if len(like.Kinds) > 0 && !slices.Equal(like.Kinds, []string{kindCPU}) {
+		return lspserver.Request{}, fmt.Errorf("--kind %s: only a Go test tells of itself; of this one the CPU can be recorded", strings.Join(like.Kinds, ","))
 	}
 	req, err := lspserver.NativeRequest(path, *t)
 	if err != nil {

@@ -27,6 +27,8 @@ var mayImport = map[string][]string{
 	"profiler/process":     {},
 	"profiler":             {"profiler/profile", "profiler/perfevent", "profiler/bpf", "profiler/unwind"},
 	"sourcemap":            {"profiler/profile"},
+	"heap/freeze":          {},
+	"heap":                 {"profiler/profile", "heap/freeze", "heap/goruntime"},
 	"heap/goruntime":       {},
 	"memmap":               {"profiler/profile", "heap/goruntime"},
 	"memmap/imagesize":     {},
@@ -41,7 +43,7 @@ var mayImport = map[string][]string{
 	"editors/nvim":      {},
 	"cmd/sightline": {
 		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler/unwind", "profiler/bpf", "profiler/process", "profiler", "sourcemap",
-		"lspserver", "lspserver/rpc", "lspserver/nativetest", "lspserver/launch", "memmap", "memmap/imagesize", "cmd/sightline/daemon",
+		"lspserver", "lspserver/rpc", "lspserver/nativetest", "lspserver/launch", "memmap", "memmap/imagesize", "heap/freeze", "cmd/sightline/daemon",
 	},
 	"cmd/sightline/daemon": {},
 }

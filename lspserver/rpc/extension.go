@@ -61,12 +61,19 @@ type DocumentID struct {
 // LinesResult is the costs of one document, as its text is now.
 type LinesResult struct {
 	Capture string     `json:"capture"` // id; "" while none touches the document
-	Kind    string     `json:"kind"`    // "cpu"
+	Kind    string     `json:"kind"`    // whose numbers these are: "cpu"
+	Kinds   []KindInfo `json:"kinds"`   // what the capture measured; sightline.setMetric changes between them
 	Unit    string     `json:"unit"`    // "ns"
 	Total   int64      `json:"total"`   // weight of the whole capture, what 100 % is
 	Stale   int        `json:"stale"`   // lines with a cost that were changed since and have lost it
 	Note    string     `json:"note"`    // "profiled 3 min ago, 2 lines changed since"; "" while none touches the document
 	Lines   []LineCost `json:"lines"`   // ascending
+}
+
+// A KindInfo is one thing that a capture measured.
+type KindInfo struct {
+	Kind string `json:"kind"` // "alloc"
+	Text string `json:"text"` // for people: "Allocated memory"
 }
 
 // A LineCost is the cost of one line.

@@ -18,9 +18,11 @@ type Kind string
 // The kinds that are recorded. An import may bring others, in the words of the tool it came from
 // ("inuse_space", "page-faults"). A capture holds at most one series of each.
 const (
-	CPU     Kind = "cpu"     // time on a processor
-	Blocked Kind = "blocked" // time waiting, off the processor and not runnable
-	Alloc   Kind = "alloc"   // memory requested
+	CPU        Kind = "cpu"        // time on a processor
+	Blocked    Kind = "blocked"    // time waiting, off the processor and not runnable
+	Alloc      Kind = "alloc"      // memory requested, where it was requested
+	InUse      Kind = "in-use"     // the part of that which is not released yet
+	Contention Kind = "contention" // time that others waited for a lock, where it was released
 )
 
 // Unit is what a weight counts.

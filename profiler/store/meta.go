@@ -158,7 +158,10 @@ func (m *Meta) encode() []byte {
 	return e.seal(recordMeta)
 }
 
-func decodeMeta(id ID, record []byte) (Meta, error) {
+func decodeMeta(id ID, record []byte) (Meta, error) { return decodeMetaAs(id, record, false) }
+
+// decodeMetaAs decodes the present encoding, or the first one of version 1 (migrate.go).
+func decodeMetaAs(id ID, record []byte, first bool) (Meta, error) {
 	m := Meta{ID: id}
 	d, err := unseal(recordMeta, record)
 	if err != nil {
@@ -194,7 +197,9 @@ func decodeMeta(id ID, record []byte) (Meta, error) {
 	m.Pinned = d.bool()
 	m.Note = d.string()
 	m.Interrupted = d.bool()
-	m.Imported = d.bool()
+	if !first {
+		m.Imported = d.bool()
+	}
 	m.Stacks = int(d.uint())
 	m.Locations = int(d.uint())
 	m.Bytes = d.int()

@@ -127,8 +127,12 @@ func (s *Store) Compact() error {
 }
 
 // compact copies db, whose lock the caller holds, to a file of its own and puts that in its place.
+func (s *Store) compact(db *bolt.DB) error { return s.rewrite(db, nil, nil) }
+
+// rewrite copies db, whose lock the caller holds, to a file of its own, without free pages, has change
+// work on the copy and puts that in db's place, after before, which sees both. Either may be nil.
 // Whoever waits for the lock of the old file notices that the path leads elsewhere (see lock).
-func (s *Store) compact(db *bolt.DB) (err error) {
+func (s *Store) rewrite(db *bolt.DB, change func(*bolt.DB) error, before func() error) (err error) {
 	s.removeLeftovers()
 	temp, err := s.temporary()
 	if err != nil {
@@ -144,6 +148,9 @@ func (s *Store) compact(db *bolt.DB) (err error) {
 		return err
 	}
 	err = bolt.Compact(to, db, 64<<20)
+	if err == nil && change != nil {
+		err = change(to)
+	}
 	if err == nil {
 		err = to.Sync()
 	}
@@ -161,6 +168,9 @@ func (s *Store) compact(db *bolt.DB) (err error) {
 	err = f.Sync()
 	if cerr := f.Close(); err == nil {
 		err = cerr
+	}
+	if err == nil && before != nil {
+		err = before()
 	}
 	if err == nil {
 		err = os.Rename(temp, s.path)

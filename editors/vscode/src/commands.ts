@@ -81,7 +81,7 @@ export function registerCommands(p: Parts): void {
     await Promise.all(dirty.map((d) => d.save()));
   };
 
-  register('sightline.profileTest', async (args?: TestArguments | vscode.Uri) => {
+  const profileTest = async (args?: TestArguments | vscode.Uri, kinds?: string[]): Promise<RecordingResult | unknown> => {
     let test = args instanceof vscode.Uri ? undefined : args;
     if (!test || (!test.uri && !test.dir)) {
       const at = cursor();
@@ -94,8 +94,10 @@ export function registerCommands(p: Parts): void {
       if (!test) throw new Error('No test is at the cursor: put it into a Go, Rust, GoogleTest or Catch2 test.');
     }
     await saved(test.uri ? vscode.Uri.parse(test.uri) : undefined);
-    return record('sightline.profileTest', test);
-  });
+    return record('sightline.profileTest', kinds ? { ...test, kinds } : test);
+  };
+  register('sightline.profileTest', (args?: TestArguments | vscode.Uri) => profileTest(args));
+  register('sightline.profileTestMemory', (args?: TestArguments | vscode.Uri) => profileTest(args, ['heap']));
   register('sightline.profilePackage', async (args?: { uri: string } | vscode.Uri) => {
     const uri = args instanceof vscode.Uri ? args : args?.uri ? vscode.Uri.parse(args.uri) : cursor().uri;
     await saved(uri);
@@ -142,10 +144,16 @@ export function registerCommands(p: Parts): void {
   register('sightline.clear', (args?: object) => server.execute('sightline.clear', args && !(args instanceof vscode.Uri) && 'uri' in args ? args : undefined));
   register('sightline.setMetric', async (args?: object) => {
     if (args && !(args instanceof vscode.Uri)) return server.execute('sightline.setMetric', args);
+    const at = vscode.window.activeTextEditor?.document.uri;
+    const shown = at && await server.request<rpc.LinesResult>(rpc.MethodLines, { textDocument: { uri: at.toString() } } satisfies rpc.LinesParams);
+    const kinds = shown && shown.kinds.length > 1 ? shown.kinds : [];
+    const separator = { label: '', kind: vscode.QuickPickItemKind.Separator, args: {} };
     const chosen = await vscode.window.showQuickPick([
+      ...kinds.map((k) => ({ label: k.text, description: k.kind === shown?.kind ? 'shown now' : '', args: { kind: k.kind } })),
+      ...kinds.length > 0 ? [separator] : [],
       { label: 'Total', description: 'the line and all that it calls', args: { metric: 'total' } },
       { label: 'Self', description: 'the line by itself', args: { metric: 'self' } },
-      { label: '', kind: vscode.QuickPickItemKind.Separator, args: {} },
+      separator,
       { label: 'Percent and time', args: { unit: 'both' } },
       { label: 'Percent', args: { unit: 'percent' } },
       { label: 'Time', args: { unit: 'time' } },

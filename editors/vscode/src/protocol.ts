@@ -86,8 +86,10 @@ export interface DocumentID {
 export interface LinesResult {
   /** id; "" while none touches the document */
   capture: string;
-  /** "cpu" */
+  /** whose numbers these are: "cpu" */
   kind: string;
+  /** what the capture measured; sightline.setMetric changes between them */
+  kinds: KindInfo[];
   /** "ns" */
   unit: string;
   /** weight of the whole capture, what 100 % is */
@@ -98,6 +100,14 @@ export interface LinesResult {
   note: string;
   /** ascending */
   lines: LineCost[];
+}
+
+/** A KindInfo is one thing that a capture measured. */
+export interface KindInfo {
+  /** "alloc" */
+  kind: string;
+  /** for people: "Allocated memory" */
+  text: string;
 }
 
 /** A LineCost is the cost of one line. */

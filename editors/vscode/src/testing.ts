@@ -2,7 +2,7 @@ import * as vscode from 'vscode';
 import { isSource, type Server } from './server';
 
 /** TestArguments are those of the server's command that profiles a test. */
-export interface TestArguments { uri?: string; dir?: string; run?: string; bench?: string; test?: string; args?: string[] }
+export interface TestArguments { uri?: string; dir?: string; run?: string; bench?: string; test?: string; args?: string[]; kinds?: string[] }
 
 /**
  * testAt asks the server which test is at a line, the innermost first. Undefined where none is.

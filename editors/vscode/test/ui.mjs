@@ -12,8 +12,9 @@ const source = fs.readFileSync(path.join(folder, 'accesslog.go'), 'utf8').split(
 const lineOf = (text) => source.findIndex((l) => l.includes(text)) + 1;
 const compileLine = lineOf('regexp.MustCompile');
 
-const packaged = vsix(binary());
-let server = await startServer({ install: [packaged, standin()] });
+const sightline = binary();
+const packaged = vsix(sightline);
+let server = await startServer({ sightline, install: [packaged, standin()] });
 const { page, close, outside } = await openBrowser();
 const problems = [];
 page.on('console', (m) => { if (m.type() === 'error' && /sightline/i.test(m.text())) problems.push(m.text()); });
@@ -379,7 +380,7 @@ try {
   fs.mkdirSync(path.join(strange, '.vscode'));
   fs.writeFileSync(path.join(strange, '.vscode', 'settings.json'), JSON.stringify({ 'sightline.server.path': '/nowhere/sightline', 'sightline.hints.unit': 'percent' }));
   const trust = { 'security.workspace.trust.enabled': true, 'security.workspace.trust.startupPrompt': 'never', 'security.workspace.trust.banner': 'never' };
-  server = await startServer({ install: [packaged], more: trust });
+  server = await startServer({ install: [packaged], more: trust }); // and no daemon, which everybody can do without
 
   await step('restricted: opens a test, and records nothing', async () => {
     await page.goto(address(server.port, strange, [['openFile', remote(server.port, path.join(strange, 'accesslog_test.go'))]]));

@@ -96,7 +96,7 @@ function M.clear()
   server.execute('sightline.clear')
 end
 
---- Switches what numbers mean: total and self, or how they are written. Without a word from total to
+--- Switches what numbers mean: total and self, how they are written, what was measured. Without a word from total to
 --- self and back.
 ---@param words string[]
 function M.metric(words)
@@ -107,13 +107,12 @@ function M.metric(words)
     elseif word == 'both' or word == 'percent' or word == 'time' then
       args.unit = word
     else
-      say.error(('There is no metric %s: give total or self, and both, percent or time.'):format(word))
-      return
+      args.kind = word -- the server knows what was measured
     end
   end
   server.execute('sightline.setMetric', next(args) and args or nil, function(state)
     if state then
-      say.info(('Lines show their %s cost%s.'):format(state.metric,
+      say.info(('Lines show their %s cost%s%s.'):format(state.metric, state.kind ~= '' and (' of ' .. state.kind) or '',
         state.unit == 'both' and '' or (' as ' .. (state.unit == 'time' and 'time' or 'percent'))))
     end
   end)

@@ -69,7 +69,7 @@ M.subcommands = {
     desc = 'profile the test at the cursor, a test by name, or all of the package',
     run = function(args) require('sightline.record').profile(args[1]) end,
     complete = function()
-      return vim.list_extend({ 'package' }, tests())
+      return vim.list_extend({ 'package', 'memory' }, tests())
     end,
   },
   record = {
@@ -118,9 +118,9 @@ M.subcommands = {
     run = function() require('sightline.capture').clear() end,
   },
   metric = {
-    desc = 'switch between total and self, percent and time',
+    desc = 'switch between total and self, percent and time, CPU and memory',
     run = function(args) require('sightline.capture').metric(args) end,
-    complete = words('total', 'self', 'both', 'percent', 'time'),
+    complete = words('total', 'self', 'both', 'percent', 'time', 'cpu', 'alloc', 'in-use', 'blocked', 'contention', 'first'),
   },
   hot = {
     desc = 'the costliest lines or functions as a quickfix list; with ! in a picker',

@@ -75,12 +75,18 @@ M.views = {
 --- LinesResult is the costs of one document, as its text is now.
 ---@class sightline.LinesResult
 ---@field capture string id; "" while none touches the document
----@field kind string "cpu"
+---@field kind string whose numbers these are: "cpu"
+---@field kinds sightline.KindInfo[] what the capture measured; sightline.setMetric changes between them
 ---@field unit string "ns"
 ---@field total integer weight of the whole capture, what 100 % is
 ---@field stale integer lines with a cost that were changed since and have lost it
 ---@field note string "profiled 3 min ago, 2 lines changed since"; "" while none touches the document
 ---@field lines sightline.LineCost[] ascending
+
+--- A KindInfo is one thing that a capture measured.
+---@class sightline.KindInfo
+---@field kind string "alloc"
+---@field text string for people: "Allocated memory"
 
 --- A LineCost is the cost of one line.
 ---@class sightline.LineCost

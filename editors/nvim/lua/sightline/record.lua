@@ -17,13 +17,14 @@ local function uri(buf)
 end
 
 --- Profiles the test at the cursor; outside of one the tests of the package. A name is a pattern as
---- go test -run takes it; "package" all tests of the package.
+--- go test -run takes it; "package" all tests of the package; "memory" has the test at the cursor tell what
+--- its lines allocate.
 ---@param name? string
 function M.profile(name)
   if name == 'package' then
     run('sightline.profilePackage', { uri = uri() })
     return
-  elseif name and name ~= '' then
+  elseif name and name ~= 'memory' and name ~= '' then
     local bench = name:match('^Benchmark') and name or nil
     run('sightline.profileTest', { uri = uri(), run = not bench and name or nil, bench = bench })
     return
@@ -47,7 +48,11 @@ function M.profile(name)
           return
         end
         if vim.tbl_contains({ 'sightline.profileTest', 'sightline.profilePackage', 'sightline.createTargets' }, command.command) then
-          run(command.command, command.arguments and command.arguments[1])
+          local args = command.arguments and command.arguments[1]
+          if name == 'memory' and command.command == 'sightline.profileTest' then
+            args = vim.tbl_extend('force', args, { kinds = { 'heap' } })
+          end
+          run(command.command, args)
           return
         end
       end

@@ -252,6 +252,27 @@ func promises() []promise {
 			})
 		}
 	}
+	all = append(all, promise{
+		name: "core file of 100 MB: the process stands still", benchmark: "Dump/ours/target=c/how=fork", unit: "stop-ms",
+		peer: "Dump/peer=gcore/target=c", peerUnit: "gap-ms", peerName: "gcore", format: "%.1f ms", budget: 20, budgetText: "≤ 20 ms",
+	}, promise{
+		name: "  as a thread of it notices", benchmark: "Dump/ours/target=c/how=fork", unit: "gap-ms",
+		peer: "Dump/peer=gcore/target=c", peerUnit: "gap-ms", peerName: "gcore", format: "%.1f ms", budget: math.Inf(1),
+	}, promise{
+		name: "  of a Go program, for each 100 MB", benchmark: "Dump/ours/target=go/how=fork", unit: "stop-ms/100MB", format: "%.1f ms",
+		budget: 10, budgetText: "≤ 10 ms",
+	}, promise{
+		name: "  without a fork, by a copy", benchmark: "Dump/ours/target=c/how=copy", unit: "stop-ms", format: "%.1f ms", budget: math.Inf(1),
+	}, promise{
+		name: "  whole command", benchmark: "Dump/ours/target=c/how=fork", unit: "dump-ms",
+		peer: "Dump/peer=gcore/target=c", peerUnit: "dump-ms", peerName: "gcore", format: "%.0f ms", budget: math.Inf(1),
+	}, promise{
+		name: "  file on disk, of what is resident", benchmark: "Dump/ours/target=c/how=fork", unit: "disk-%-of-resident",
+		peer: "Dump/peer=gcore/target=c", peerUnit: "disk-%-of-resident", peerName: "gcore", format: "%.1f%%", budget: 100, budgetText: "≤ 100 %",
+	}, promise{
+		name: "  the same of a Go program", benchmark: "Dump/ours/target=go/how=fork", unit: "disk-%-of-resident", format: "%.1f%%",
+		budget: 100, budgetText: "≤ 100 %",
+	})
 	for _, target := range []string{"example", "flate"} {
 		for _, engine := range []string{"bpf", "perf", "perf/user=ordinary"} {
 			benchmark := "Truth/ours/target=" + target + "/engine=" + engine
