@@ -276,6 +276,15 @@ func promises() []promise {
 		name: "  of lsof's rows not listed", benchmark: "Files", unit: "only-lsof",
 		peer: "Files", peerUnit: "only-ours", peerName: "not listed by lsof", format: "%.0f", budget: 0, budgetText: "0",
 	})
+	for _, target := range []string{"compute", "faults", "mmap"} {
+		for _, every := range []string{"1s", "100ms"} {
+			benchmark := "Timeline/target=" + target + "/every=" + every
+			all = append(all, promise{
+				name: "taken by map --every " + every + ", target: " + target, benchmark: benchmark, unit: "taken-%",
+				peer: benchmark, peerUnit: "noise-%", peerName: "noise", format: "%+.2f%%", budget: 1, budgetText: "≤ 1 %",
+			})
+		}
+	}
 	all = append(all, promise{
 		name: "core file of 100 MB: the process stands still", benchmark: "Dump/ours/target=c/how=fork", unit: "stop-ms",
 		peer: "Dump/peer=gcore/target=c", peerUnit: "gap-ms", peerName: "gcore", format: "%.1f ms", budget: 20, budgetText: "≤ 20 ms",
