@@ -54,7 +54,7 @@ func (s *server) flame(ctx context.Context, p rpc.FlameParams) (*rpc.FlameResult
 		if err != nil {
 			return nil, err
 		}
-		if res.SVG, err = s.cfg.Picture(picture, head.Title); err != nil {
+		if res.SVG, err = s.cfg.Picture(picture, head.Title, src.before != nil); err != nil {
 			return nil, errState("%v", err)
 		}
 		return res, ctx.Err()

@@ -18,6 +18,12 @@ import (
 // manyOpen is from how many descriptors on a line that opened them is worth a diagnostic.
 const manyOpen = 64
 
+// Stacks of goroutines are worth a diagnostic where one line started so many and they take so many bytes.
+const (
+	manyGoroutines = 16
+	muchStack      = 4 << 20
+)
+
 // inspectedFor is how long a process counts as looked at after a request for it.
 const inspectedFor = 10 * time.Second
 
@@ -30,14 +36,14 @@ func (s *server) process(ctx context.Context, p rpc.ProcessParams) (*rpc.Process
 		return nil, rpc.ErrParams("%s needs pid: give the number of a process", rpc.MethodProcess)
 	}
 	if p.Limit < 0 {
-		return nil, rpc.ErrParams("%s: limit is %d: give how many threads and files are wanted", rpc.MethodProcess, p.Limit)
+		return nil, rpc.ErrParams("%s: limit is %d: give how many threads, files and regions are wanted", rpc.MethodProcess, p.Limit)
 	}
-	r, err := s.cfg.Process(ctx, p)
+	r, err := s.cfg.Process(ctx, p, s.firstFolder())
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case err != nil:
-		s.openings.forget(s, p.PID)
+		s.findings.forget(s, p.PID)
 		return nil, errState("%v", err)
 	}
 	// Clients take lists for granted.
@@ -45,8 +51,23 @@ func (s *server) process(ctx context.Context, p rpc.ProcessParams) (*rpc.Process
 	for i := range r.Leaks {
 		r.Leaks[i].Lines = present(r.Leaks[i].Lines)
 	}
-	s.openings.tell(s, r)
+	if r.Map != nil {
+		m := *r.Map // others may read it
+		r.Map = &m
+		m.Columns, m.Kinds, m.Terms, m.Stacks, m.Regions = present(m.Columns), present(m.Kinds), present(m.Terms), present(m.Stacks), present(m.Regions)
+	}
+	s.findings.tell(s, r)
 	return r, nil
+}
+
+// firstFolder is the root of the first workspace folder; "" where there is none.
+func (s *server) firstFolder() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.workspaces) == 0 {
+		return ""
+	}
+	return s.workspaces[0].root
 }
 
 func present[T any](list []T) []T {
@@ -56,9 +77,9 @@ func present[T any](list []T) []T {
 	return list
 }
 
-// Openings are diagnostics at lines that opened many descriptors of a process that is being looked at.
-// They go when it is not any more. The zero value has none.
-type openings struct {
+// Findings are diagnostics at lines that opened many descriptors of a process that is being looked at, or
+// started goroutines with much stack. They go when it is not any more. The zero value has none.
+type findings struct {
 	mu    sync.Mutex // guards what follows, and keeps what clients are told in order
 	found map[int]map[uri.URI][]protocol.Diagnostic
 	ends  map[int]*time.Timer // forgets a process
@@ -66,27 +87,40 @@ type openings struct {
 }
 
 // tell publishes what was found out of a process.
-func (o *openings) tell(s *server, r *rpc.ProcessResult) {
+func (o *findings) tell(s *server, r *rpc.ProcessResult) {
 	found := map[uri.URI][]protocol.Diagnostic{}
+	add := func(l *rpc.ProcessLine, code, message string) {
+		if l.Location == nil || l.Stale {
+			return
+		}
+		u, err := uri.Parse(l.Location.URI)
+		if err != nil {
+			return
+		}
+		text := s.unedited(u)
+		if text == nil || l.Location.Line < 0 || l.Location.Line >= text.Lines() {
+			return
+		}
+		found[u] = append(found[u], protocol.Diagnostic{
+			Range:    text.Range(s.client.Encoding(), l.Location.Line),
+			Severity: protocol.DiagnosticSeverityInformation, Source: protocol.NewOptional("sightline"), Code: protocol.String(code),
+			Message: protocol.String(message),
+		})
+	}
 	for _, leak := range r.Leaks {
-		for _, l := range leak.Lines {
-			if l.Location == nil || l.Stale || l.Count < manyOpen {
-				continue
+		for i := range leak.Lines {
+			if l := &leak.Lines[i]; l.Count >= manyOpen {
+				add(l, "open-descriptors", fmt.Sprintf("This line opened %s descriptors that are still open in %s (%d): %s %s, %s",
+					grouped(l.Count), r.Name, r.PID, leak.Type, leak.Name, leak.Text))
 			}
-			u, err := uri.Parse(l.Location.URI)
-			if err != nil {
-				continue
+		}
+	}
+	if r.Map != nil {
+		for i := range r.Map.Stacks {
+			if g := &r.Map.Stacks[i]; g.Number >= manyGoroutines && g.Bytes >= muchStack {
+				add(&g.Line, "goroutine-stacks", fmt.Sprintf("Stack of %s goroutines that this line started in %s (%d): %s, %s together",
+					grouped(g.Number), r.Name, r.PID, g.Each, g.Size))
 			}
-			text := s.unedited(u)
-			if text == nil || l.Location.Line < 0 || l.Location.Line >= text.Lines() {
-				continue
-			}
-			found[u] = append(found[u], protocol.Diagnostic{
-				Range:    text.Range(s.client.Encoding(), l.Location.Line),
-				Severity: protocol.DiagnosticSeverityInformation, Source: protocol.NewOptional("sightline"), Code: protocol.String("open-descriptors"),
-				Message: protocol.String(fmt.Sprintf("This line opened %s descriptors that are still open in %s (%d): %s %s, %s",
-					grouped(l.Count), r.Name, r.PID, leak.Type, leak.Name, leak.Text)),
-			})
 		}
 	}
 	o.mu.Lock()
@@ -126,7 +160,7 @@ func (s *server) unedited(u uri.URI) *rpc.Text {
 }
 
 // forget takes the diagnostics of a process away.
-func (o *openings) forget(s *server, pid int) {
+func (o *findings) forget(s *server, pid int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if t := o.ends[pid]; t != nil {
@@ -141,7 +175,7 @@ func (o *openings) forget(s *server, pid int) {
 }
 
 // publish tells the client what there is of each file that has or had diagnostics.
-func (o *openings) publish(s *server) {
+func (o *findings) publish(s *server) {
 	all := map[uri.URI][]protocol.Diagnostic{}
 	for u := range o.told {
 		all[u] = []protocol.Diagnostic{}

@@ -18,11 +18,12 @@ import (
 // A process is asked for, and lines that opened many of its descriptors are diagnostics until it ends.
 func TestProcess(t *testing.T) {
 	var asked rpc.ProcessParams
+	var folder string
 	var answer rpc.ProcessResult
 	var fail error
 	s := start(t, fib, setup{config: func(_ *session, c *lspserver.Config) {
-		c.Process = func(_ context.Context, p rpc.ProcessParams) (*rpc.ProcessResult, error) {
-			asked = p
+		c.Process = func(_ context.Context, p rpc.ProcessParams, workspace string) (*rpc.ProcessResult, error) {
+			asked, folder = p, workspace
 			r := answer
 			return &r, fail
 		}
@@ -32,7 +33,7 @@ func TestProcess(t *testing.T) {
 	answer = rpc.ProcessResult{PID: 7, Start: "99", Name: "srv"}
 	var raw json.RawMessage
 	s.Must(rpc.MethodProcess, rpc.ProcessParams{PID: 7, Leaks: true, Start: "99"}, &raw)
-	if asked != (rpc.ProcessParams{PID: 7, Leaks: true, Start: "99"}) || strings.Contains(string(raw), "null") {
+	if asked != (rpc.ProcessParams{PID: 7, Leaks: true, Start: "99"}) || folder == "" || !strings.HasPrefix(path, folder) || strings.Contains(string(raw), "null") {
 		t.Errorf("asked for %+v, it answers %s", asked, raw)
 	}
 	line := func(count int, at int, stale bool) rpc.ProcessLine {
@@ -55,6 +56,16 @@ func TestProcess(t *testing.T) {
 	s.SetText(path, string(text))
 	s.Must(rpc.MethodProcess, rpc.ProcessParams{PID: 7}, nil)
 	s.Await(lsptest.Diagnosed(path, 1, "4,812"))
+	answer.Leaks, answer.Map = nil, &rpc.ProcessMap{Stacks: []rpc.ProcessStacks{
+		{Number: 900, Bytes: 900 << 16, Size: "56.2 MiB", Each: "64.0 KiB each", Line: line(900, 2, false)},
+		{Number: 3, Bytes: 300 << 20, Line: line(3, 1, false)}, {Number: 3000, Bytes: 3000, Line: line(3000, 1, false)},
+		{Number: 900, Bytes: 900 << 16, Line: line(900, 1, true)}, {Number: 900, Bytes: 900 << 16},
+	}}
+	s.Must(rpc.MethodProcess, rpc.ProcessParams{PID: 7, Map: true}, &raw)
+	if !asked.Map || strings.Contains(string(raw), "null") {
+		t.Errorf("asked for %+v, it answers %s", asked, raw)
+	}
+	s.Await(lsptest.Diagnosed(path, 1, `^Stack of 900 goroutines that this line started in srv \(7\): 64.0 KiB each, 56.2 MiB together`))
 	fail = errors.New("process 7 has ended")
 	if err := s.Call(rpc.MethodProcess, rpc.ProcessParams{PID: 7}, nil); err == nil || !strings.Contains(err.Error(), "has ended") {
 		t.Errorf("of a process that has ended: %v", err)

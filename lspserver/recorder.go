@@ -38,8 +38,16 @@ type Request struct {
 	PID     int           // a running process
 	Machine bool          // every process
 	For     time.Duration // how long at most; 0 is until the target ends, or until Stop
-	Freq    int           // samples per second and CPU; 0 is the recorder's default
-	Engine  string        // "bpf", "perf", or "" for the best that opens
+	// Kind is what is recorded: profile.CPU, or profile.Alloc, of a Command or PID, which is what its allocator
+	// is asked for. "" is profile.CPU.
+	Kind profile.Kind
+	// AllocationPeriod is how many bytes of profile.Alloc there are from one allocation that is taken down to the
+	// next; 0 is the recorder's default. MostSlowdown is by what share of its time a process may be slowed
+	// down by that; 0 is any.
+	AllocationPeriod int64
+	MostSlowdown     float64
+	Freq             int    // samples per second and CPU; 0 is the recorder's default
+	Engine           string // "bpf", "perf", or "" for the best that opens
 	// Prefixes are the user's own rules from build paths to paths of this machine.
 	Prefixes []sourcemap.Prefix
 	// DebugFolders are searched for debug files before /usr/lib/debug.

@@ -48,9 +48,9 @@ type Config struct {
 	// Processes lists the processes that can be recorded, one's own first, then the busiest first.
 	// nil: asking for them is an error.
 	Processes func(ctx context.Context) ([]rpc.ProcessInfo, error)
-	// Process tells what one process uses and has open; the error is one sentence with the remedy. nil:
-	// asking for it is an error.
-	Process func(ctx context.Context, p rpc.ProcessParams) (*rpc.ProcessResult, error)
+	// Process tells what one process uses and has open. Workspace is the root folder whose lines are
+	// preferred, "" for none. The error is one sentence with the remedy. nil: asking for it is an error.
+	Process func(ctx context.Context, p rpc.ProcessParams, workspace string) (*rpc.ProcessResult, error)
 	// Import reads a file of another tool into the store of a workspace, named by its root folder as
 	// for OpenStore, and answers the capture that it became. Its error is one sentence with the
 	// remedy. nil: asking for it is an error.
@@ -60,8 +60,9 @@ type Config struct {
 	// ReadFile reads a file of another tool without storing it, with names. Its error is one sentence
 	// with the remedy. nil: asking for it is an error.
 	ReadFile func(ctx context.Context, path string) (*profile.Capture, error)
-	// Picture draws a profile as a flame graph in SVG. nil: asking for it is an error.
-	Picture func(p *profile.Profile, title string) (string, error)
+	// Picture draws a profile, or the difference of two, as a flame graph in SVG. nil: asking for it is an
+	// error.
+	Picture func(p *profile.Profile, title string, difference bool) (string, error)
 }
 
 // New makes the server of one client, for rpc.Serve.
@@ -122,7 +123,7 @@ type server struct {
 	captures *captures  // the hub's
 	general  *workspace // of captures without a workspace; nil where there are none
 	views    stackViews
-	openings openings
+	findings findings
 
 	docs    atomic.Pointer[documents]       // written by notifications only
 	paths   atomic.Pointer[sourcemap.Paths] // written under mu

@@ -199,8 +199,8 @@ func TestDiff(t *testing.T) {
 
 func TestFlame(t *testing.T) {
 	s := start(t, fib, setup{captures: []string{fibCPU}, config: func(_ *session, c *lspserver.Config) {
-		c.Picture = func(p *profile.Profile, title string) (string, error) {
-			return fmt.Sprintf("<svg/> %d", p.Total().Weight), nil
+		c.Picture = func(p *profile.Profile, title string, difference bool) (string, error) {
+			return fmt.Sprintf("<svg/> %d, difference %t", p.Total().Weight, difference), nil
 		}
 	}})
 	var res rpc.FlameResult
@@ -229,8 +229,12 @@ func TestFlame(t *testing.T) {
 		t.Errorf("around fib.Fib there are %d boxes, the first %s", len(res.Boxes), res.Names[res.Boxes[0].Name])
 	}
 	s.Must(rpc.MethodFlame, rpc.FlameParams{SVG: true}, &res)
-	if !strings.HasPrefix(res.SVG, "<svg/>") {
+	if res.SVG != "<svg/> 10000000000, difference false" {
 		t.Errorf("the picture is %q", res.SVG)
+	}
+	s.Must(rpc.MethodFlame, rpc.FlameParams{SVG: true, Before: &rpc.SourceRef{Capture: res.Capture}}, &res)
+	if res.SVG != "<svg/> 0, difference true" {
+		t.Errorf("the picture of a capture beside itself is %q", res.SVG)
 	}
 	if err := s.Call(rpc.MethodFlame, rpc.FlameParams{Least: 2}, nil); err == nil {
 		t.Error("boxes narrower than twice the whole are left out")

@@ -91,7 +91,8 @@ func ReadCore(ctx context.Context, path string, o CoreOptions) (*Snapshot, error
 	if exe != "" {
 		if f, err := os.Open(exe); err == nil {
 			defer f.Close()
-			a.runtime, err = goruntime.Open(f, biasOf(f, c.exe, c.mappings), c)
+			a.bias = biasOf(f, c.exe, c.mappings)
+			a.runtime, err = goruntime.Open(f, a.bias, c)
 			s.noteGo(a.runtime, err)
 		} else {
 			s.note("The program %s is not here, so a Go runtime cannot be asked where its memory is: give it with --exe.", exe)

@@ -193,7 +193,7 @@ func testCore(t *testing.T, x *target, checkKinds func(*Snapshot) error) {
 	if a, b := s.Total().Resident, live.Total().Resident; a > b || a < b/2 {
 		t.Errorf("%d bytes resident in the core, %d in the process", a, b)
 	}
-	m, err := CoreMemory(path)
+	m, err := CoreMemory(path, CoreOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

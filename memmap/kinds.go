@@ -23,6 +23,7 @@ type analysis struct {
 	memory   io.ReaderAt // at runtime addresses
 	pages    pages
 	runtime  *goruntime.Runtime  // nil where there is none
+	bias     uint64              // of the program: runtime addresses less file addresses
 	exe      string              // path of the program; "" where not known
 	identify func(*mapping) bool // whether a file called deleted is; nil believes the kernel
 	images   map[string]*imageOf // by key of file
@@ -31,7 +32,7 @@ type analysis struct {
 	pieces   []piece             // in order of address
 	allocate string              // the allocator that is loaded instead of glibc's: "jemalloc"
 	readable bool                // the memory itself may be read
-	walk     bool                // malloc\'s heaps are to be walked, which reads all of them
+	walk     bool                // malloc's heaps are to be walked, which reads all of them
 }
 
 // A claim is what an owner says of a range of addresses.
@@ -62,6 +63,7 @@ func (a *analysis) run(ctx context.Context) error {
 	if m, ok := a.pages.(*pagemap); ok {
 		defer m.close()
 	}
+	a.snapshot.bias = a.bias
 	a.findImages()
 	a.probeMemory()
 	a.claimRuntime()
@@ -72,6 +74,7 @@ func (a *analysis) run(ctx context.Context) error {
 	}
 	a.claimMalloc()
 	a.settle()
+	a.pieces = make([]piece, 0, len(a.mappings)+2*len(a.claims))
 	for i := range a.mappings {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -491,6 +494,7 @@ func kindOfName(name string) (Kind, string) {
 // join makes regions of pieces: neighbours with the same owner are one, and so is a run of anonymous
 // memory that was reserved as one and of which parts are in use.
 func (a *analysis) join() {
+	a.snapshot.Regions = make([]Region, 0, len(a.pieces))
 	for i := 0; i < len(a.pieces); {
 		j := i + 1
 		for j < len(a.pieces) && a.pieces[j].start == a.pieces[j-1].end && a.together(j) {

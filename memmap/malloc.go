@@ -50,6 +50,7 @@ func (a *analysis) claimMalloc() {
 			if a.allocate != "" {
 				continue
 			}
+			a.snapshot.chunks = append(a.snapshot.chunks, chunkRange{m.start, m.end})
 			if h, ok := a.walkMalloc(m.start, m.end, m.start, "main arena"); ok {
 				a.snapshot.Mallocs = append(a.snapshot.Mallocs, h)
 			}
@@ -70,6 +71,7 @@ func (a *analysis) claimMalloc() {
 			arenas++
 			name := fmt.Sprintf("arena %d", arenas)
 			a.claims = append(a.claims, claim{start: at, end: at + mallocHeapMax, kind: Heap, detail: "malloc, " + name, key: fmt.Sprintf("malloc %x", at)})
+			a.snapshot.chunks = append(a.snapshot.chunks, chunkRange{first, at + size})
 			if h, ok := a.walkMalloc(first, at+size, at, name); ok {
 				a.snapshot.Mallocs = append(a.snapshot.Mallocs, h)
 			}
@@ -85,6 +87,7 @@ func (a *analysis) claimMalloc() {
 			a.claims = append(a.claims, claim{start: m.start, end: m.end, kind: Heap, detail: a.allocate + ", by its alignment", key: fmt.Sprintf("chunk %x", m.start)})
 		}
 	}
+	slices.SortFunc(a.snapshot.chunks, func(x, y chunkRange) int { return cmp.Compare(x.first, y.first) })
 	slices.SortFunc(a.snapshot.Mallocs, func(x, y MallocHeap) int { return cmp.Compare(x.Start, y.Start) })
 }
 

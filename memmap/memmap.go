@@ -135,8 +135,17 @@ type Snapshot struct {
 	Mallocs []MallocHeap `json:"mallocHeaps,omitempty"`
 	// Stacks are the number and bytes of goroutines' stacks by their size, smallest first.
 	Stacks []StackSize `json:"goroutineStacks,omitempty"`
+	// Goroutines are those that have one size of stack and were made by one go statement, those with the
+	// most bytes of stack first; Sites where the objects of the Go heap were allocated that its memory
+	// profile knows, those with the most bytes first. Both end after maxPlaces.
+	Goroutines []Goroutines `json:"goroutines,omitempty"`
+	Sites      []Site       `json:"sites,omitempty"`
 	// Notes are what a reader must know: what could not be read, what changed meanwhile.
 	Notes []string `json:"notes,omitempty"`
+
+	// What Owner needs to know of a snapshot that was just taken, in order of address.
+	chunks []chunkRange
+	bias   uint64
 }
 
 // A Status is what /proc/PID/status and smaps_rollup say of the whole, in bytes.
@@ -162,6 +171,35 @@ type StackSize struct {
 	Bytes  uint64 `json:"bytes"` // of each
 	Number int64  `json:"number"`
 }
+
+// A Place is a line of the source. A snapshot that is taken knows addresses only: who has symbols fills
+// places in.
+type Place struct {
+	Func string `json:"func,omitempty"`
+	File string `json:"file,omitempty"`
+	Line int    `json:"line,omitempty"` // 1-based
+}
+
+// Goroutines are those that one go statement made and whose stacks have one size.
+type Goroutines struct {
+	Number  int64  `json:"number"`
+	Stack   uint64 `json:"stack"`   // bytes of each one's stack
+	Created uint64 `json:"created"` // file address of the statement, as a return address; 0 where not known
+	Place   Place  `json:"place"`   // of the statement
+}
+
+// A Site is a place at which objects of the Go heap were allocated, as far as the program's memory
+// profile knows. Its numbers are estimates where the profile is of samples.
+type Site struct {
+	Region  uint64   `json:"region"` // start of the region that the objects are in
+	Objects int64    `json:"objects"`
+	Bytes   int64    `json:"bytes"`
+	Stack   []uint64 `json:"stack"` // file addresses, as return addresses, the innermost first
+	Place   Place    `json:"place"` // the line of the stack that a person would name
+}
+
+// maxPlaces bounds what is kept of goroutines and sites.
+const maxPlaces = 1000
 
 // Note adds a note, once.
 func (s *Snapshot) note(format string, args ...any) {

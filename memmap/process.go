@@ -42,6 +42,7 @@ type Process struct {
 	// What costs time to find out and does not change while the same program runs.
 	goFound   bool
 	goRuntime *goruntime.Runtime
+	bias      uint64
 	goError   error
 	exeFile   *os.File
 }
@@ -232,7 +233,7 @@ func (p *Process) Take(ctx context.Context) (*Snapshot, error) {
 	}
 	threads := p.threads()
 	p.findGo(s, mappings)
-	a := analysis{snapshot: s, mappings: mappings, threads: threads, memory: p.live, pages: p.pages(), exe: p.exe, identify: p.deletedInFact, walk: p.Walk}
+	a := analysis{snapshot: s, mappings: mappings, threads: threads, memory: p.live, pages: p.pages(), exe: p.exe, bias: p.bias, identify: p.deletedInFact, walk: p.Walk}
 	if p.goRuntime != nil {
 		p.goRuntime.Refresh()
 		a.runtime = p.goRuntime
@@ -356,7 +357,8 @@ func (p *Process) findGo(s *Snapshot, mappings []mapping) {
 	if !p.goFound {
 		p.goFound = true
 		if p.exeFile, p.goError = p.open("exe"); p.goError == nil {
-			p.goRuntime, p.goError = goruntime.Open(p.exeFile, biasOf(p.exeFile, p.exe, mappings), p.live)
+			p.bias = biasOf(p.exeFile, p.exe, mappings)
+			p.goRuntime, p.goError = goruntime.Open(p.exeFile, p.bias, p.live)
 		}
 	}
 	s.noteGo(p.goRuntime, p.goError)

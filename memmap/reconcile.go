@@ -97,7 +97,9 @@ func (a *analysis) reconcile() {
 		add(TermChanged, managed-found, 0)
 	}
 	a.classes(spans)
+	a.sites(spans)
 	stacks := a.runtime.Stacks()
+	a.goroutines(stacks)
 	sizes := map[uint64]int64{}
 	for _, st := range stacks {
 		if st.Goroutine != 0 {
@@ -175,6 +177,70 @@ func divide(spans []goruntime.Span, r pageRange, add func(name string, bytes, nu
 		add(TermIdle, int64(r.end-at), 0)
 	}
 }
+
+// sites sums up what the program's memory profile knows of the heap's objects, by region and stack.
+func (a *analysis) sites(spans []goruntime.Span) {
+	s := a.snapshot
+	type key struct {
+		region int
+		stack  *uint64 // objects from one place share their stack
+	}
+	type sum struct {
+		objects float64
+		x       *goruntime.Sampled
+	}
+	sums := map[key]*sum{}
+	all := a.runtime.Sampled(spans)
+	for i := range all {
+		x := &all[i]
+		region := s.RegionOf(x.Address)
+		if region < 0 {
+			continue
+		}
+		k := key{region, &x.Stack[0]}
+		if sums[k] == nil {
+			sums[k] = &sum{x: x}
+		}
+		sums[k].objects += x.Objects
+	}
+	for k, n := range sums {
+		site := Site{Region: s.Regions[k.region].Start, Objects: int64(math.Round(n.objects)), Bytes: int64(n.objects * float64(n.x.Size))}
+		for _, pc := range n.x.Stack {
+			site.Stack = append(site.Stack, pc-a.bias)
+		}
+		s.Sites = append(s.Sites, site)
+	}
+	slices.SortFunc(s.Sites, func(x, y Site) int {
+		return cmp.Or(-cmp.Compare(x.Bytes, y.Bytes), cmp.Compare(x.Region, y.Region), slices.Compare(x.Stack, y.Stack))
+	})
+	s.Sites = s.Sites[:min(len(s.Sites), maxPlaces)]
+}
+
+// goroutines groups goroutines by what made them and the size of their stacks.
+func (a *analysis) goroutines(stacks []goruntime.Stack) {
+	type key struct{ created, size uint64 }
+	number := map[key]int64{}
+	for _, st := range stacks {
+		if st.Goroutine != 0 {
+			number[key{st.Created, st.End - st.Start}]++
+		}
+	}
+	s := a.snapshot
+	for k, n := range number {
+		g := Goroutines{Number: n, Stack: k.size}
+		if k.created != 0 {
+			g.Created = k.created - a.bias
+		}
+		s.Goroutines = append(s.Goroutines, g)
+	}
+	slices.SortFunc(s.Goroutines, func(x, y Goroutines) int {
+		return cmp.Or(-cmp.Compare(x.Bytes(), y.Bytes()), cmp.Compare(x.Created, y.Created), cmp.Compare(x.Stack, y.Stack))
+	})
+	s.Goroutines = s.Goroutines[:min(len(s.Goroutines), maxPlaces)]
+}
+
+// Bytes are those of all their stacks.
+func (g *Goroutines) Bytes() int64 { return g.Number * int64(g.Stack) }
 
 // classes sums the spans up by size class.
 func (a *analysis) classes(spans []goruntime.Span) {

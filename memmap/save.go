@@ -113,6 +113,16 @@ func (s *Snapshot) check() error {
 			return fmt.Errorf("the term %q has an impossible size", t.Name)
 		}
 	}
+	for _, g := range s.Goroutines {
+		if g.Number < 0 || g.Number > 1<<32 || g.Stack > 1<<40 || g.Place.Line < 0 {
+			return fmt.Errorf("%d goroutines with stacks of %d bytes are impossible", g.Number, g.Stack)
+		}
+	}
+	for _, x := range s.Sites {
+		if x.Objects < 0 || x.Objects > most || x.Bytes < 0 || x.Bytes > most || x.Place.Line < 0 {
+			return fmt.Errorf("%d objects of together %d bytes are impossible", x.Objects, x.Bytes)
+		}
+	}
 	return s.Free.check()
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -46,30 +47,69 @@ const maxMappings = 4 << 20
 func parseSmaps(text []byte) ([]mapping, error) { return readSmaps(bytes.NewReader(text)) }
 
 // readSmaps is parseSmaps of what is read: the text of 10,000 mappings is 7 MB, which nobody needs as a
-// whole.
+// whole. The kernel takes longest, so it writes the next part while this one is parsed.
 func readSmaps(r io.Reader) ([]mapping, error) {
+	type part struct {
+		buf []byte // what was read is behind the first maxLine bytes of it
+		n   int
+		err error
+	}
+	free, full := make(chan []byte, 2), make(chan part, 2)
+	for range cap(free) {
+		free <- make([]byte, maxLine+partSize)
+	}
+	go func() { // ends with what is read, or when free is closed
+		defer close(full)
+		for buf := range free {
+			// The kernel gives a page of text at most, so one part takes many calls.
+			n, err := 0, error(nil)
+			for n < partSize && err == nil {
+				var k int
+				k, err = r.Read(buf[maxLine+n:])
+				n += k
+			}
+			full <- part{buf: buf, n: n, err: err}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	defer func() {
+		close(free)
+		for range full { // until the goroutine has ended: r is the caller's again
+		}
+	}()
 	var p smapsParser
-	buf, kept := make([]byte, 64<<10), 0 // of buf, what is the beginning of a line
-	for {
-		n, err := r.Read(buf[kept:])
-		text := buf[:kept+n]
+	var kept []byte // the beginning of a line
+	for x := range full {
+		from := maxLine - copy(x.buf[maxLine-len(kept):], kept)
+		text := x.buf[from : maxLine+x.n]
 		end := bytes.LastIndexByte(text, '\n') + 1
 		if err := p.lines(text[:end]); err != nil {
 			return nil, err
 		}
-		kept = copy(buf, text[end:])
+		kept = append(kept[:0], text[end:]...)
 		switch {
-		case err == io.EOF && kept > 0:
+		case x.err == io.EOF && len(kept) > 0:
 			return nil, fmt.Errorf("line %d: %w: it ends early", p.line+1, errSmaps)
-		case err == io.EOF:
+		case x.err == io.EOF:
 			return p.finish()
-		case err != nil:
-			return nil, err
-		case kept == len(buf):
+		case x.err != nil:
+			return nil, x.err
+		case len(kept) > maxLine:
 			return nil, fmt.Errorf("line %d: %w: it is too long", p.line+1, errSmaps)
 		}
+		free <- x.buf
 	}
+	return nil, errSmaps // not reached: the last part has an error
 }
+
+// Bounds on a line, which has a path of at most 4096 bytes, of which each may be escaped as four, and how much
+// is read before it is parsed.
+const (
+	maxLine  = 32 << 10
+	partSize = 64 << 10
+)
 
 // A smapsParser makes mappings of lines.
 type smapsParser struct {
@@ -92,6 +132,9 @@ func (p *smapsParser) lines(text []byte) error {
 		if l[0] < 'A' || l[0] > 'Z' {
 			if len(p.all) == maxMappings {
 				return fmt.Errorf("it has more than %d mappings", maxMappings)
+			}
+			if len(p.all) == cap(p.all) { // append would grow large lists by a quarter, and copy them often
+				p.all = slices.Grow(p.all, max(256, len(p.all)))
 			}
 			p.all = append(p.all, mapping{})
 			m := &p.all[len(p.all)-1]
@@ -260,7 +303,9 @@ func (m *mapping) parseMeasure(l []byte) bool {
 }
 
 func kilobytes(b []byte, to *int64) bool {
-	b = bytes.TrimLeft(b, " \t")
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
+		b = b[1:]
+	}
 	n, i := int64(0), 0
 	for i < len(b) && b[i] >= '0' && b[i] <= '9' {
 		if n > 1<<50 {

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 const smapsText = `55d000000000-55d000004000 r-xp 00001000 fd:00 1234                       /bin/a b
@@ -116,7 +117,7 @@ func TestSaved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(s, back); diff != "" {
+	if diff := cmp.Diff(s, back, cmpopts.IgnoreUnexported(Snapshot{})); diff != "" {
 		t.Error(diff)
 	}
 	for i := range s.Regions {

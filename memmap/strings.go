@@ -1,28 +1,33 @@
 package memmap
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"os"
 	"regexp"
 	"sort"
+
+	"github.com/sightline-dev/sightline/heap/goruntime"
 )
 
 // A Memory is the memory of a process or of a core file, to be searched.
 type Memory struct {
-	r     io.ReaderAt
-	pages pages
-	close func()
+	r       io.ReaderAt
+	pages   pages
+	runtime *goruntime.Runtime // nil where there is none
+	close   func()
 }
 
-// Memory gives access to the process's memory until Close of the process.
+// Memory gives access to the process's memory until Close of the process. It knows the Go runtime once a
+// snapshot was taken.
 func (p *Process) Memory() *Memory {
 	m := p.pages()
-	return &Memory{r: p.live, pages: m, close: m.close}
+	return &Memory{r: p.live, pages: m, runtime: p.goRuntime, close: m.close}
 }
 
 // CoreMemory gives access to the memory in a core file; Close it.
-func CoreMemory(path string) (*Memory, error) {
+func CoreMemory(path string, o CoreOptions) (*Memory, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -37,7 +42,12 @@ func CoreMemory(path string) (*Memory, error) {
 		f.Close()
 		return nil, err
 	}
-	return &Memory{r: c, pages: c, close: func() { f.Close() }}, nil
+	m := &Memory{r: c, pages: c, close: func() { f.Close() }}
+	if exe, err := os.Open(cmp.Or(o.Exe, c.exe)); err == nil {
+		defer exe.Close()
+		m.runtime, _ = goruntime.Open(exe, biasOf(exe, c.exe, c.mappings), c)
+	}
+	return m, nil
 }
 
 // Close gives back what the memory is read through.
@@ -56,6 +66,9 @@ type String struct {
 	Text    string `json:"text"`
 	UTF16   bool   `json:"utf16"`  // little-endian, of characters below U+0100
 	Region  int    `json:"region"` // index into Snapshot.Regions
+	// Owner is the object or block that it begins in, in the heaps of Go and malloc; nil elsewhere, and where
+	// it cannot be told.
+	Owner *Owner `json:"object,omitempty"`
 	// More says that the string is longer than what is kept of it.
 	More bool `json:"more,omitempty"`
 }
@@ -74,6 +87,11 @@ func (m *Memory) Strings(ctx context.Context, s *Snapshot, o StringOptions, yiel
 	want := map[Kind]bool{}
 	for _, k := range o.Kinds {
 		want[k] = true
+	}
+	owners := m.owners(s)
+	found := func(x String) bool {
+		x.Owner = owners.of(x.Address, &s.Regions[x.Region])
+		return yield(x)
 	}
 	buf := make([]byte, 1<<20)
 	for i := range s.Regions {
@@ -96,13 +114,13 @@ func (m *Memory) Strings(ctx context.Context, s *Snapshot, o StringOptions, yiel
 					at += pageSize
 					continue
 				}
-				if !f.feed(buf[:n], at, yield) {
+				if !f.feed(buf[:n], at, found) {
 					return nil
 				}
 				at += uint64(n)
 			}
 		}
-		if !f.end(yield) {
+		if !f.end(found) {
 			return nil
 		}
 	}

@@ -102,6 +102,7 @@ func (b *builder) record(r *perfevent.Record) {
 			b.warn(profile.WarnHidden, forsaken(b.program(t.pids[pid].threads[pid].comm)))
 		}
 		t.exit(pid, tid)
+		b.pasts.ended(tid)
 		if t.owners != nil {
 			t.owners.exited(tid)
 		}
@@ -158,7 +159,7 @@ func (b *builder) sample(pid, tid int, at uint64, weight int64, kernel, user []u
 		// Rings are merged with some slack; what comes later than that is put last.
 		b.last = max(b.last, time.Duration(at-b.zero))
 	}
-	x := waiting{sample: profile.Sample{Time: b.last, Count: 1, Weight: weight}}
+	x := waiting{tid: tid, sample: profile.Sample{Time: b.last, Count: 1, Weight: weight}}
 	for len(user) > 0 && user[len(user)-1] == 0 {
 		user = user[:len(user)-1] // what a thread's first function "returns" to
 	}
@@ -169,7 +170,7 @@ func (b *builder) sample(pid, tid int, at uint64, weight int64, kernel, user []u
 			user = nil // registers of the program before, whose memory is gone
 		}
 		x.sample.Task = b.task(x.process, x.thread, tid)
-		x.walk = b.submit(x.process, user, regs)
+		x.walk = b.submit(x.process, tid, user, regs)
 		if x.walk == nil {
 			x.sample.Stack = b.framed(x.process, x.thread, user, regs)
 		}

@@ -41,6 +41,10 @@ type copying struct {
 	set    func(pid uint32, rule bpf.CopyRule) error
 	pids   map[int]copied
 
+	// What stacks have been, told to the BPF engine; nil with the other.
+	setPast    func(tid uint32, p *bpf.PastStack) error
+	forgetPast func(tid uint32) error
+
 	open   func(io.ReaderAt) (FrameTable, error) // nil: nothing is known of Go's stacks
 	reader func(*codeFile) (io.ReaderAt, error)  // likewise
 	stacks map[*codeFile]bpf.GoStacks            // of those that were asked for
@@ -88,8 +92,8 @@ func newCopying(t Target, o Options) *copying {
 	}
 	defer f.Close()
 	im, err := readImage(f)
-	c.always = err != nil || !im.framed()
-	if c.always && im.golang {
+	c.always = err != nil || !im.framed() || c.chosen
+	if c.always && im.golang && !im.framed() {
 		c.target = c.goStacks(f)
 	}
 	return c

@@ -13,7 +13,6 @@ import (
 	"github.com/sightline-dev/sightline/profiler/bpf"
 	"github.com/sightline-dev/sightline/profiler/perfevent"
 	"github.com/sightline-dev/sightline/profiler/profile"
-	"github.com/sightline-dev/sightline/profiler/unwind"
 )
 
 // Descriptors is the kind of the series that a DescriptorWatch gives: a sample for each descriptor that is
@@ -149,13 +148,10 @@ func (w *DescriptorWatch) event(e *bpf.DescriptorEvent, order uint64) {
 		user = user[:len(user)-1]
 	}
 	x := openDescriptor{order: order, task: w.b.task(p, th, tid)}
-	x.stack = w.stack(p, th, user, &registers{
+	x.stack = w.b.eventStack(p, th, tid, user, &registers{
 		sp: e.Sample.SP, fp: e.Sample.FP, link: e.Sample.Link, top: e.Sample.Top, cut: len(user) >= w.b.depth,
 		all: e.Sample.Registers, stack: e.Sample.Stack,
 	})
-	if x.stack == 0 {
-		x.stack = w.b.inKernel(0, nil) // unknown, but counted
-	}
 	if e.Sample.Time > w.b.zero {
 		x.at = time.Duration(e.Sample.Time - w.b.zero)
 	}
@@ -164,28 +160,6 @@ func (w *DescriptorWatch) event(e *bpf.DescriptorEvent, order uint64) {
 			w.open[descriptorKey{pid, int(fd)}] = x
 		}
 	}
-}
-
-// stack is the stack of an event: by call-frame information where it was copied and the code may keep no
-// frame pointers. Events are far fewer than samples, so each walk is waited for.
-func (w *DescriptorWatch) stack(p *process, th *thread, user []uint64, regs *registers) profile.StackID {
-	b := w.b
-	walk := b.submit(p, user, regs)
-	if walk == nil {
-		return b.framed(p, th, user, regs)
-	}
-	b.unwinder.dispatch()
-	b.unwinder.wait()
-	defer b.unwinder.release(walk)
-	if walk.framed || len(walk.frames) == 0 {
-		return b.framed(p, th, user, regs)
-	}
-	var stack profile.StackID
-	outermost := len(walk.frames) - 1
-	for i, f := range slices.Backward(walk.frames) {
-		stack = b.c.Stacks.Intern(stack, b.inSpace(walk.space, f, i == outermost && walk.end.Reason == unwind.Root))
-	}
-	return stack
 }
 
 // Capture is the descriptors that were opened since the watch began and are open still: one sample each,

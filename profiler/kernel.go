@@ -35,6 +35,7 @@ func (k *kernel) file() *codeFile {
 // lies somewhere else (KASLR). Modules are at no fixed distance, but it is one while they stay
 // loaded. Where _text is hidden (kernel.kptr_restrict) so are all names, and the address stays.
 func (k *kernel) address(addr uint64) uint64 {
+	k.file() // which finds it
 	return addr - k.text
 }
 

@@ -21,7 +21,10 @@ type registers struct {
 	// other is the bytes of the thread's other stack from otherSP on: empty where none was copied.
 	otherSP uint64
 	other   []byte
-	cut     bool // the kernel's walk has as many addresses as it gives at most
+	// past and same are as Sample.Past and Sample.Same of the BPF engine: stack ends with what is the same.
+	past uint32
+	same int
+	cut  bool // the kernel's walk has as many addresses as it gives at most
 }
 
 // LeafFrames finds the callers that a walk by frame pointers misses. That walk reads the innermost

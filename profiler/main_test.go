@@ -67,6 +67,9 @@ func build(dir string) error {
 		compile("busy", "busy.c", "-ldl", "-lpthread"),
 		compile("busy-anonymous", "busy.c", "-ldl", "-lpthread", "-Wl,--build-id=none"),
 		compile("bare", "bare.c", "-O2", "-fomit-frame-pointer", "-lpthread"),
+		compile("allocating", "allocating.c"),
+		compile("allocating-bare", "allocating.c", "-O2", "-fomit-frame-pointer"),
+		compile("allocating-static", "allocating.c", "-static"),
 		compile("one.so", "plugin.c", "-shared", "-fPIC", "-DNAME=one"),
 		compile("two.so", "plugin.c", "-shared", "-fPIC", "-DNAME=two", "-DPADDING"),
 	)

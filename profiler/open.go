@@ -66,7 +66,7 @@ func newOpener(t Target, o Options) (*opener, error) {
 			op.source = s
 			op.clock.NoChain = true
 			if op.copying != nil {
-				op.copying.set = s.SetCopy
+				op.copying.set, op.copying.setPast, op.copying.forgetPast = s.SetCopy, s.SetPast, s.ForgetPast
 			}
 		case o.Engine == BPFEngine:
 			return nil, op.refuse(err, nil)
@@ -207,7 +207,7 @@ func (o *opener) usePerf(why error) error {
 	if o.copying == nil {
 		return nil
 	}
-	o.copying.set = nil
+	o.copying.set, o.copying.setPast, o.copying.forgetPast = nil, nil, nil
 	for _, r := range o.rings {
 		r.Close()
 	}

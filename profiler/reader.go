@@ -5,10 +5,9 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"sort"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sightline-dev/sightline/profiler/bpf"
 	"github.com/sightline-dev/sightline/profiler/perfevent"
@@ -93,7 +92,7 @@ func (m *merger) fill(now uint64, soon func(*perfevent.Record)) (limit uint64, b
 
 // take gives all records with times up to limit, in order, either to record or to stack, and frees
 // their room.
-func (m *merger) take(limit uint64, record func(*perfevent.Record), stack func(*queuedStack, []uint64, []uint64)) {
+func (m *merger) take(limit uint64, record func(*perfevent.Record), stack func(*bpf.Sample)) {
 	for {
 		first, at := -1, limit
 		for i := range m.heads {
@@ -105,9 +104,8 @@ func (m *merger) take(limit uint64, record func(*perfevent.Record), stack func(*
 				first, at = i, h.record.Time
 			}
 		}
-		if q := m.queue.first(); q != nil && (q.time < at || q.time == at && first < 0) {
-			kernel, user := m.queue.take()
-			stack(q, kernel, user)
+		if q := m.queue.first(); q != nil && (q.Time < at || q.Time == at && first < 0) {
+			stack(m.queue.take())
 			continue
 		}
 		if first < 0 {
@@ -122,26 +120,17 @@ func (m *merger) take(limit uint64, record func(*perfevent.Record), stack func(*
 }
 
 // A stackQueue holds the BPF engine's samples until their turn comes: the BPF ring is one for all
-// CPUs, and what is read from it is gone from it.
+// CPUs, and what is read from it is gone from it. Samples are reused: a queue that is empty now and then
+// allocates nothing.
 type stackQueue struct {
-	source    stackSource // nil: always empty
-	queue     []queuedStack
-	addresses []uint64
-	stacks    []byte
-	next      int // of queue
-	sample    bpf.Sample
-	broken    uint64 // samples that could not be decoded
-}
-
-type queuedStack struct {
-	time, period uint64
-	pid, tid     int
-	at           int // of the kernel's addresses, with the user's behind them, and then all registers
-	kernel, user int // how many
-	all          int
-	atStack      int // of the stack's bytes in stacks
-	stack, other int // how many, and how many behind them of the other stack
-	registers    registers
+	source stackSource   // nil: always empty
+	queue  []*bpf.Sample // in the order of times, from next on
+	next   int
+	taken  *bpf.Sample // what take has given last
+	free   []*bpf.Sample
+	// What the samples in the queue have.
+	addresses, bytes int
+	broken           uint64 // samples that could not be decoded
 }
 
 // maxQueued bounds the addresses held, and maxQueuedStacks the bytes of stacks. What is beyond waits in
@@ -149,6 +138,7 @@ type queuedStack struct {
 const (
 	maxQueued       = 4 << 20
 	maxQueuedStacks = 32 << 20
+	maxFreeSamples  = 256
 )
 
 // fill reads what is in the BPF ring. full says that it had to stop before its end.
@@ -156,52 +146,60 @@ func (q *stackQueue) fill() (full bool) {
 	if q.source == nil {
 		return false
 	}
-	if q.next == len(q.queue) {
-		q.queue, q.addresses, q.stacks, q.next = q.queue[:0], q.addresses[:0], q.stacks[:0], 0
+	if q.next > 0 {
+		q.queue, q.next = slices.Delete(q.queue, 0, q.next), 0
 	}
-	for len(q.addresses) < maxQueued && len(q.stacks) < maxQueuedStacks {
-		s := &q.sample
+	for q.addresses < maxQueued && q.bytes < maxQueuedStacks {
+		s := q.spare()
 		err := q.source.ReadInto(s)
-		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, os.ErrClosed) || errors.Is(err, bpf.ErrFlushed) || err == io.EOF {
-			return false
-		}
 		if err != nil {
-			q.broken++
+			q.free = append(q.free, s)
+			if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, os.ErrClosed) && !errors.Is(err, bpf.ErrFlushed) && err != io.EOF {
+				q.broken++
+			}
 			return false
 		}
-		x := queuedStack{
-			time: s.Time, period: s.Period, pid: int(s.PID), tid: int(s.TID),
-			at: len(q.addresses), kernel: len(s.Kernel), user: len(s.User),
-			atStack: len(q.stacks), all: len(s.Registers), stack: len(s.Stack), other: len(s.Other),
-			registers: registers{sp: s.SP, fp: s.FP, link: s.Link, top: s.Top, otherSP: s.OtherSP, cut: s.KernelCut || s.UserCut},
-		}
-		q.addresses = append(append(append(q.addresses, s.Kernel...), s.User...), s.Registers...)
-		q.stacks = append(append(q.stacks, s.Stack...), s.Other...)
-		q.queue = append(q.queue, x)
+		q.addresses += len(s.Kernel) + len(s.User)
+		q.bytes += len(s.Stack) + len(s.Other)
+		q.queue = append(q.queue, s)
 		// CPUs take the time before they take their place in the ring: sort the few that came late.
-		for i := len(q.queue) - 1; i > q.next && q.queue[i-1].time > x.time; i-- {
+		for i := len(q.queue) - 1; i > 0 && q.queue[i-1].Time > s.Time; i-- {
 			q.queue[i-1], q.queue[i] = q.queue[i], q.queue[i-1]
 		}
 	}
 	return true
 }
 
-func (q *stackQueue) first() *queuedStack {
+// spare is a sample to read into.
+func (q *stackQueue) spare() *bpf.Sample {
+	n := len(q.free)
+	if n == 0 {
+		return new(bpf.Sample)
+	}
+	s := q.free[n-1]
+	q.free = q.free[:n-1]
+	return s
+}
+
+func (q *stackQueue) first() *bpf.Sample {
 	if q.next == len(q.queue) {
 		return nil
 	}
-	return &q.queue[q.next]
+	return q.queue[q.next]
 }
 
-func (q *stackQueue) take() (kernel, user []uint64) {
-	x := &q.queue[q.next]
+// take is the first one, which is kept until the next is taken.
+func (q *stackQueue) take() *bpf.Sample {
+	if q.taken != nil && len(q.free) < maxFreeSamples {
+		q.free = append(q.free, q.taken)
+	}
+	s := q.queue[q.next]
+	q.queue[q.next] = nil
 	q.next++
-	split := x.at + x.kernel
-	behind := split + x.user
-	x.registers.all = q.addresses[behind : behind+x.all]
-	x.registers.stack = q.stacks[x.atStack : x.atStack+x.stack]
-	x.registers.other = q.stacks[x.atStack+x.stack:][:x.other]
-	return q.addresses[x.at:split], q.addresses[split:behind]
+	q.addresses -= len(s.Kernel) + len(s.User)
+	q.bytes -= len(s.Stack) + len(s.Other)
+	q.taken = s
+	return s
 }
 
 // readEvery is the longest time between two looks at the rings. It is short because a process that
@@ -215,23 +213,17 @@ const (
 // read is the recording's reading goroutine: from Start until Stop has it end.
 func (r *Recording) read() {
 	defer close(r.readDone)
-	polled := []unix.PollFd{{Fd: int32(r.wake), Events: unix.POLLIN}}
-	if r.pidfd >= 0 {
-		polled = append(polled, unix.PollFd{Fd: int32(r.pidfd), Events: unix.POLLIN})
-	}
-	for _, ring := range r.rings {
-		polled = append(polled, unix.PollFd{Fd: int32(ring.FD()), Events: unix.POLLIN})
-	}
+	defer r.waiter.close()
 	var busyUntil uint64
 	for {
 		every := r.every
 		if r.merger.look < busyUntil {
 			every = min(every, readEveryBusy)
 		}
-		unix.Poll(polled, int(max(every.Milliseconds(), 1))) // on EINTR: one look too many
-		stopping := polled[0].Revents != 0
-		if r.pidfd >= 0 && polled[1].Revents != 0 {
-			polled[1].Fd = -1 // poll(2) skips it
+		ready := r.waiter.wait(max(every, time.Millisecond))
+		stopping := ready[r.wake]
+		if r.pidfd >= 0 && ready[r.pidfd] {
+			r.waiter.remove(r.pidfd)
 			close(r.processDone)
 		}
 		now := monotonic()
@@ -274,8 +266,11 @@ func (r *Recording) seen(rec *perfevent.Record) {
 func (r *Recording) take(limit uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.merger.take(limit, r.b.record, func(q *queuedStack, kernel, user []uint64) {
-		r.b.sample(q.pid, q.tid, q.time, int64(q.period), kernel, user, &q.registers)
+	r.merger.take(limit, r.b.record, func(s *bpf.Sample) {
+		r.b.sample(int(s.PID), int(s.TID), s.Time, int64(s.Period), s.Kernel, s.User, &registers{
+			sp: s.SP, fp: s.FP, link: s.Link, top: s.Top, cut: s.KernelCut || s.UserCut,
+			all: s.Registers, stack: s.Stack, otherSP: s.OtherSP, other: s.Other, past: s.Past, same: s.Same,
+		})
 	})
 	r.b.settle()
 }

@@ -105,11 +105,11 @@ func TestMergerOrder(t *testing.T) {
 		take := func(limit uint64) {
 			m.take(limit,
 				func(r *perfevent.Record) { got = append(got, r.Time) },
-				func(q *queuedStack, kernel, user []uint64) {
-					if user[0] != q.time || kernel[0] != 1 || len(user) != 2 || len(kernel) != 1 {
-						t.Fatalf("sample at %d with stacks %x, %x", q.time, kernel, user)
+				func(s *bpf.Sample) {
+					if s.User[0] != s.Time || s.Kernel[0] != 1 || len(s.User) != 2 || len(s.Kernel) != 1 {
+						t.Fatalf("sample at %d with stacks %x, %x", s.Time, s.Kernel, s.User)
 					}
-					got = append(got, q.time)
+					got = append(got, s.Time)
 				})
 		}
 		for range 400 {
@@ -180,11 +180,10 @@ func TestMergerTellsMappingsSoon(t *testing.T) {
 
 // What the queue may not hold stays where it is.
 func TestStackQueueIsBounded(t *testing.T) {
-	now := uint64(time.Hour)
 	s := &endless{}
 	q := stackQueue{source: s}
-	if !q.fill() || len(q.addresses) > maxQueued+1000 {
-		t.Errorf("%d addresses in the queue", len(q.addresses))
+	if !q.fill() || q.addresses > maxQueued+1000 {
+		t.Errorf("%d addresses in the queue", q.addresses)
 	}
 	n := s.n
 	if q.fill(); s.n > n+1 {
@@ -193,10 +192,12 @@ func TestStackQueueIsBounded(t *testing.T) {
 	for q.first() != nil {
 		q.take()
 	}
+	if q.addresses != 0 || q.bytes != 0 || len(q.free) != maxFreeSamples {
+		t.Errorf("empty, with %d addresses, %d bytes and %d samples to reuse", q.addresses, q.bytes, len(q.free))
+	}
 	if q.fill(); s.n < n+2 {
 		t.Error("empty, and reads nothing")
 	}
-	_ = now
 }
 
 type endless struct {

@@ -33,6 +33,7 @@ type Recording struct {
 	start   uint64        // CLOCK_MONOTONIC
 	pidfd   int           // of a recorded process; -1 otherwise
 	wake    int           // eventfd that ends read
+	waiter  *waiter       // open's, and then read's
 
 	processDone chan struct{} // closed when the recorded process has ended
 	stopping    chan struct{} // closed by Stop
@@ -108,6 +109,9 @@ func (r *Recording) open() (err error) {
 	if r.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
 		return fmt.Errorf("record %s: make an eventfd: %w", r.target, err)
 	}
+	if r.waiter, err = newWaiter(); err != nil {
+		return fmt.Errorf("record %s: %w", r.target, err)
+	}
 	if pid := r.target.PID; pid != 0 {
 		if r.pidfd, err = openPID(pid); err != nil {
 			return err
@@ -166,10 +170,25 @@ func (r *Recording) open() (err error) {
 	if r.opener.copying != nil {
 		r.b.copying = r.opener.copying
 		r.b.copying.reader = r.files.reader
-		r.b.unwinder = startUnwinder(r.files, r.options.FrameTable, r.rows())
+		if c := r.opener.copying; c.setPast != nil {
+			r.b.pasts = newPasts(c.setPast, c.forgetPast)
+		}
+		r.b.unwinder = startUnwinder(r.files, r.options.FrameTable, openRows(r.options.RowsDir))
 		r.b.frames.rows = r.b.unwinder.rowsOf
 	}
 
+	waited := []int{r.wake}
+	for _, ring := range r.rings {
+		waited = append(waited, ring.FD())
+	}
+	if r.pidfd >= 0 {
+		waited = append(waited, r.pidfd)
+	}
+	for _, fd := range waited {
+		if err := r.waiter.add(fd); err != nil {
+			return fmt.Errorf("record %s: %w", r.target, err)
+		}
+	}
 	if r.target.Command != nil {
 		return nil // exec enables it
 	}
@@ -181,13 +200,14 @@ func (r *Recording) open() (err error) {
 	return r.snapshot()
 }
 
-// rows opens the cache of rows. Without one they are made anew, which takes a little longer.
-func (r *Recording) rows() *unwind.Cache {
+// openRows opens the cache of rows in a folder; nil where there is none, and then rows are made anew, which
+// takes a little longer.
+func openRows(dir string) *unwind.Cache {
 	const most = 512 << 20
-	if r.options.RowsDir == "" {
+	if dir == "" {
 		return nil
 	}
-	c, err := unwind.OpenCache(r.options.RowsDir, most)
+	c, err := unwind.OpenCache(dir, most)
 	if err != nil {
 		return nil
 	}
@@ -215,6 +235,9 @@ func (r *Recording) abandon() {
 	}
 	if r.b != nil && r.b.unwinder != nil {
 		r.b.unwinder.stop()
+	}
+	if r.waiter != nil {
+		r.waiter.close()
 	}
 	r.files.close()
 	for _, fd := range []int{r.wake, r.pidfd} {

@@ -63,12 +63,15 @@ type walk struct {
 	data   []byte   // of sample.Stack and sample.Also
 	chain  []uint64 // what the kernel found by frame pointers, leaf first
 	regs   registers
+	// remembers says that found is asked for.
+	remembers bool
 
 	// The outcome, when done is set.
 	frames []unwind.Frame
 	end    unwind.End
-	framed bool // the chain is right: all of it is of Go's functions
-	joined bool // frames go on with the chain behind end
+	found  *unwind.Past // of a whole stack whose copy was large; else nil
+	framed bool         // the chain is right: all of it is of Go's functions
+	joined bool         // frames go on with the chain behind end
 	done   atomic.Bool
 }
 
@@ -120,7 +123,7 @@ func (u *unwinder) submit(s *space, chain []uint64, r *registers) (*walk, bool) 
 	if len(r.other) > 0 {
 		w.sample.Also = append(w.sample.Also, unwind.Stack{Addr: r.otherSP, Data: w.data[len(r.stack):]})
 	}
-	w.framed, w.joined = false, false
+	w.framed, w.joined, w.found = false, false, nil
 	w.done.Store(false)
 	u.waiting.Add(1)
 	if u.batch = append(u.batch, w); len(u.batch) == walksAtOnce {
@@ -149,7 +152,7 @@ func (u *unwinder) dispatch() {
 func (u *unwinder) release(w *walk) {
 	u.held -= len(w.data)
 	u.walks--
-	w.space = nil
+	w.space, w.found, w.sample.Past = nil, nil, nil
 	const keep = 256 // walks; more were in flight for a moment only
 	if len(u.free) < keep {
 		u.free = append(u.free, w)
@@ -256,6 +259,7 @@ func (w *walk) run(walker *unwind.Walker, s *walkSpace) {
 		}
 	}
 	w.frames, w.end = walker.Walk(&w.sample, s, w.frames[:0])
+	w.found = w.past(walker)
 	switch w.end.Reason {
 	case unwind.GoSwitch, unwind.CgoSwitch:
 		// The kernel's walk may have come to the same frame on the goroutine's stack: it has begun with
@@ -282,7 +286,10 @@ func (w *walk) run(walker *unwind.Walker, s *walkSpace) {
 // depth is how many bytes of a stack the walk went through, or would at least have needed; 0 where it
 // cannot tell.
 func (w *walk) depth() uint64 {
-	for _, stack := range append([]unwind.Stack{w.sample.Stack}, w.sample.Also...) {
+	if w.end.Same {
+		return w.end.SP - w.sample.Stack.Addr
+	}
+	in := func(stack *unwind.Stack) uint64 {
 		switch n, all := w.end.SP-stack.Addr, uint64(len(stack.Data)); {
 		case n > all:
 		case w.end.Reason == unwind.CutByCopy:
@@ -290,8 +297,13 @@ func (w *walk) depth() uint64 {
 		case w.end.Reason == unwind.Root:
 			return n
 		}
+		return 0
 	}
-	return 0
+	n := in(&w.sample.Stack)
+	for i := 0; n == 0 && i < len(w.sample.Also); i++ {
+		n = in(&w.sample.Also[i])
+	}
+	return n
 }
 
 // file is what is known of a file, which is read when it is first asked for.

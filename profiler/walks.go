@@ -13,6 +13,7 @@ import (
 type walks struct {
 	unwinder *unwinder // nil: stacks are taken as the kernel walked them
 	copying  *copying
+	pasts    pasts
 	waiting  []waiting // in the order of their times; the first one is not done
 	kernels  []uint64  // the kernel's addresses of those that wait, one stack after the other
 	broken   map[brokenAt]int64
@@ -28,6 +29,7 @@ type waiting struct {
 	sample  profile.Sample // its stack is that of the user, where there is no walk
 	process *process       // nil: none is known
 	thread  *thread
+	tid     int
 	walk    *walk // nil: the stack is known
 	kernel  int   // addresses in kernels
 }
@@ -42,7 +44,7 @@ type brokenAt struct {
 
 // submit has a sample's stack walked, if it was copied and may need it: nil where the kernel's walk is
 // taken.
-func (b *builder) submit(p *process, user []uint64, regs *registers) *walk {
+func (b *builder) submit(p *process, tid int, user []uint64, regs *registers) *walk {
 	if b.unwinder == nil || len(user) == 0 {
 		return nil
 	}
@@ -61,6 +63,12 @@ func (b *builder) submit(p *process, user []uint64, regs *registers) *walk {
 	w, ok := b.unwinder.submit(p.space(), user, regs)
 	if !ok {
 		b.refused++
+		return nil
+	}
+	w.remembers = b.pasts.set != nil
+	w.sample.Past, w.sample.Same = nil, regs.same
+	if regs.same > 0 {
+		w.sample.Past = b.pasts.find(tid, regs.past)
 	}
 	return w
 }
@@ -97,6 +105,7 @@ samples:
 		b.waiting = slices.Delete(b.waiting, 0, n)
 		b.kernels = slices.Delete(b.kernels, 0, k)
 	}
+	b.pasts.tell()
 }
 
 // walked is the stack that a walk has found.
@@ -105,7 +114,9 @@ func (b *builder) walked(x *waiting) (stack profile.StackID) {
 	if w.framed {
 		return b.framed(x.process, x.thread, w.chain, &w.regs)
 	}
-	if n := w.depth(); n > 0 {
+	missed := w.sample.Same > 0 && w.end.Reason == unwind.CutByCopy
+	b.pasts.found(x.process, x.tid, w.found, missed)
+	if n := w.depth(); n > 0 && !missed {
 		b.copying.walked(x.process.pid, n)
 	}
 	if w.end.Reason != unwind.Root && !w.joined {
@@ -185,6 +196,9 @@ func (b *builder) remedy(at brokenAt) string {
 			return ""
 		case b.copying.held:
 			return fmt.Sprintf("let this user lock more memory, for copies of more than %d KiB (ulimit -l, or sudo sysctl kernel.perf_event_mlock_kb=16384)", b.copying.bytes>>10)
+		}
+		if b.copying.set != nil && !b.copying.chosen {
+			return fmt.Sprintf("they were deeper than those before them, and later ones were copied whole; --stack-bytes %d copies as much from the beginning", maxStackBytes)
 		}
 		return fmt.Sprintf("raise --stack-bytes (up to %d)", maxStackBytes)
 	case unwind.NoRows:

@@ -381,18 +381,21 @@ func readOwn(path string) (string, error) {
 	return b.String(), err
 }
 
-// writeAnswers puts a file into a folder, which is made if need be, in the place of the one for the
-// same build ID, and removes the files that were not used for the longest time while all together have
-// too many bytes.
+// writeAnswers puts a file into a folder in the place of the one for the same build ID.
 func writeAnswers(dir, buildID string, a *answers) error {
-	b := a.encode(buildID)
+	return writeKept(dir, buildID+answersSuffix, a.encode(buildID))
+}
+
+// writeKept puts a file into a folder, which is made if need be, in the place of the one that has its name,
+// and removes the files that were not used for the longest time while all together have too many bytes.
+func writeKept(dir, name string, b []byte) error {
 	if len(b) > maxAnswersFile {
 		return nil // not worth keeping
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("keep frames in %s: %w", dir, err)
 	}
-	path := filepath.Join(dir, buildID+answersSuffix)
+	path := filepath.Join(dir, name)
 	shrinkAnswers(dir, maxAnswersDir-int64(len(b)), path)
 	f, err := os.CreateTemp(dir, "*"+answersPart) // 0600
 	if err != nil {

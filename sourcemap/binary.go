@@ -25,6 +25,7 @@ type binaryTable struct {
 	// notes are what is wrong with the binary though it can be used, a sentence each without the
 	// binary's name. They may grow with lookups.
 	notes   []string
+	lacks   string // the name of the supplementary file, where that is missing
 	notesMu sync.Mutex
 	// startMain is the address of __libc_start_main where the binary defines it, once soughtMain.
 	startMain  uint64
@@ -95,6 +96,13 @@ func (b *binaryTable) note(format string, args ...any) {
 	b.notesMu.Lock()
 	defer b.notesMu.Unlock()
 	b.notes = append(b.notes, fmt.Sprintf(format, args...))
+}
+
+// lack notes that the supplementary file is missing.
+func (b *binaryTable) lack(name string) {
+	b.notesMu.Lock()
+	defer b.notesMu.Unlock()
+	b.lacks = name
 }
 
 // part is a number from 0 on: addresses of different ones may be asked for at once, in different

@@ -30,6 +30,7 @@ type debugFinder struct {
 	files   *filePool
 	fetch   func(ctx context.Context, buildID string) (path string, err error) // nil: nothing is fetched
 	note    func(format string, args ...any)                                   // tells what is wrong, without the binary's name
+	lacks   func(name string)                                                  // tells that the supplementary file is missing
 }
 
 // A debugFile is a file that was found.
@@ -81,7 +82,7 @@ func (d *debugFinder) supplement(ctx context.Context, f *elf.File, path string) 
 	}
 	found, err := d.fetched(ctx, id)
 	if found == nil && err == nil {
-		d.note("%s, which holds a part of its debug information (dwz), is missing: some inlined calls have no names; install the debug packages anew", name)
+		d.lacks(name)
 	}
 	return found, err
 }

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -34,7 +35,8 @@ type Config struct {
 	Debuginfod *Debuginfod
 	// AnswersDir is a folder of this user's that keeps what DWARF said of the addresses of binaries with
 	// a build ID: Close adds to it, and NewSymbolizer's successors need not read DWARF for the same
-	// lines again. It holds at most 256 MB. "": nothing is kept.
+	// lines again; and the list of the kernel's functions, by the build ID of its mapping. It holds at most
+	// 256 MB. "": nothing is kept.
 	AnswersDir string
 	// Root is the folder that a mapping's Path begins at, "/proc/7/root" for a process in a container;
 	// "" for this process's root. nil: it is that for all.
@@ -62,8 +64,11 @@ type Symbolizer struct {
 	jits     map[profile.MappingID]*processJIT
 	kernel   table
 	kernelOK bool              // kernel was opened, or cannot be
+	image    *kallsymsTable    // what was kept of it; nil: nothing, or it was not looked for
 	warnings []profile.Warning // of all captures so far
 	sources  map[string]profile.Source
+	// The binaries whose supplementary file (dwz) is missing, and the names of those files.
+	lacking, lacked []string
 }
 
 // NewSymbolizer makes the symbolizer of one recording.
@@ -138,6 +143,15 @@ func (s *Symbolizer) Symbolize(ctx context.Context, c *profile.Capture, open Ope
 	for _, w := range s.warnings {
 		c.Warn(w.Kind, w.Count, w.Text)
 	}
+	for _, w := range work {
+		if w.binary != nil && w.binary.lacks != "" && !slices.Contains(s.lacking, w.module) {
+			s.lacking = append(s.lacking, w.module)
+			s.lacked = append(s.lacked, w.binary.lacks)
+		}
+	}
+	if len(s.lacking) > 0 {
+		c.Warn(profile.WarnUnreadable, 0, lackingText(s.lacking, s.lacked))
+	}
 	n := len(c.Locations)
 	c.Symbols.Frames = s.frames[:len(s.frames):len(s.frames)]
 	c.Symbols.Of = s.of[:n:n]
@@ -173,7 +187,7 @@ func (s *Symbolizer) keepAnswers() {
 		b.fresh = nil
 		id := buildID(b.file)
 		// What something is missing for, or damaged, may have better answers tomorrow.
-		if !isBuildID(id) || len(b.notes) > 0 {
+		if !isBuildID(id) || len(b.notes) > 0 || b.lacks != "" {
 			continue
 		}
 		before, ok := kept[id]
@@ -214,7 +228,7 @@ func (s *Symbolizer) attach(ctx context.Context, work []*batch, c *profile.Captu
 			}
 		}
 		find := &debugFinder{
-			folders: append(slices.Clip(s.config.DebugFolders), systemDebugFolder), path: w.module, files: files, note: b.note,
+			folders: append(slices.Clip(s.config.DebugFolders), systemDebugFolder), path: w.module, files: files, note: b.note, lacks: b.lack,
 		}
 		if s.config.Debuginfod != nil {
 			find.fetch = s.config.Debuginfod.Fetch
@@ -273,11 +287,7 @@ func (s *Symbolizer) open(w *batch, c *profile.Capture, open Opener) {
 	switch m.Kind {
 	case profile.KernelCode:
 		w.module, w.unnamed.Func = profile.Kernel, profile.Kernel
-		if !s.kernelOK {
-			s.kernelOK = true
-			s.kernel = s.openKernel()
-		}
-		w.table = s.kernel
+		w.table = s.kernelTable(w, m.BuildID)
 		return
 	case profile.FileCode:
 		w.module = m.Path
@@ -369,6 +379,22 @@ func (s *Symbolizer) openKernel() table {
 	}
 	s.warn(fmt.Sprintf("kernel functions have no names: %v", err))
 	return nil
+}
+
+// lackingText is one warning for all binaries whose supplementary file is missing: a distribution's programs
+// and their libraries come by the dozen, and share such files.
+func lackingText(binaries, files []string) string {
+	const listed = 3
+	those := slices.Clone(files)
+	slices.Sort(those)
+	text := func(names []string) string {
+		if n := len(names) - listed; n > 0 {
+			return fmt.Sprintf("%s and %d more", strings.Join(names[:listed], ", "), n)
+		}
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s: some inlined calls have no names, as a part of the debug information, which dwz has put into files of their own, is missing (%s); install the debug packages anew",
+		text(binaries), text(slices.Compact(those)))
 }
 
 // warn remembers a warning for this capture and those to come.

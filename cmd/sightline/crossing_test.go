@@ -151,7 +151,7 @@ main;h@h.c:1 30
 	warn("/lib/h", "no rows", 7) // its root has a name that nothing calls
 	want := whyBroken{Broken: 0.7, Count: 3, Rows: []brokenReason{
 		{Module: "/lib/f", Reason: "bad CFA", Count: 1, Remedy: "help"},
-		{Module: "/lib/g", Reason: "no caller by frame pointers", Count: 1, Remedy: "its stack was not copied: record without --stack-bytes 0, or build it with -fno-omit-frame-pointer; of a process that begins nothing is copied for some milliseconds"},
+		{Module: "/lib/g", Reason: "no caller by frame pointers", Count: 1, Remedy: "its stack was not copied: --stack-bytes 16384 has the perf engine do so also where the program that is started keeps frame pointers, and the bpf engine does by itself; or build it with -fno-omit-frame-pointer"},
 		{Module: "[jit]", Reason: "no rows", Count: 1, Remedy: "help"},
 	}}
 	if diff := cmp.Diff(want, whyBrokenOf(p)); diff != "" {

@@ -52,6 +52,9 @@ followed by what is unread, unsent or not accepted.`,
 			if o.help {
 				return cmd.Help()
 			}
+			if !o.watch && o.repeat == 0 {
+				collectLate()
+			}
 			return files(cmd.Context(), io, o)
 		},
 	}

@@ -25,7 +25,7 @@ const inspectedFor = 10 * time.Second
 // An inspector answers what single processes do, for pages that ask again and again. Any goroutine may
 // use it.
 type inspector struct {
-	folder func() string // whose workspace's lines are preferred
+	folder func() string // whose workspace's lines are preferred where the editor has none
 
 	mu      sync.Mutex // guards what follows, and processes while they are read
 	watched map[int]*inspected
@@ -37,6 +37,7 @@ type inspected struct {
 	sampler *process.Sampler
 	threads *process.ThreadSampler
 	leaks   *leakWatch // nil until asked for
+	memory  *mapWatch  // nil until asked for
 	end     *time.Timer
 }
 
@@ -59,19 +60,23 @@ func (n *inspector) forget(pid int) {
 		if x.leaks != nil && x.leaks.openers != nil {
 			x.leaks.openers.close()
 		}
+		if x.memory != nil {
+			x.memory.close()
+		}
 		delete(n.watched, pid)
 	}
 }
 
 // Process answers rpc.MethodProcess.
-func (n *inspector) process(ctx context.Context, p rpc.ProcessParams) (*rpc.ProcessResult, error) {
+func (n *inspector) process(ctx context.Context, p rpc.ProcessParams, workspace string) (*rpc.ProcessResult, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	x, err := n.watch(ctx, p)
+	workspace = cmp.Or(workspace, n.folder())
+	x, err := n.watch(ctx, p, workspace)
 	if err != nil {
 		return nil, err
 	}
-	r, err := x.look(ctx, p)
+	r, err := x.look(ctx, p, workspace)
 	if err != nil && ctx.Err() == nil {
 		n.forget(p.PID)
 	}
@@ -79,7 +84,7 @@ func (n *inspector) process(ctx context.Context, p rpc.ProcessParams) (*rpc.Proc
 }
 
 // Watch is the process that is asked for, which is begun to be watched.
-func (n *inspector) watch(ctx context.Context, p rpc.ProcessParams) (*inspected, error) {
+func (n *inspector) watch(ctx context.Context, p rpc.ProcessParams, workspace string) (*inspected, error) {
 	id, err := process.Find(p.PID, "")
 	if err != nil {
 		n.forget(p.PID)
@@ -122,7 +127,7 @@ func (n *inspector) watch(ctx context.Context, p rpc.ProcessParams) (*inspected,
 	x.end.Reset(inspectedFor)
 	if p.Leaks && x.leaks == nil {
 		x.leaks = &leakWatch{growing: process.NewGrowing(time.Now()), begun: time.Now()}
-		if x.leaks.openers, err = startOpeners(ctx, workspaceOf(n.folder()), []int{p.PID}); err != nil {
+		if x.leaks.openers, err = startOpeners(ctx, workspaceOf(workspace), []int{p.PID}); err != nil {
 			x.leaks.openers, x.leaks.note = nil, err.Error()
 		}
 	}
@@ -134,7 +139,7 @@ func startText(id process.ID) string { return strconv.FormatUint(id.Start, 10) }
 const defaultInspectLimit = 500
 
 // Look is the process as it is now.
-func (x *inspected) look(ctx context.Context, p rpc.ProcessParams) (*rpc.ProcessResult, error) {
+func (x *inspected) look(ctx context.Context, p rpc.ProcessParams, workspace string) (*rpc.ProcessResult, error) {
 	list, err := x.sampler.Look(ctx)
 	if err != nil {
 		return nil, err
@@ -180,6 +185,11 @@ func (x *inspected) look(ctx context.Context, p rpc.ProcessParams) (*rpc.Process
 			return nil, err
 		}
 	}
+	if p.Map {
+		if err := x.fillMap(ctx, r, p, workspaceOf(workspace), now.Started(list.Time)); err != nil {
+			return nil, err
+		}
+	}
 	return r, nil
 }
 
@@ -202,7 +212,7 @@ func (x *inspected) fillLeaks(ctx context.Context, r *rpc.ProcessResult, files [
 			Text: fmt.Sprintf("%d open, %+d in %s", g.Last, g.Last-g.First, lspserver.Duration(g.Since.Round(100*time.Millisecond))),
 		}
 		for _, l := range g.lines[:min(mostLines, len(g.lines))] {
-			line := rpc.ProcessLine{Count: l.count, Text: fmt.Sprintf("%d by %s", l.count, process.Printable(x.leaks.openers.place(l.frame)))}
+			line := rpc.ProcessLine{Count: l.count, Text: fmt.Sprintf("%d by %s", l.count, process.Printable(x.leaks.openers.pagePlace(l.frame)))}
 			line.Location, line.Stale = locationOf(l.frame, started)
 			leak.Lines = append(leak.Lines, line)
 		}

@@ -67,6 +67,9 @@ One's own processes need no privilege. Of others it shows the sums that anybody 
 			if err := mf.check(); err != nil {
 				return err
 			}
+			if mf.every == 0 {
+				collectLate()
+			}
 			return mf.run(cmd.Context(), io, args)
 		},
 	}
@@ -169,6 +172,11 @@ func (mf *mapFlags) run(ctx context.Context, io streams, args []string) error {
 	if err != nil {
 		return err
 	}
+	if mf.output != "" || mf.asJSON || mf.reconcile {
+		if err := in.locate(ctx, s); err != nil {
+			return err
+		}
+	}
 	if mf.output != "" {
 		err := writeFile(mf.output, func(w writer) error {
 			if strings.EqualFold(filepath.Ext(mf.output), ".csv") {
@@ -205,7 +213,7 @@ func (mf *mapFlags) run(ctx context.Context, io streams, args []string) error {
 		if s.Terms == nil {
 			return fmt.Errorf("%s is no Go program whose memory can be read: --reconcile asks the Go runtime%s", nameOfMap(s), because(s.Notes))
 		}
-		return t.reconcile(s)
+		return t.reconcile(s, mf.top)
 	case mf.regions:
 		return t.regions(s, mf.top)
 	case mf.fragmentation:
@@ -259,6 +267,23 @@ func (in *mapInput) take(ctx context.Context) (*memmap.Snapshot, error) {
 		return memmap.ReadCore(ctx, in.core, memmap.CoreOptions{Exe: in.exe})
 	}
 	return in.process.Take(ctx)
+}
+
+// Locate finds the lines that a snapshot that was just taken tells of; that they cannot be found is a note.
+func (in *mapInput) locate(ctx context.Context, s *memmap.Snapshot) error {
+	if in.saved != nil || len(s.Sites)+len(s.Goroutines) == 0 {
+		return nil
+	}
+	l, err := newLocator(ctx, workspaceOf("."), s, in.exe)
+	if err == nil {
+		defer l.close()
+		err = l.locate(ctx, s)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.Notes = append(s.Notes, "The lines that started goroutines and allocated objects are not known: "+err.Error()+".")
+		err = nil
+	}
+	return err
 }
 
 // OpenMap opens what is named: digits are a process, else a file that is there, else a name.
@@ -461,7 +486,7 @@ func (mf *mapFlags) findStrings(ctx context.Context, io streams, in *mapInput, s
 	case in.process != nil:
 		m = in.process.Memory()
 	case in.core != "":
-		if m, err = memmap.CoreMemory(in.core); err != nil {
+		if m, err = memmap.CoreMemory(in.core, memmap.CoreOptions{Exe: in.exe}); err != nil {
 			return err
 		}
 	default:
@@ -474,6 +499,8 @@ func (mf *mapFlags) findStrings(ctx context.Context, io streams, in *mapInput, s
 	}
 	found := 0
 	t := newMapTable(io.out)
+	at := siteLines{in: in, s: s}
+	defer at.close()
 	var failed error
 	err = m.Strings(ctx, s, o, func(x memmap.String) bool {
 		found++
@@ -484,12 +511,12 @@ func (mf *mapFlags) findStrings(ctx context.Context, io streams, in *mapInput, s
 				sep = "[\n"
 			}
 			var line []byte
-			line, failed = json.Marshal(stringJSON{x, r.Kind, r.Label(), r.Start})
+			line, failed = json.Marshal(stringJSON{x, r.Kind, r.Label(), r.Start, at.of(ctx, x.Owner)})
 			if failed == nil {
 				_, failed = fmt.Fprintf(io.out, "%s%s", sep, line)
 			}
 		} else {
-			t.text(x, r)
+			t.text(x, r, at.of(ctx, x.Owner))
 			failed = t.err
 		}
 		return failed == nil && (mf.top == 0 || found < mf.top)
@@ -516,6 +543,8 @@ type stringJSON struct {
 	Kind   memmap.Kind `json:"kind"`
 	Owner  string      `json:"owner"`
 	Region uint64      `json:"region"` // its start
+	// Allocated is the line that allocated the object; known of those that the memory profile recorded.
+	Allocated *memmap.Place `json:"allocated,omitempty"`
 }
 
 func explainMap(out io.Writer, asJSON bool) error {

@@ -262,7 +262,7 @@ func tail(text string, n int) string {
 }
 
 // Reconcile prints the terms of resident memory.
-func (t *mapTable) reconcile(s *memmap.Snapshot) error {
+func (t *mapTable) reconcile(s *memmap.Snapshot, top int) error {
 	t.head(s)
 	total := s.Total().Resident
 	room := max(t.width-46, 30)
@@ -289,7 +289,34 @@ func (t *mapTable) reconcile(s *memmap.Snapshot) error {
 	} else {
 		t.printf("%s\n", t.p.dim("the sum differs from the resident memory of all regions by "+bytesWords(sum-total)))
 	}
+	t.places(s, cmp.Or(top, 10))
 	return t.err
+}
+
+// Places prints the lines that allocated what the memory profile knows, and started goroutines.
+func (t *mapTable) places(s *memmap.Snapshot, top int) {
+	workspace := workspaceOf(".")
+	room := max(t.width-28, 30)
+	if sites := sitesByPlace(s); len(sites) > 0 {
+		t.printf("\n%s\n", t.p.dim(fmt.Sprintf("%-18s %7s  %s", "allocated, about", "objects", "by, as far as its memory profile knows")))
+		for _, x := range firstOf(sites, top) {
+			t.printf("%18s %7s  %s\n", bytesWords(x.Bytes), lspserver.Count(x.Objects), tail(expand(placeWords(workspace, x.Place)), room))
+		}
+		t.rest(len(sites) - top)
+	}
+	if stacks := goroutinesByPlace(s); len(stacks) > 0 {
+		t.printf("\n%s\n", t.p.dim(fmt.Sprintf("%-18s %7s  %s", "goroutine stacks", "number", "of goroutines that were started by")))
+		for _, x := range firstOf(stacks, top) {
+			t.printf("%18s %7s  %s\n", x.size(), lspserver.Count(x.number), tail(expand(x.words(workspace)), room))
+		}
+		t.rest(len(stacks) - top)
+	}
+}
+
+func (t *mapTable) rest(n int) {
+	if n > 0 {
+		t.printf("%s\n", t.p.dim(fmt.Sprintf("… %d more; --top 100 shows more", n)))
+	}
 }
 
 // Letters stand for kinds in a map of the address space.
@@ -485,17 +512,23 @@ func (t *mapTable) summary(a, b *memmap.Snapshot, d *memmap.Diff) error {
 	return t.err
 }
 
-// Text prints one text that was found.
-func (t *mapTable) text(x memmap.String, r *memmap.Region) {
+// Text prints one text that was found, what has it, and the line that allocated that, where it is known.
+func (t *mapTable) text(x memmap.String, r *memmap.Region, allocated *memmap.Place) {
 	encoding := "     "
 	if x.UTF16 {
 		encoding = "utf16"
 	}
 	owner := tail(expand(r.Label()), 34)
-	room := max(t.width-12-7-36-2, 30)
+	if x.Owner != nil {
+		owner = cut(x.Owner.String(), 38)
+	}
+	room := max(t.width-12-7-40-2, 30)
 	text := expand(x.Text)
 	if isTerminal(t.out) {
 		text = cut(text, room)
 	}
-	t.printf("%12x %s %-36s %s\n", x.Address, encoding, t.p.dim(fmt.Sprintf("%-36s", owner)), text)
+	t.printf("%12x %s %-40s %s\n", x.Address, encoding, t.p.dim(fmt.Sprintf("%-40s", owner)), text)
+	if allocated != nil {
+		t.printf("%18s %s\n", "", t.p.dim("allocated by "+expand(placeWords(workspaceOf("."), *allocated))))
+	}
 }

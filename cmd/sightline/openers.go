@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sightline-dev/sightline/memmap"
 	"github.com/sightline-dev/sightline/profiler"
 	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/sourcemap"
@@ -15,8 +16,13 @@ import (
 
 // Openers tell which lines opened the descriptors that are open.
 type openers struct {
-	watch     *profiler.DescriptorWatch
-	symbols   *sourcemap.Symbolizer
+	watch   *profiler.DescriptorWatch
+	symbols *sourcemap.Symbolizer
+	lineChooser
+}
+
+// A lineChooser tells which line of a stack a person would name.
+type lineChooser struct {
 	paths     *sourcemap.Paths
 	workspace string
 }
@@ -30,8 +36,8 @@ func startOpeners(ctx context.Context, workspace string, pids []int) (*openers, 
 	// An error is a tool that did not answer; the paths found without it are good.
 	paths, _ := sourcemap.FindPaths(ctx, []string{workspace})
 	return &openers{
-		watch: watch, paths: paths, workspace: canonical(workspace),
-		symbols: sourcemap.NewSymbolizer(sourcemap.Config{Paths: paths}),
+		watch: watch, symbols: sourcemap.NewSymbolizer(sourcemap.Config{Paths: paths}),
+		lineChooser: lineChooser{paths, canonical(workspace)},
 	}, nil
 }
 
@@ -70,7 +76,7 @@ func (o *openers) look(ctx context.Context) (map[descriptorID]profile.Frame, err
 // Frame is the line of a stack that a person would name: the innermost in the workspace, else the
 // innermost with a source that is here and outside of Go's own library, else the innermost with any source
 // outside of the system's, else the innermost that has a name.
-func (o *openers) frame(p *profile.Profile, stack profile.StackID) profile.Frame {
+func (o *lineChooser) frame(p *profile.Profile, stack profile.StackID) profile.Frame {
 	const none = 4
 	best, rank := profile.Frame{Func: profile.Unknown}, none
 	take := func(f profile.Frame, r int) {
@@ -162,4 +168,12 @@ func (o *openers) place(f profile.Frame) string {
 		return f.Func
 	}
 	return fmt.Sprintf("%s %s:%d", f.Func, shortPath(o.workspace, f.File), f.Line)
+}
+
+// PagePlace is place for an editor; see pageWords.
+func (o *openers) pagePlace(f profile.Frame) string {
+	if f.File == "" {
+		return o.place(f)
+	}
+	return pageWords(o.workspace, memmap.Place{Func: f.Func, File: f.File, Line: f.Line})
 }

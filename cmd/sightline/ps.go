@@ -66,6 +66,9 @@ those that are wanted: ` + strings.Join(psColumnNames(), ", ") + `.`,
 			if !cmd.Flags().Changed("interval") && o.watch {
 				o.interval = watchEvery
 			}
+			if !o.watch {
+				collectLate()
+			}
 			return ps(cmd.Context(), io, o, args)
 		},
 	}

@@ -261,40 +261,12 @@ func main() {
 }
 `
 
-func buildLeak(t *testing.T) (dir string, pid int) {
-	t.Helper()
-	dir = t.TempDir()
-	for name, text := range map[string]string{"go.mod": "module example.com/leak\n\ngo 1.22\n", "main.go": leakProgram} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	build := exec.Command("go", "build", "-o", "leak", ".")
-	build.Dir = dir
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	cmd := exec.Command(filepath.Join(dir, "leak"))
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	if _, err := out.Read(make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
-	return dir, cmd.Process.Pid
-}
-
 // A process page tells what grows, and the line that opens it.
 func TestInspectLeak(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("which line opens descriptors takes root or CAP_BPF and CAP_PERFMON")
 	}
-	dir, pid := buildLeak(t)
+	dir, pid := buildProgram(t, "leak", leakProgram)
 	n := newInspector(func() string { return "." })
 	defer n.close()
 	want := 0
@@ -307,7 +279,7 @@ func TestInspectLeak(t *testing.T) {
 	var start string
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		var err error
-		if r, err = n.process(t.Context(), rpc.ProcessParams{PID: pid, Leaks: true, Start: start, Limit: 10}); err != nil {
+		if r, err = n.process(t.Context(), rpc.ProcessParams{PID: pid, Leaks: true, Start: start, Limit: 10}, ""); err != nil {
 			t.Fatal(err)
 		}
 		start = r.Start
@@ -334,7 +306,7 @@ func TestInspectLeak(t *testing.T) {
 			t.Errorf("%s is not among %+v", fact, r.Facts)
 		}
 	}
-	if _, err := n.process(t.Context(), rpc.ProcessParams{PID: pid, Start: "1"}); err == nil || !strings.Contains(err.Error(), "another has its number") {
+	if _, err := n.process(t.Context(), rpc.ProcessParams{PID: pid, Start: "1"}, ""); err == nil || !strings.Contains(err.Error(), "another has its number") {
 		t.Errorf("by a number that was another's: %v", err)
 	}
 	if len(n.watched) != 0 {

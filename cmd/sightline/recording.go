@@ -217,6 +217,9 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 	if err != nil {
 		return lspserver.Result{}, err
 	}
+	if s.req.Kind == profile.Alloc {
+		return s.runAllocations(ctx, st, target, options)
+	}
 	s.begun = time.Now()
 	rec, err := profiler.Start(ctx, target, options)
 	if err != nil {
@@ -228,11 +231,7 @@ func (s *session) run(ctx context.Context) (lspserver.Result, error) {
 		rec.Stop()
 		return lspserver.Result{}, err
 	}
-	defer func() {
-		if keep.symbols != nil {
-			keep.symbols.Close()
-		}
-	}()
+	defer keep.close()
 	var ending sync.WaitGroup
 	recordingOver := make(chan struct{})
 	ending.Go(func() { s.follow(ctx, keep, recordingOver) })
@@ -419,22 +418,36 @@ func (s *session) interrupted(cmd *exec.Cmd) bool {
 	}
 }
 
+// A recorded is where a keeper has its capture from.
+type recorded interface {
+	View() *profile.Capture
+	Binary(profile.MappingID) (io.ReaderAt, error)
+	Root(profile.MappingID) string
+	Process(profile.MappingID) (profiler.Process, bool)
+}
+
 // A keeper takes one recording into the store: chunk by chunk while it runs, whole at its end.
 // One goroutine uses it at a time, but for flush.
 type keeper struct {
 	writer  *store.Writer
-	rec     *profiler.Recording
+	rec     recorded
 	paths   *sourcemap.Paths      // found when they are first needed
 	symbols *sourcemap.Symbolizer // of previews; nil before the first
 	flushed error                 // the first flush that failed; the recording is ended by it. Of flush, then of its end
 }
 
-func beginKeeping(st *store.Store, rec *profiler.Recording) (*keeper, error) {
+func beginKeeping(st *store.Store, rec recorded) (*keeper, error) {
 	writer, err := st.Begin(rec.View())
 	if err != nil {
 		return nil, err
 	}
 	return &keeper{writer: writer, rec: rec}, nil
+}
+
+func (k *keeper) close() {
+	if k.symbols != nil {
+		k.symbols.Close()
+	}
 }
 
 // Flush stores what was recorded since, again and again until over is closed. Nothing that may take

@@ -61,6 +61,10 @@ func (o *opened) summary(out io.Writer, message string) {
 	}
 	facts = append(facts, "capture "+string(o.meta.ID))
 	fmt.Fprintln(out, p.dim(strings.Join(facts, " · ")))
+	if at, most, ok := peak(o.capture); ok {
+		fmt.Fprintln(out, p.dim(fmt.Sprintf("most was in use after %s: %s; `sightline stacks %s --kind in-use --end %d` shows what",
+			lspserver.Duration(at), lspserver.Weight(most, profile.Bytes), o.meta.ID, at.Milliseconds()+1)))
+	}
 	if note := brokenNote(o.profile, string(o.meta.ID)); note != "" {
 		fmt.Fprintln(out, p.dim("note: "+note))
 	}
@@ -96,7 +100,7 @@ func (o *opened) hotLines(out io.Writer, workspace string, top int) {
 	p := paletteFor(out)
 	several := len(o.capture.Series) > 1
 	for _, s := range slices.Clone(o.capture.Series) {
-		if s.Kind == profile.InUse && several {
+		if _, _, followed := peak(o.capture); s.Kind == profile.InUse && several && !followed {
 			continue
 		}
 		if err := o.take(string(s.Kind)); err != nil {

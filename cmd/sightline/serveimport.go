@@ -26,8 +26,8 @@ func readFileFor(ctx context.Context, path string) (*profile.Capture, error) {
 }
 
 // Picture is lspserver.Config.Picture.
-func picture(p *profile.Profile, title string) (string, error) {
+func picture(p *profile.Profile, title string, difference bool) (string, error) {
 	var b bytes.Buffer
-	err := convert.Write(&b, convert.SVG, convert.Export{Profile: p, Name: title})
+	err := convert.Write(&b, convert.SVG, convert.Export{Profile: p, Name: title, Difference: difference})
 	return b.String(), err
 }

@@ -342,7 +342,7 @@ func (sf *stacksFlags) show(cmd *cobra.Command, io streams, x *stackShow) error 
 		if err != nil {
 			return err
 		}
-		return convert.Write(io.out, convert.SVG, convert.Export{Profile: p, Name: x.title[0]})
+		return convert.Write(io.out, convert.SVG, convert.Export{Profile: p, Name: x.title[0], Difference: x.signed})
 	case "timeline":
 		var names []string
 		if sf.focus != "" {

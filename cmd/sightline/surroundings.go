@@ -47,7 +47,7 @@ func (s *surroundings) folder() string {
 	return s.dir
 }
 
-// LookPath finds a program as exec.LookPath does.
+// LookPath finds a program as exec.LookPath does. One with a slash is looked for from this process's folder.
 func (s *surroundings) lookPath(program string) (string, error) {
 	if s == nil || s.env == nil || strings.ContainsRune(program, '/') {
 		return exec.LookPath(program)
@@ -63,17 +63,19 @@ func (s *surroundings) lookPath(program string) (string, error) {
 	return "", &exec.Error{Name: program, Err: exec.ErrNotFound}
 }
 
-// Command is a program as it would be started there, in a folder. That there is none is told when it
-// is started.
+// Command is a program as it would be started there, in a folder; the path of one that has a slash is
+// from that folder. That there is none is told when it is started.
 func (s *surroundings) command(ctx context.Context, dir, program string, args ...string) *exec.Cmd {
 	if s == nil || s.env == nil {
 		cmd := exec.CommandContext(ctx, program, args...)
 		cmd.Dir = dir
 		return cmd
 	}
-	path, err := s.lookPath(program)
-	if err != nil {
-		path = program
+	path, err := program, error(nil)
+	if !strings.ContainsRune(program, '/') {
+		if path, err = s.lookPath(program); err != nil {
+			path = program
+		}
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Args[0] = program

@@ -3,9 +3,11 @@ package main
 import (
 	"fmt"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/sightline-dev/sightline/lspserver"
+	"github.com/sightline-dev/sightline/profiler/profile"
 	"github.com/sightline-dev/sightline/profiler/store"
 )
 
@@ -152,7 +154,7 @@ func (o *recordFlags) record(cmd *cobra.Command, io streams, req lspserver.Reque
 	}
 	// A command is given this terminal. Who asks for a certain way of recording gets that.
 	share := len(req.Command) == 0 && len(o.mapped)+len(o.debug) == 0
-	for _, flag := range []string{"freq", "engine", "stack-bytes", "samples", "max"} {
+	for _, flag := range []string{"freq", "engine", "stack-bytes", "samples", "max", "every-bytes", "most-slowdown"} {
 		share = share && !cmd.Flags().Changed(flag)
 	}
 	shown := showRecording(req, st.Path(), dir, share)
@@ -192,21 +194,40 @@ func newRecord(io streams) *cobra.Command {
 		opts recordFlags
 		kind string
 
-		target string
+		target   string
+		every    string
+		slowdown float64
 	)
 	cmd := &cobra.Command{
 		Use:   "record [-p PID | -a | --target NAME | -- CMD ARG…]",
 		Short: "Record a command, a process or the whole machine",
 		Long: `Records where time on the CPU goes: of a command from its first instruction with all its
 threads and children, of a running process with its later children, or of the whole machine.
-Ctrl-C ends the recording and keeps it.`,
+Ctrl-C ends the recording and keeps it.
+
+--kind alloc follows malloc and free instead, of libc, jemalloc, tcmalloc or mimalloc, in one process: what
+each line allocated, and what of that it still holds. It needs root or CAP_BPF.`,
 		Example: `  sightline record -- ./server -addr :8080   a command, until it ends
   sightline record -p 4711 --for 10s         a running process, for ten seconds
   sightline record -a --for 5s               everything on this machine
+  sightline record -p 4711 --kind alloc --for 10s   what it allocates and keeps, by line
   sightline record --target server           a launch target of .sightline.json; sightline targets lists them`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if kind != "cpu" {
-				return fmt.Errorf("--kind %s cannot be recorded; use cpu", kind)
+			if kind != string(profile.CPU) && kind != string(profile.Alloc) {
+				return fmt.Errorf("--kind %s cannot be recorded; use cpu or alloc", kind)
+			}
+			if req.Kind = profile.Kind(kind); req.Kind == profile.Alloc {
+				n, err := humanize.ParseBytes(every)
+				if err != nil || n < 1 || n > 1<<40 {
+					return fmt.Errorf("--every-bytes %s is no number of bytes above 0, such as 64KiB or 1", every)
+				}
+				if slowdown < 0 {
+					return fmt.Errorf("--most-slowdown %g is no percentage", slowdown)
+				}
+				if req.Machine {
+					return fmt.Errorf("--kind alloc is of one command or process, not of the machine; give -p or a command")
+				}
+				req.AllocationPeriod, req.MostSlowdown = int64(n), slowdown/100
 			}
 			req.Command = args
 			given := 0
@@ -241,7 +262,9 @@ Ctrl-C ends the recording and keeps it.`,
 	f.StringVar(&target, "target", "", "record the launch target with this `name`, of .sightline.json")
 	f.BoolVarP(&req.Machine, "all", "a", false, "record every process of the machine")
 	f.DurationVar(&req.For, "for", 0, "stop after this long, such as 10s")
-	f.StringVar(&kind, "kind", "cpu", "what to record")
+	f.StringVar(&kind, "kind", "cpu", "what to record: cpu, or alloc, what a C, C++ or Rust program asks its allocator for")
+	f.StringVar(&every, "every-bytes", "512KiB", "of allocations take down one in so many `bytes`, on average; 1 is all")
+	f.Float64Var(&slowdown, "most-slowdown", 50, "refuse to follow the allocations of a process that it would slow down by more `percent`; 0 never refuses")
 	opts.register(cmd)
 	return cmd
 }

@@ -74,7 +74,7 @@ func whyBrokenOf(p *profile.Profile) whyBroken {
 		if n > 0 {
 			why.Rows = append(why.Rows, brokenReason{
 				Module: module, Reason: "no caller by frame pointers", Count: n,
-				Remedy: "its stack was not copied: record without --stack-bytes 0, or build it with -fno-omit-frame-pointer; of a process that begins nothing is copied for some milliseconds",
+				Remedy: "its stack was not copied: --stack-bytes 16384 has the perf engine do so also where the program that is started keeps frame pointers, and the bpf engine does by itself; or build it with -fno-omit-frame-pointer",
 			})
 		}
 	}

@@ -236,14 +236,32 @@ func check(t *testing.T, r *Runtime, release string, stripped bool) {
 	if fresh := n[NewSlot]; fresh < 100 || fresh > 200 {
 		t.Errorf("%d new objects of 1,792 bytes; the target made 100 after the collection", fresh)
 	}
+	// Its memory profile records each object; the rate of one whose symbols are gone is not known.
+	recorded, stacks := 0, map[*uint64]bool{}
+	for _, x := range r.Sampled(spans) {
+		if x.Size == 1792 {
+			recorded++
+			stacks[&x.Stack[0]] = true
+			if !stripped && x.Objects != 1 {
+				t.Fatalf("an object stands for %v; the target has all recorded", x.Objects)
+			}
+		}
+	}
+	if recorded < 2100 || recorded > 2110 || len(stacks) < 2 || len(stacks) > 10 {
+		t.Errorf("%d recorded objects of 1,792 bytes from %d places; the target holds 2,000 from one, and 100 from another", recorded, len(stacks))
+	}
 	if stripped {
 		return
 	}
-	goroutines := 0
+	goroutines, created := 0, map[uint64]int{}
 	for _, s := range r.Stacks() {
 		if s.Goroutine != 0 && s.End-s.Start >= 2048 {
 			goroutines++
+			created[s.Created]++
 		}
+	}
+	if n := slices.Max(slices.Collect(maps.Values(created))); n != 50 {
+		t.Errorf("goroutines by the statement that made them: %v; the target made 50 with one", created)
 	}
 	if goroutines < 50 || goroutines > 80 {
 		t.Errorf("%d goroutines; the target has 50 and the runtime's own", goroutines)
@@ -301,6 +319,16 @@ func TestUnswept(t *testing.T) {
 			t.Errorf("%s: swept: %v", release, s)
 		}
 	}
+}
+
+// memoryOf is the span that has an address.
+func (r *Runtime) memoryOf(at uint64, spans []Span) *Span {
+	for i := range spans {
+		if s := &spans[i]; at >= s.Start && at < s.Start+s.Bytes {
+			return s
+		}
+	}
+	return nil
 }
 
 func TestNoGo(t *testing.T) {
@@ -377,6 +405,11 @@ func FuzzMemory(f *testing.F) {
 				t.Fatalf("span %+v", s)
 			}
 			end = s.Start + s.Bytes
+		}
+		for _, x := range r.Sampled(spans) {
+			if x.Size == 0 || x.Objects < 1 || len(x.Stack) == 0 || r.memoryOf(x.Address, spans) == nil {
+				t.Fatalf("sampled object %+v", x)
+			}
 		}
 		r.Stacks()
 		r.Limit()

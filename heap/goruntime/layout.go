@@ -34,8 +34,8 @@ var wanted = map[string][]string{
 	"mheap": {"pages.summary", "pages.chunks", "pages.scav.index.chunks", "sweepgen", "allspans", "arenas",
 		"heapArenas|allArenas"},
 	"mspan": {"", "next", "startAddr", "npages", "freeindex", "nelems", "allocBits", "gcmarkBits", "sweepgen",
-		"spanclass", "state", "elemsize", "isUserArenaChunk"},
-	"g":                  {"stack.lo", "stack.hi", "sched.sp", "atomicstatus", "goid"},
+		"spanclass", "state", "elemsize", "isUserArenaChunk", "specials"},
+	"g":                  {"stack.lo", "stack.hi", "sched.sp", "atomicstatus", "goid", "gopc"},
 	"m":                  {"g0", "gsignal", "procid", "alllink"},
 	"heapArena":          {""},
 	"gcBitsArena":        {"", "next"},
@@ -45,12 +45,15 @@ var wanted = map[string][]string{
 	"spanInlineMarkBits": {"", "marks"},
 	"pallocData":         {""},
 	"buckhashArray":      {""},
+	"special":            {"next", "offset", "kind"},
+	"specialprofile":     {"b"},
+	"bucket":             {"", "typ", "size", "nstk"},
 }
 
 // variables are the runtime's that are read.
 var variables = []string{
 	"runtime.mheap_", "runtime.allgs", "runtime.allm", "runtime.persistentChunks", "runtime.gcBitsArenas",
-	"runtime.work", "runtime.buckhash", "runtime.memstats", "runtime.gcController",
+	"runtime.work", "runtime.buckhash", "runtime.memstats", "runtime.gcController", "runtime.MemProfileRate",
 }
 
 // layoutFromDWARF reads the layout from the one unit of the program's DWARF that describes package

@@ -36,6 +36,8 @@ type Span struct {
 	Class        uint8  // size class; 0 is one large object
 	SlotSize     uint64 // bytes of each slot, for objects
 	Slots        []Slot // what each slot is; what follows the last is the span's tail
+
+	specials uint64 // runtime address of the list of what is kept of single objects; 0 for none
 }
 
 // The states of spans (runtime/mheap.go).
@@ -115,6 +117,7 @@ func (r *Runtime) span(at uint64, generation uint32, known bool) (s Span, ok boo
 	}
 	class, _ := r.field(at, "mspan.spanclass")
 	s = Span{Start: start, Bytes: pages * HeapPage, SlotSize: size, Class: uint8(class >> 1), NoPointers: class&1 != 0}
+	s.specials = r.pointer(at, "mspan.specials")
 	count, _ := r.field(at, "mspan.nelems")
 	if count == 0 || size == 0 {
 		return s, true

@@ -10,8 +10,11 @@ type Stack struct {
 	Start, End uint64 // runtime addresses
 	Used       uint64 // bytes in use as far as the runtime knows; 0 where it runs
 	Goroutine  uint64 // its number; 0 for a thread's own stack
-	Thread     uint64 // kernel's thread id, for a thread's own stack
-	Signal     bool   // the stack that the thread handles signals on
+	// Created is the runtime address of the go statement that made the goroutine, as a return address; 0
+	// for the first one, and where it is not known.
+	Created uint64
+	Thread  uint64 // kernel's thread id, for a thread's own stack
+	Signal  bool   // the stack that the thread handles signals on
 }
 
 const maxGoroutines = 1 << 26
@@ -50,6 +53,7 @@ func (r *Runtime) Stacks() []Stack {
 			if sp := r.pointer(g, "g.sched.sp"); sp >= s.Start && sp <= s.End {
 				s.Used = s.End - sp
 			}
+			s.Created = r.pointer(g, "g.gopc")
 			all = append(all, s)
 		}
 	}

@@ -355,7 +355,8 @@ type ProcessParams struct {
 	Start string `json:"start,omitempty"` // ProcessResult.Start of the request before: another process of that number is an error
 	// Leaks has the server watch which descriptors grow, and which lines opened those that are open.
 	Leaks bool `json:"leaks,omitempty"`
-	Limit int  `json:"limit,omitempty"` // at most so many threads and so many files; 0 is 500
+	Map   bool `json:"map,omitempty"`   // tell where its memory is
+	Limit int  `json:"limit,omitempty"` // at most so many threads, files and regions; 0 is 500
 }
 
 // ProcessResult is one process as it is now.
@@ -374,6 +375,71 @@ type ProcessResult struct {
 	Files       []ProcessFile   `json:"files"`       // descriptors, by number
 	MoreFiles   int             `json:"moreFiles"`
 	Leaks       []ProcessLeak   `json:"leaks"` // groups of descriptors that grew, the most first
+	// Map is where its memory is; left out where nobody asked for it. Where reading it takes long it is that of
+	// an earlier answer, as its Time says.
+	Map *ProcessMap `json:"map,omitempty"`
+}
+
+// ProcessMap is where the memory of a process is.
+type ProcessMap struct {
+	Time     int64           `json:"time"`     // milliseconds since 1970 when it was read
+	Resident int64           `json:"resident"` // bytes, the sum over Kinds
+	Text     string          `json:"text"`     // "32.2 MiB resident · 1.2 GiB reserved · 27 regions"
+	Note     string          `json:"note"`     // what a reader must know; ""
+	Columns  []ProcessColumn `json:"columns"`  // of Kinds' Cells
+	Kinds    []ProcessKind   `json:"kinds"`    // those there are, in the order of tables
+	Terms    []ProcessTerm   `json:"terms"`    // what holds the resident memory of a Go program; of others none
+	Sum      string          `json:"sum"`      // what Terms sum up to, in a sentence; ""
+	Stacks   []ProcessStacks `json:"stacks"`   // of goroutines, those with the most bytes first
+	Regions  []ProcessRegion `json:"regions"`  // those with the most resident memory first
+	More     int             `json:"more"`     // regions after these
+}
+
+// A ProcessColumn is a column of numbers.
+type ProcessColumn struct {
+	Name   string `json:"name"`
+	Detail string `json:"detail"` // what it means, in a sentence
+}
+
+// A ProcessKind is the memory of one kind.
+type ProcessKind struct {
+	Name     string   `json:"name"`     // "Managed heap"
+	Detail   string   `json:"detail"`   // what it is, in a sentence
+	Resident int64    `json:"resident"` // bytes; of Free and Page table 0
+	Size     int64    `json:"size"`     // bytes that are reserved
+	Share    string   `json:"share"`    // of all resident memory: "54.1%"; "" where it has no part in that
+	Cells    []string `json:"cells"`    // by column; "" for nothing
+}
+
+// A ProcessTerm is a part of the resident memory by what holds it.
+type ProcessTerm struct {
+	Name   string        `json:"name"`   // "free slots"
+	Bytes  int64         `json:"bytes"`  // resident
+	Text   string        `json:"text"`   // "7.6 MiB"
+	Share  string        `json:"share"`  // "23.5%"
+	Number string        `json:"number"` // how many: "184k"; ""
+	Advice string        `json:"advice"` // what to do about it, in a sentence
+	Lines  []ProcessLine `json:"lines"`  // behind it, the most bytes first
+}
+
+// ProcessStacks are the stacks of goroutines that one line started.
+type ProcessStacks struct {
+	Number int         `json:"number"` // of goroutines
+	Bytes  int64       `json:"bytes"`  // of all
+	Size   string      `json:"size"`   // of all, in words: "56.2 MiB"
+	Each   string      `json:"each"`   // of one, in words: "64.0 KiB each"
+	Line   ProcessLine `json:"line"`
+}
+
+// A ProcessRegion is addresses that were reserved for one purpose.
+type ProcessRegion struct {
+	Start      string        `json:"start"` // hexadecimal
+	Kind       string        `json:"kind"`
+	Name       string        `json:"name"` // "stack of thread 71 (worker)", "/lib/libc.so.6"
+	Protection string        `json:"protection"`
+	Size       string        `json:"size"` // "64.0 MiB"
+	Resident   string        `json:"resident"`
+	Lines      []ProcessLine `json:"lines"` // that allocated what is in it, as far as is known
 }
 
 // A ProcessFact is one number of a process.
@@ -410,10 +476,10 @@ type ProcessLeak struct {
 	Lines []ProcessLine `json:"lines"` // that opened those that are open
 }
 
-// A ProcessLine is a source line that opened descriptors.
+// A ProcessLine is a source line that opened descriptors, allocated memory or started goroutines.
 type ProcessLine struct {
 	Text     string    `json:"text"`  // "62 by main.leak, main.go:17"
-	Count    int       `json:"count"` // of those that are open
+	Count    int       `json:"count"` // of descriptors that are open, of objects, of goroutines
 	Location *Location `json:"location,omitempty"`
 	Stale    bool      `json:"stale"` // the file was changed since the process started
 }

@@ -16,7 +16,7 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT INT TERM
 mkdir -p "$copy/profiler/bpf"
 cp "$root/go.mod" "$root/go.sum" "$copy"
-cp "$here"/*.bpf.c "$here/generate.go" "$copy/profiler/bpf"
+cp "$here"/*.bpf.[ch] "$here/generate.go" "$copy/profiler/bpf"
 if ! (cd "$copy" && go generate ./profiler/bpf) >"$copy/log" 2>&1; then
 	cat "$copy/log" >&2
 	echo "check-generated.sh: the C sources in profiler/bpf do not compile" >&2

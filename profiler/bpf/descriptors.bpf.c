@@ -5,10 +5,8 @@
 // A program at the end of every system call that tells, of some processes, which descriptors were
 // opened and closed, and by which user stack.
 //
-// Like sampler.bpf.c it names no structure of the kernel but those of include/uapi. It is a raw
-// tracepoint, so it needs neither kprobes nor BTF; Linux 5.8 for the ring buffer.
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+// It is a raw tracepoint, so it needs neither kprobes nor BTF; Linux 5.8 for the ring buffer.
+#include "stacks.bpf.h"
 
 // Words of the kernel's struct pt_regs, which begins with those of user space.
 #if defined(__TARGET_ARCH_x86)
@@ -16,34 +14,18 @@
 #define ARG1   13 // si
 #define ARG3   7  // r10
 #define NUMBER 15 // orig_ax
-#define MODE   17 // cs
-#define FP     4
-#define SP     19
-#define REGISTERS 21
-#define IS_64(mode) (mode == 0x33)
-#elif defined(__TARGET_ARCH_arm64)
+#else
 #define ARG0   34 // orig_x0: x0 has what the call returns
 #define ARG1   1
 #define ARG3   3
 #define NUMBER 35 // syscallno, 32 bits
-#define MODE   33 // pstate
-#define FP     29
-#define LINK   30
-#define SP     31
-#define REGISTERS 34 // of user_pt_regs, with which it begins
-#define IS_64(mode) ((mode & 0x10) == 0)
-#else
-#error "give the words of this architecture's struct pt_regs"
 #endif
 
 #define MAX_DEPTH 127
-#define TOP       4
 #define MAX_CALLS 512
 
-// MAX_COPY bounds the bytes of the user's stack that an event has. They are read by pages, because the
-// stack may end in the next one.
+// MAX_COPY bounds the bytes of the user's stack that an event has.
 #define MAX_COPY (16 * 1024)
-#define PAGE     4096
 
 // What a system call does with descriptors, as the reader fills it in.
 #define CALL_NONE   0
@@ -58,30 +40,11 @@
 #define OPENED 1
 #define CLOSED 2 // fds are the first and the last
 
-// What precedes a record of sampler.bpf.c's form: sample_header and addresses.
+// What precedes a record of the form of samples: sample_header and addresses.
 struct descriptor_event {
 	__u32 event;
 	__u32 call; // the system call's number
 	__s32 fds[2]; // -1: there is no second
-};
-
-// As in sampler.bpf.c.
-struct sample_header {
-	__u64 time;
-	__u64 period;
-	__u32 pid;
-	__u32 tid;
-	__u16 cpu;
-	__u16 flags;
-	__u16 kernel_depth;
-	__u16 user_depth;
-	__u64 sp;
-	__u64 fp;
-	__u64 link;
-	__u64 top[TOP];
-	__u32 stack_bytes;
-	__u32 other_bytes; // 0
-	__u64 other;       // 0
 };
 
 struct record {
@@ -153,22 +116,7 @@ static __always_inline void copy_stack(struct record *r, const __u64 *regs, __u6
 	__u64 *registers = &r->addresses[depth];
 	if (bpf_probe_read_kernel(registers, REGISTERS * sizeof(__u64), regs))
 		return;
-	__u64 sp = r->head.sp;
-	__u8 *to = (__u8 *)(registers + REGISTERS);
-	volatile __u32 *copied = &r->head.stack_bytes; // in memory for the verifier's sake
-	for (int i = 0; i <= MAX_COPY / PAGE; i++) {
-		__u64 done = *copied;
-		if (done >= bytes || done > MAX_COPY)
-			break;
-		__u64 piece = PAGE - ((sp + done) & (PAGE - 1));
-		if (piece > bytes - done)
-			piece = bytes - done;
-		if (piece > PAGE)
-			break;
-		if (bpf_probe_read_user(to + done, piece, (const void *)(sp + done)))
-			break;
-		*copied = done + piece;
-	}
+	copy_pages((__u8 *)(registers + REGISTERS), r->head.sp, bytes, MAX_COPY, &r->head.stack_bytes);
 }
 
 SEC("raw_tracepoint/sys_exit")
@@ -183,17 +131,8 @@ int on_call(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 
 	__u32 pid, tid;
-	if (pid_ns_ino == 0) {
-		__u64 task = bpf_get_current_pid_tgid();
-		pid = task >> 32;
-		tid = task;
-	} else {
-		struct bpf_pidns_info task = {};
-		if (bpf_get_ns_current_pid_tgid(pid_ns_dev, pid_ns_ino, &task, sizeof(task)))
-			return 0;
-		pid = task.tgid;
-		tid = task.pid;
-	}
+	if (whose(pid_ns_dev, pid_ns_ino, &pid, &tid))
+		return 0;
 	const __u32 *copy = bpf_map_lookup_elem(&watched, &pid);
 	if (!copy || !IS_64(word(regs, MODE)))
 		return 0;
@@ -245,6 +184,7 @@ int on_call(struct bpf_raw_tracepoint_args *ctx)
 	r->head.stack_bytes = 0;
 	r->head.other_bytes = 0;
 	r->head.other = 0;
+	r->head.past = r->head.same = 0;
 	r->head.sp = r->head.fp = r->head.link = 0;
 	__u64 size = sizeof(r->event) + sizeof(r->head);
 	if (r->event.event == OPENED) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -370,10 +371,105 @@ func TestStackCopies(t *testing.T) {
 	if err := s.SetCopy(pid, CopyRule{Bytes: 1 << 30}); err != nil {
 		t.Fatal(err)
 	}
+	ends, all := 0, 0
 	for _, x := range sampled(t, s, 200_000, work) {
-		if len(x.User) > 0 && (len(x.Stack) < 1<<10 || len(x.Stack) > MaxCopyBytes) {
+		if len(x.Stack) > MaxCopyBytes {
 			t.Fatalf("%d bytes of %d", len(x.Stack), MaxCopyBytes)
 		}
+		if len(x.User) > 0 {
+			all++
+			if len(x.Stack) < 1<<10 { // memory may end right behind a small stack of the runtime's
+				ends++
+			}
+		}
+	}
+	if ends > all/4 {
+		t.Errorf("%d of %d stacks have less than 1 KiB", ends, all)
+	}
+}
+
+// Of a stack that is as it was, from the outermost frame on, only what is below those frames is copied.
+func TestStackPast(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	tid := uint32(unix.Gettid())
+	s := newSampler(t, Options{Copies: true, Copy: CopyRule{Bytes: 32 << 10}})
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // the collector would move the stack, having found it too large
+	work := func() { recurse(100, func() { spin(30 * time.Millisecond) }) }
+	recurse(400, func() {})                   // now it is large enough
+	places := func(x *Sample) (at []uint64) { // of the return addresses, leaf first
+		from := 0
+		for _, pc := range x.User[1:] {
+			for ; from+8 <= len(x.Stack); from += 8 {
+				if binary.LittleEndian.Uint64(x.Stack[from:]) == pc {
+					at = append(at, x.SP+uint64(from))
+					from += 8
+					break
+				}
+			}
+		}
+		return at
+	}
+	const frames, below = 40, 10 // frames of the past, and how many are farther in
+	past := PastStack{ID: 7}
+	steps := []struct {
+		what   string
+		change func()
+		same   int
+	}{
+		{"nothing is known", func() {}, 0},
+		{"all is as it was", func() {}, frames},
+		{"a frame has changed", func() { past.Value[25]++ }, 25},
+		{"the outermost has changed", func() { past.Value[0]++ }, 0},
+		{"a frame is gone", func() { past.Value[0]--; past.Value[25]--; past.At[30] = 8 }, 30}, // below the stack pointer
+		{"forgotten", func() {}, 0},
+	}
+	for i, step := range steps { // all from here, so that the frames lie in the same places
+		step.change()
+		var err error
+		switch i {
+		case 0:
+		case len(steps) - 1:
+			err = errors.Join(s.ForgetPast(tid), s.ForgetPast(tid))
+		default:
+			err = s.SetPast(tid, &past)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var samples []Sample
+		for _, x := range sampled(t, s, 200_000, work) {
+			if x.TID == tid && len(x.Kernel) == 0 && len(x.User) > 100 && len(x.Stack) > 0 {
+				samples = append(samples, x)
+			}
+		}
+		good := 0
+		for _, x := range samples {
+			switch {
+			case step.same == 0 && x.Same == 0 && x.Past == 0 && len(x.Stack) > 4<<10,
+				step.same > 0 && x.Same == step.same && x.Past == 7 && uint64(len(x.Stack)) == past.At[step.same-1]+8-x.SP:
+				good++
+			}
+		}
+		if len(samples) < 20 || good < len(samples)*9/10 {
+			t.Fatalf("%s: %d of %d samples have %d frames as they were", step.what, good, len(samples), step.same)
+		}
+		if i > 0 {
+			continue
+		}
+		first := &samples[len(samples)/2]
+		at := places(first)
+		if len(at) < below+frames {
+			t.Fatalf("%d return addresses in %d bytes", len(at), len(first.Stack))
+		}
+		for _, at := range slices.Backward(at[below:][:frames]) {
+			past.At = append(past.At, at)
+			past.Value = append(past.Value, binary.LittleEndian.Uint64(first.Stack[at-first.SP:]))
+		}
+	}
+	s.Close()
+	if err := s.SetPast(tid, &past); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("SetPast after Close: %v", err)
 	}
 }
 

@@ -10,3 +10,6 @@ const RegisterMask = 0xff01ff
 const registerWords = 21
 
 var registerOrder = [...]int{10, 5, 11, 12, 13, 14, 4, 19, 16, 9, 8, 7, 6, 3, 2, 1, 0}
+
+// argumentWords are where in struct pt_regs the arguments of a C function are (System V ABI): di, si, dx.
+var argumentWords = [...]int{14, 13, 12}

@@ -12,3 +12,6 @@ const registerWords = 34
 var registerOrder = [...]int{
 	0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32,
 }
+
+// argumentWords are where the arguments of a C function are (AAPCS64): x0 to x2.
+var argumentWords = [...]int{0, 1, 2}

@@ -32,15 +32,21 @@ type Sample struct {
 	Top          [4]uint64
 	// Registers are all of the user's registers, in the order of the bits of RegisterMask, and Stack is
 	// a copy of the stack from SP on: as much as was asked for and could be read. Both are empty where
-	// the stack was not to be copied or nothing of it could be read. Stack holds until the next sample is
-	// read.
+	// the stack was not to be copied or nothing of it could be read.
 	Registers []uint64
 	Stack     []byte
 	// Other is a copy of the thread's other stack (CopyRule.Go) from OtherSP on; empty where none is known.
 	OtherSP uint64
 	Other   []byte
+	// Past is the id of the PastStack with which the thread's stack was compared, and Same how many of its
+	// frames, the outermost first, were as they had been: of these the stack has no copy, but for the return
+	// address of the innermost one. Both are 0 where there are none.
+	Past uint32
+	Same int
 	// Outside says that the task does not live in the reader's PID namespace: PID and TID are 0.
 	Outside bool
+
+	raw []byte // the record, which Stack and Other are parts of
 }
 
 // Flags of a record: OUTSIDE, KERNEL_CUT and USER_CUT of sampler.bpf.c.
@@ -50,8 +56,8 @@ const (
 	flagUserCut
 )
 
-// headerSize is that of struct sample_header of sampler.bpf.c.
-const headerSize = 104
+// headerSize is that of struct sample_header of stacks.bpf.h.
+const headerSize = 112
 
 // decode reads a record of the ring, all of it:
 //
@@ -60,10 +66,10 @@ const headerSize = 104
 //	| time  |period | pid | tid |cpu |flags|kernel | user  | sp | fp | link | top[4] |
 //	|       |       |     |     |    |     | depth | depth |    |    |      |        |
 //	+-------+-------+-----+-----+----+-----+-------+-------+----+----+------+--------+
-//	88            92            96      104
-//	+-------------+-------------+-------+--------------+------------+-----------+-------+-------------+
-//	| stack bytes | other bytes | other | kernel stack | user stack | registers | bytes | other bytes |
-//	+-------------+-------------+-------+--------------+------------+-----------+-------+-------------+
+//	88            92            96      104    108    112
+//	+-------------+-------------+-------+------+------+--------------+------------+-----------+-------+-------------+
+//	| stack bytes | other bytes | other | past | same | kernel stack | user stack | registers | bytes | other bytes |
+//	+-------------+-------------+-------+------+------+--------------+------------+-----------+-------+-------------+
 //
 // without registers where there are no bytes, in the order of bytes that amd64 and arm64 have. It fills
 // every field of s and reuses its slices, but for Stack and Other, which are parts of raw. Where it fails,
@@ -104,7 +110,9 @@ func decode(raw []byte, s *Sample) error {
 	s.Kernel = appendAddresses(s.Kernel[:0], stacks[:8*kernel])
 	s.User = appendAddresses(s.User[:0], stacks[8*kernel:addresses])
 	s.Registers, s.Stack, s.Other, s.OtherSP = s.Registers[:0], nil, nil, 0
+	s.Past, s.Same = 0, 0
 	if copied > 0 {
+		s.Past, s.Same = binary.LittleEndian.Uint32(raw[104:]), int(min(binary.LittleEndian.Uint32(raw[108:]), MaxPast))
 		registers := stacks[addresses:]
 		for _, at := range registerOrder {
 			s.Registers = append(s.Registers, binary.LittleEndian.Uint64(registers[8*at:]))

@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // encode is decode's reverse, by way of the struct that was generated from the C.
@@ -20,7 +21,7 @@ func encode(t testing.TB, s *Sample) []byte {
 	head := samplerSampleHeader{
 		Time: s.Time, Period: s.Period, Pid: s.PID, Tid: s.TID, Cpu: uint16(s.CPU),
 		KernelDepth: uint16(len(s.Kernel)), UserDepth: uint16(len(s.User)),
-		Sp: s.SP, Fp: s.FP, Link: s.Link, Top: s.Top,
+		Sp: s.SP, Fp: s.FP, Link: s.Link, Top: s.Top, Past: s.Past, Same: uint32(s.Same),
 	}
 	var registers []uint64
 	if len(s.Stack) > 0 {
@@ -49,7 +50,7 @@ var examples = []Sample{
 	{},
 	{Time: 1, Period: 2, PID: 3, TID: 4, CPU: 5, Kernel: []uint64{6, 7}, User: []uint64{8, 9, 10}, SP: 11, FP: 12, Link: 13, Top: [4]uint64{14, 15, 16, 17}},
 	{Time: 1 << 63, Period: 1<<64 - 1, PID: 1<<32 - 1, TID: 1 << 31, CPU: 65535, User: []uint64{contextMarks - 1}, UserCut: true},
-	{User: []uint64{8}, SP: 11, Registers: slices.Repeat([]uint64{77}, len(registerOrder)), Stack: []byte("thirteen byte")},
+	{User: []uint64{8}, SP: 11, Registers: slices.Repeat([]uint64{77}, len(registerOrder)), Stack: []byte("thirteen byte"), Past: 79, Same: MaxPast},
 	{User: []uint64{8}, SP: 11, Registers: slices.Repeat([]uint64{77}, len(registerOrder)), Stack: []byte("one"), OtherSP: 78, Other: []byte("other")},
 	{Kernel: slices.Repeat([]uint64{0xffffffff81000000}, MaxDepth), KernelCut: true, Outside: true},
 }
@@ -72,7 +73,7 @@ func TestDecode(t *testing.T) {
 			got.Registers, got.Stack = nil, nil
 		}
 		got.Other = slices.Clone(got.Other)
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Sample{})); diff != "" {
 			t.Errorf("example %d (-want +got):\n%s", i, diff)
 		}
 	}
@@ -133,6 +134,10 @@ func FuzzDecode(f *testing.F) {
 		if len(s.Other) == 0 {
 			clear(raw[96:104]) // where nothing is
 		}
+		if len(s.Stack) == 0 {
+			clear(raw[104:112])
+		}
+		binary.LittleEndian.PutUint32(raw[108:], uint32(s.Same)) // which is bounded
 		addresses := kernel + int(binary.LittleEndian.Uint16(raw[30:]))
 		if len(s.Stack) > 0 { // of the registers some are left out
 			for i := range registerWords {
@@ -179,8 +184,11 @@ func TestObjects(t *testing.T) {
 		if program.Type != ebpf.PerfEvent || program.License != "Dual MIT/GPL" || program.ByteOrder != binary.LittleEndian {
 			t.Errorf("%s: program of type %v, licence %q, %v", file, program.Type, program.License, program.ByteOrder)
 		}
-		if got := spec.Maps[samplerMapScratch].ValueSize; got != headerSize+2*8*MaxDepth+registers+2*MaxCopyBytes+4096+8 {
+		if got := spec.Maps[samplerMapScratch].ValueSize; got != headerSize+2*8*MaxDepth+registers+2*MaxCopyBytes+4096+16 {
 			t.Errorf("%s: scratch of %d bytes does not hold two stacks of %d addresses, the registers and the copy of a stack", file, got, MaxDepth)
+		}
+		if p := spec.Maps[samplerMapPasts]; p.MaxEntries != MaxPastThreads || p.ValueSize != 8+16*MaxPast {
+			t.Errorf("%s: stacks of the past of %d threads with %d bytes each", file, p.MaxEntries, p.ValueSize)
 		}
 		var header *btf.Struct
 		if err := spec.Types.TypeByName("sample_header", &header); err != nil || header.Size != headerSize {

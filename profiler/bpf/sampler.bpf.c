@@ -7,36 +7,10 @@
 //
 // It names no structure of the kernel but the stable ones of include/uapi, so one object runs on
 // every kernel since 5.8 (the ring buffer), with or without BTF, and no vmlinux.h is needed.
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
+#include "stacks.bpf.h"
 
 // The context of a perf_event program, struct bpf_perf_event_data of
-// include/uapi/linux/bpf_perf_event.h, with the registers as so many words: the amd64 and the arm64
-// object are compiled on one machine, which has only its own <asm/ptrace.h>.
-#if defined(__TARGET_ARCH_x86)
-#define REGISTERS 21 // struct pt_regs, arch/x86/include/uapi/asm/ptrace.h
-#define MODE      17 // its cs
-#define MODE_MASK 3  // 0 in the kernel
-#define IN_KERNEL(mode) ((mode & MODE_MASK) == 0)
-#define FP        4
-#define IP        16
-#define SP        19
-// Segment of 64-bit code: __USER_CS, arch/x86/include/asm/segment.h.
-#define IS_64(mode) (mode == 0x33)
-#elif defined(__TARGET_ARCH_arm64)
-#define REGISTERS 34 // struct user_pt_regs, arch/arm64/include/uapi/asm/ptrace.h
-#define MODE      33  // its pstate
-#define MODE_MASK 0xf // PSR_MODE_MASK without PSR_MODE32_BIT; 0 in user space
-#define IN_KERNEL(mode) ((mode & MODE_MASK) != 0)
-#define FP        29
-#define LINK      30
-#define SP        31
-#define IP        32
-#define IS_64(mode) ((mode & 0x10) == 0) // PSR_MODE32_BIT
-#else
-#error "give the number of words in this architecture's bpf_user_pt_regs_t"
-#endif
-
+// include/uapi/linux/bpf_perf_event.h.
 struct event_context {
 	__u64 registers[REGISTERS];
 	__u64 sample_period;
@@ -51,36 +25,8 @@ struct event_context {
 #define KERNEL_CUT 2 // the kernel stack has as many addresses as were asked for
 #define USER_CUT   4 // the user stack likewise
 
-// TOP is how many words of the user's stack are copied from its end: enough to find the return
-// address of a function that has no frame, or is just making one.
-#define TOP 4
-
-// MAX_COPY bounds the bytes of the user's stack that a sample has. They are read by pages, because
-// the stack may end in the next one.
+// MAX_COPY bounds the bytes of the user's stack that a sample has.
 #define MAX_COPY (64 * 1024)
-#define PAGE     4096
-
-// What precedes a sample's addresses in the ring: kernel_depth of the kernel, leaf first, and then
-// user_depth of the user, leaf first. Where stack_bytes is not 0, there follow all REGISTERS of the
-// user, and so many bytes from sp on; then other_bytes from other on, of the other one of a thread's two
-// stacks in a program of Go and C.
-struct sample_header {
-	__u64 time;   // CLOCK_MONOTONIC, ns
-	__u64 period; // of the event, in the event's unit: ns for cpu-clock
-	__u32 pid;
-	__u32 tid;
-	__u16 cpu;
-	__u16 flags;
-	__u16 kernel_depth;
-	__u16 user_depth;
-	__u64 sp;   // the user's registers where its code was interrupted or called the kernel; 0 if
-	__u64 fp;   // they are not known
-	__u64 link; // 0 on amd64, which has no such register
-	__u64 top[TOP]; // words at sp, ascending; 0 where they could not be read
-	__u32 stack_bytes;
-	__u32 other_bytes;
-	__u64 other; // 0 where other_bytes is
-};
 
 struct scratch {
 	struct sample_header head;
@@ -88,7 +34,8 @@ struct scratch {
 	__u64 registers[REGISTERS];
 	__u8 stack[2 * MAX_COPY + PAGE]; // a page more than is ever written, which the verifier wants
 	__u32 copied; // of copy_user
-	__u32 reserved;
+	__u32 same;   // of same_frames
+	__u64 same_at;
 };
 
 // Where a thread of a program of Go and C has its stacks: the goroutine's, on which Go runs, and that of
@@ -115,6 +62,24 @@ struct copy_rule {
 	struct go_stacks go;
 };
 
+// MAX_PAST bounds the frames of a thread's stack that are compared with what they were.
+#define MAX_PAST 64
+
+// A return address, and where on the stack it is.
+struct past_frame {
+	__u64 at;
+	__u64 value;
+};
+
+// The stack of a thread as the reader has walked it last, outermost frame first, or the outermost part of it.
+// As long as a frame and all behind it are as they were, what they have led to is known and is not copied again:
+// of most stacks that is nearly everything.
+struct past {
+	__u32 id; // not 0
+	__u32 count;
+	struct past_frame frames[MAX_PAST];
+};
+
 // Set before loading.
 volatile const __u64 depth = 127;     // addresses of each stack, at most MAX_DEPTH
 volatile const __u64 wake_at = 1;     // bytes in the ring from which on each sample wakes the reader
@@ -134,6 +99,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct copy_rule);
 } copy_rules SEC(".maps");
+
+// By thread, in the reader's PID namespace. The reader fills it in; the oldest are dropped where there are more.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct past);
+} pasts SEC(".maps");
 
 // Samples go here.
 struct {
@@ -219,34 +192,54 @@ static __always_inline void rule_of(__u32 pid, __u64 ip, __u64 *bytes, struct go
 		*bytes = MAX_COPY;
 }
 
-// copy_user copies from a user's address on to so many bytes behind the first address of a CPU's scratch,
-// page by page, as much as can be read of bytes, and says how much that was.
+// copy_user copies from a user's address on to so many bytes behind the first address of a CPU's scratch, as
+// much as can be read of bytes, and says how much that was.
 //
-// It is a function of its own, which is verified once, whatever calls it. How far it came is kept in memory:
-// the verifier takes what it reads there for any number, so that all turns of the loop look alike to it, and
-// all ways out. Without the one and the other, loading took seconds.
+// It is a function of its own, which is verified once, whatever calls it.
 __attribute__((noinline)) __u32 copy_user(__u32 cpu, __u64 at, __u64 from, __u64 bytes)
 {
 	struct scratch *s = bpf_map_lookup_elem(&scratch, &cpu);
 	if (!s || at > sizeof(s->addresses) + sizeof(s->registers) + MAX_COPY)
 		return 0;
-	__u8 *to = (__u8 *)s->addresses + at;
 	volatile __u32 *copied = &s->copied;
-	*copied = 0;
-	for (int i = 0; i <= MAX_COPY / PAGE; i++) {
-		__u64 done = *copied;
-		if (done >= bytes || done > MAX_COPY)
-			break;
-		__u64 piece = PAGE - ((from + done) & (PAGE - 1));
-		if (piece > bytes - done)
-			piece = bytes - done;
-		if (piece > PAGE)
-			break;
-		if (bpf_probe_read_user(to + done, piece, (const void *)(from + done)))
-			break;
-		*copied = done + piece;
-	}
+	copy_pages((__u8 *)s->addresses + at, from, bytes, MAX_COPY, copied);
 	return *copied;
+}
+
+// same_frames is how many bytes of the present thread's stack, from sp on, lead to a frame that is as it was,
+// with all behind it: up to and with its return address. It sets past and same of the header, and is 0 where
+// there is none.
+//
+// A word may be as it was because nobody has written there since, although the frame is gone: the reader
+// takes the past for true only where its walk comes to the very place of a return address.
+__attribute__((noinline)) __u64 same_frames(__u32 cpu, __u64 sp)
+{
+	struct scratch *s = bpf_map_lookup_elem(&scratch, &cpu);
+	if (!s)
+		return 0;
+	__u32 tid = s->head.tid;
+	const volatile struct past *p = bpf_map_lookup_elem(&pasts, &tid);
+	if (!p)
+		return 0;
+	volatile __u32 *same = &s->same; // in memory, as in copy_pages
+	volatile __u64 *last = &s->same_at;
+	*same = 0;
+	__u32 id = p->id, count = p->count;
+	for (__u32 i = 0; i < MAX_PAST; i++) {
+		if (i >= count)
+			break;
+		__u64 at = p->frames[i].at, value = 0;
+		if (at < sp || bpf_probe_read_user(&value, sizeof(value), (const void *)at) || value != p->frames[i].value)
+			break;
+		*same = i + 1;
+		*last = at;
+	}
+	// The map may have given the place to another thread meanwhile.
+	if (!*same || p->id != id)
+		return 0;
+	s->head.past = id;
+	s->head.same = *same;
+	return *last + sizeof(__u64) - sp;
 }
 
 #if defined(__TARGET_ARCH_x86)
@@ -326,6 +319,9 @@ static __always_inline void copy_stacks(struct event_context *ctx, struct scratc
 #if defined(__TARGET_ARCH_x86)
 	s->head.other = task_registers ? other_stack(&go, s->head.sp, &bytes, &room) : 0;
 #endif
+	__u64 same = same_frames(s->head.cpu, s->head.sp);
+	if (same && same < bytes)
+		bytes = same;
 	__u64 at = (depth + REGISTERS) * sizeof(__u64);
 	__u32 copied = copy_user(s->head.cpu, at, s->head.sp, bytes);
 	if (copied > MAX_COPY)
@@ -349,18 +345,11 @@ int on_sample(struct event_context *ctx)
 	s->head.cpu = cpu;
 	__u16 flags = 0;
 
-	if (pid_ns_ino == 0) {
-		__u64 task = bpf_get_current_pid_tgid();
-		s->head.pid = task >> 32;
-		s->head.tid = task;
-	} else {
-		// It knows only the tasks that live in this very namespace, not those of its children.
-		struct bpf_pidns_info task = {};
-		if (bpf_get_ns_current_pid_tgid(pid_ns_dev, pid_ns_ino, &task, sizeof(task)))
-			flags |= OUTSIDE;
-		s->head.pid = task.tgid;
-		s->head.tid = task.pid;
-	}
+	__u32 pid, tid;
+	if (whose(pid_ns_dev, pid_ns_ino, &pid, &tid))
+		flags |= OUTSIDE;
+	s->head.pid = pid;
+	s->head.tid = tid;
 
 	__u64 limit = depth;
 	if (limit > MAX_DEPTH)
@@ -384,6 +373,8 @@ int on_sample(struct event_context *ctx)
 	s->head.stack_bytes = 0;
 	s->head.other_bytes = 0;
 	s->head.other = 0;
+	s->head.past = 0;
+	s->head.same = 0;
 	if (copies && s->head.sp && (user || !IN_KERNEL(mode))) {
 		copy_stacks(ctx, s, IN_KERNEL(mode), kernel, kernel + user);
 		__u64 copied = *(volatile __u32 *)&s->head.stack_bytes;

@@ -25,6 +25,9 @@ const MaxDepth = 1024
 // MaxCopyBytes is the most of a stack that a Sampler copies (MAX_COPY of sampler.bpf.c).
 const MaxCopyBytes = 64 << 10
 
+// MaxPast is how many frames a PastStack has at most (MAX_PAST of sampler.bpf.c).
+const MaxPast = 64
+
 // ErrFlushed is returned by ReadInto after Flush, when it has returned what there was.
 var ErrFlushed = ringbuf.ErrFlushed
 
@@ -62,20 +65,28 @@ type GoStacks struct {
 	CurrentG uint32 // of m.curg in an m
 }
 
+// A PastStack is a thread's stack as it once was: return addresses and where on the stack they are, the
+// outermost first, which is at the highest address. There are at most MaxPast.
+type PastStack struct {
+	ID        uint32 // Sample.Past: not 0, and another for each
+	At, Value []uint64
+}
+
 // A Sampler is a BPF program in the kernel and the ring buffer it writes samples to. It samples
 // nothing until it is attached to a perf event and that event is enabled.
 //
-// One goroutine at a time may call SetDeadline and ReadInto. Attach, SetCopy, Flush, Lost, Depth and Close
-// may be called by any.
+// One goroutine at a time may call SetDeadline and ReadInto. Attach, SetCopy, SetPast, ForgetPast,
+// Flush, Lost, Depth and Close may be called by any.
 type Sampler struct {
 	objects samplerObjects
 	reader  *ringbuf.Reader
-	record  ringbuf.Record // reused by ReadInto
+	record  ringbuf.Record // ReadInto's
 	depth   int
 
-	mu       sync.Mutex // guards closed, lastLost, and objects against Close
+	mu       sync.Mutex // guards closed, lastLost, past, and objects against Close
 	closed   bool
 	lastLost uint64
+	past     samplerPast // SetPast's
 }
 
 // NewSampler loads the program into the kernel. The error says what is missing; it wraps
@@ -102,6 +113,7 @@ func NewSampler(opts Options) (*Sampler, error) {
 		copies = 1
 	} else {
 		spec.Maps[samplerMapCopyRules].MaxEntries = 1
+		spec.Maps[samplerMapPasts].MaxEntries = 1
 	}
 	// The kernel refuses the last of them in lockdown=confidentiality (bpf_tracing_func_proto,
 	// kernel/trace/bpf_trace.c).
@@ -203,6 +215,42 @@ func (s *Sampler) SetCopy(pid uint32, r CopyRule) error {
 	return nil
 }
 
+// SetPast has a thread's stack copied from now on only as far as it has changed (Sample.Past). The Sampler
+// forgets the stacks of the threads that were not sampled for the longest time where there are more than
+// MaxPastThreads.
+func (s *Sampler) SetPast(tid uint32, p *PastStack) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return fmt.Errorf("set the stack that thread %d had: %w", tid, os.ErrClosed)
+	}
+	x := &s.past
+	x.Id, x.Count = p.ID, uint32(min(len(p.At), len(p.Value), MaxPast))
+	for i := range x.Count {
+		x.Frames[i].At, x.Frames[i].Value = p.At[i], p.Value[i]
+	}
+	if err := s.objects.Pasts.Put(tid, x); err != nil {
+		return fmt.Errorf("set the stack that thread %d had: %w", tid, err)
+	}
+	return nil
+}
+
+// ForgetPast ends SetPast, which is for a thread that has ended.
+func (s *Sampler) ForgetPast(tid uint32) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	if err := s.objects.Pasts.Delete(tid); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("forget the stack that thread %d had: %w", tid, err)
+	}
+	return nil
+}
+
+// MaxPastThreads is of how many threads a PastStack is kept.
+const MaxPastThreads = 1024
+
 // kernel is the rule as the program wants it.
 func (r CopyRule) kernel() *samplerCopyRule {
 	rule := &samplerCopyRule{Start: r.Start, End: r.End, Bytes: uint64(min(max(r.Bytes, 0), MaxCopyBytes))}
@@ -217,8 +265,7 @@ func (r CopyRule) kernel() *samplerCopyRule {
 // the past makes ReadInto return what is in the ring and never wait.
 func (s *Sampler) SetDeadline(t time.Time) { s.reader.SetDeadline(t) }
 
-// ReadInto takes the oldest sample out of the ring, reusing the slices of x;
-// x.Stack is overwritten by the next call. It waits for the
+// ReadInto takes the oldest sample out of the ring, reusing the slices of x. It waits for the
 // deadline, for a ring that is an eighth full, or for Flush, whatever comes first; then it returns
 // all samples there are, call by call, and after them [os.ErrDeadlineExceeded] or [ErrFlushed] if
 // one of these ended the wait. After Close it returns an error that wraps [os.ErrClosed].
@@ -228,10 +275,13 @@ func (s *Sampler) SetDeadline(t time.Time) { s.reader.SetDeadline(t) }
 // Samples of one CPU come in the order of time. Those of different CPUs may be out of order by the
 // few microseconds between taking the time and having the ring's lock.
 func (s *Sampler) ReadInto(x *Sample) error {
-	if err := s.reader.ReadInto(&s.record); err != nil {
+	s.record.RawSample = x.raw
+	err := s.reader.ReadInto(&s.record)
+	x.raw = s.record.RawSample
+	if err != nil {
 		return err
 	}
-	return decode(s.record.RawSample, x)
+	return decode(x.raw, x)
 }
 
 // Flush ends the present or the next wait of ReadInto.

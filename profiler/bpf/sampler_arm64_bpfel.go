@@ -28,6 +28,17 @@ type samplerCopyRule struct {
 	}
 }
 
+type samplerPast struct {
+	_      structs.HostLayout
+	Id     uint32
+	Count  uint32
+	Frames [64]struct {
+		_     structs.HostLayout
+		At    uint64
+		Value uint64
+	}
+}
+
 type samplerSampleHeader struct {
 	_           structs.HostLayout
 	Time        uint64
@@ -45,6 +56,8 @@ type samplerSampleHeader struct {
 	StackBytes  uint32
 	OtherBytes  uint32
 	Other       uint64
+	Past        uint32
+	Same        uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -53,6 +66,7 @@ type samplerSampleHeader struct {
 const (
 	samplerMapCopyRules     = "copy_rules"
 	samplerMapLost          = "lost"
+	samplerMapPasts         = "pasts"
 	samplerMapRing          = "ring"
 	samplerMapScratch       = "scratch"
 	samplerProgOnSample     = "on_sample"
@@ -116,6 +130,7 @@ type samplerProgramSpecs struct {
 type samplerMapSpecs struct {
 	CopyRules *ebpf.MapSpec `ebpf:"copy_rules"`
 	Lost      *ebpf.MapSpec `ebpf:"lost"`
+	Pasts     *ebpf.MapSpec `ebpf:"pasts"`
 	Ring      *ebpf.MapSpec `ebpf:"ring"`
 	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
 }
@@ -155,6 +170,7 @@ func (o *samplerObjects) Close() error {
 type samplerMaps struct {
 	CopyRules *ebpf.Map `ebpf:"copy_rules"`
 	Lost      *ebpf.Map `ebpf:"lost"`
+	Pasts     *ebpf.Map `ebpf:"pasts"`
 	Ring      *ebpf.Map `ebpf:"ring"`
 	Scratch   *ebpf.Map `ebpf:"scratch"`
 }
@@ -163,6 +179,7 @@ func (m *samplerMaps) Close() error {
 	return _SamplerClose(
 		m.CopyRules,
 		m.Lost,
+		m.Pasts,
 		m.Ring,
 		m.Scratch,
 	)

@@ -76,6 +76,9 @@ type Export struct {
 	Capture *profile.Capture
 	// Name is the title that a viewer shows: what was recorded. It may be "".
 	Name string
+	// Difference says that weights are of a comparison, negative where something shrank. SVG tells the two
+	// apart; the other formats write the weights as they are.
+	Difference bool
 	// Filter is written where the format has a place for it (PerfView).
 	Filter Filter
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,10 @@ import (
 // svg is a flame graph as a picture of its own: callers below callees, as wide as their total weight,
 // ordered by name from the left, with the module's name and the weight where the pointer rests. It has no
 // script and asks nothing of elsewhere, so that mail readers and issue trackers show it.
+//
+// Of a difference a call is as wide as what it grew or shrank by, and its colour and a mark say which; a
+// legend does, too. Where some of a caller's callees grew and others shrank, they may be wider than it
+// together; then they share its width.
 var svg = &format{
 	Info: Info{
 		Format:      SVG,
@@ -62,31 +67,29 @@ func writeSVG(w io.Writer, e Export) error {
 		to[i] = tree.Intern(to[parents[i]], nameOf[leaves[i]])
 	}
 	total := make([]profile.Measure, tree.Len())
+	signed := e.Difference
 	for i := range p.Samples.Len() {
 		x := p.Samples.At(i)
+		signed = signed || x.Weight < 0
 		total[to[x.Stack]].Add(profile.Measure{Weight: x.Weight, Count: x.Count})
 	}
 	callers, leaf := tree.Columns()
 	children := make([][]profile.StackID, len(callers))
 	for i := len(callers) - 1; i > 0; i-- {
 		total[callers[i]].Add(total[i])
-		if total[i].Weight > 0 {
+		if total[i].Weight != 0 {
 			children[callers[i]] = append(children[callers[i]], profile.StackID(i))
 		}
 	}
 	all := total[0]
 	type box struct {
-		stack    profile.StackID
-		x, width float64
-		depth    int
-	}
-	scale := 0.0
-	if all.Weight > 0 {
-		scale = (svgWidth - 2*svgMargin) / float64(all.Weight)
+		stack           profile.StackID
+		x, width, scale float64 // scale is the width of a unit of weight
+		depth           int
 	}
 	var boxes []box
 	cut, rows := 0, 1
-	for open := []box{{0, svgMargin, svgWidth - 2*svgMargin, 0}}; len(open) > 0; {
+	for open := []box{{0, svgMargin, svgWidth - 2*svgMargin, 0, 0}}; len(open) > 0; {
 		b := open[len(open)-1]
 		open = open[:len(open)-1]
 		boxes = append(boxes, b)
@@ -96,14 +99,24 @@ func writeSVG(w io.Writer, e Export) error {
 			continue
 		}
 		slices.SortFunc(children[b.stack], func(i, j profile.StackID) int { return strings.Compare(names[leaf[i]], names[leaf[j]]) })
+		sum := 0.0
+		for _, c := range children[b.stack] {
+			sum += math.Abs(float64(total[c].Weight))
+		}
+		if b.stack == 0 {
+			b.scale = b.width / max(1, sum, math.Abs(float64(all.Weight)))
+		}
+		scale := b.scale
+		if scale*sum > b.width {
+			scale = b.width / sum
+		}
 		x := b.x
 		for _, c := range children[b.stack] {
-			// Where some weights are negative, callees can be wider than their caller together.
-			width := min(float64(total[c].Weight)*scale, b.x+b.width-x)
+			width := scale * math.Abs(float64(total[c].Weight))
 			if width >= svgLeast {
-				open = append(open, box{c, x, width, b.depth + 1})
+				open = append(open, box{c, x, width, scale, b.depth + 1})
 			}
-			x += max(width, 0)
+			x += width
 		}
 	}
 
@@ -125,30 +138,51 @@ rect { stroke: #fff; stroke-width: 0.5; }
 		title = "Flame graph"
 	}
 	fmt.Fprintf(out, "<text class=\"title\" x=\"%d\" y=\"22\">%s</text>\n", svgMargin, svgText(short(title, 140)))
-	sub := fmt.Sprintf("%s: %s", p.Kind, weightText(p, all.Weight))
-	if all.Count != all.Weight {
+	words := func(weight int64) string {
+		if signed && weight > 0 {
+			return "+" + weightText(p, weight)
+		}
+		return weightText(p, weight)
+	}
+	sub := fmt.Sprintf("%s: %s", p.Kind, words(all.Weight))
+	if all.Count != all.Weight && !signed {
 		sub += fmt.Sprintf(", %d samples", all.Count)
 	}
 	switch {
-	case all.Weight <= 0:
+	case len(boxes) == 1 && all.Weight == 0:
 		sub += "; nothing to draw"
 	case cut > 0:
 		sub += fmt.Sprintf("; calls deeper than %d are not drawn", svgRows)
 	}
 	fmt.Fprintf(out, "<text class=\"sub\" x=\"%d\" y=\"40\">%s</text>\n", svgMargin, svgText(sub))
+	if signed {
+		for i, sign := range []int64{1, -1} {
+			x := svgWidth - svgMargin - 160 + 80*i
+			fmt.Fprintf(out, "<rect x=\"%d\" y=\"30\" width=\"12\" height=\"12\" fill=\"%s\"/><text class=\"sub\" x=\"%d\" y=\"40\">%s %s</text>\n",
+				x, changeColor(float64(sign)), x+17, changeMark(sign), map[int64]string{1: "grew", -1: "shrank"}[sign])
+		}
+	}
+	most := 0.0 // the widest box's weight, the whole left out
+	for _, b := range boxes[1:] {
+		most = max(most, math.Abs(float64(total[b.stack].Weight)))
+	}
 	for _, b := range boxes {
+		weight := total[b.stack].Weight
 		name, label, fill := "all", "all", "#d8d8d8"
 		if b.stack != 0 {
 			f := &p.Frames[frames[leaf[b.stack]]]
 			name, label, fill = names[leaf[b.stack]], f.Func, flameColor(f)
+			if signed {
+				label, fill = changeMark(weight)+" "+label, changeColor(float64(weight)/most)
+			}
 		}
 		y := height - svgMargin - (b.depth+1)*svgRow
-		share := 0.0
-		if all.Weight > 0 {
-			share = 100 * float64(total[b.stack].Weight) / float64(all.Weight)
+		cost := words(weight)
+		if !signed && all.Weight > 0 {
+			cost += fmt.Sprintf(", %.2f%%", 100*float64(weight)/float64(all.Weight))
 		}
-		fmt.Fprintf(out, `<g><title>%s: %s, %.2f%%</title><rect x="%.2f" y="%d" width="%.2f" height="%d" fill="%s"/>`,
-			svgText(short(name, 2000)), svgText(weightText(p, total[b.stack].Weight)), share, b.x, y, b.width, svgRow-1, fill)
+		fmt.Fprintf(out, `<g><title>%s: %s</title><rect x="%.2f" y="%d" width="%.2f" height="%d" fill="%s"/>`,
+			svgText(short(name, 2000)), svgText(cost), b.x, y, b.width, svgRow-1, fill)
 		if n := int((b.width - 6) / svgChar); n >= 3 {
 			fmt.Fprintf(out, `<text x="%.2f" y="%d">%s</text>`, b.x+3, y+12, svgText(short(label, n)))
 		}
@@ -184,6 +218,26 @@ func flameColor(f *profile.Frame) string {
 		return "#cfcfcf"
 	}
 	return fmt.Sprintf("#%02x%02x%02x", 235+a/3, 140+b*2, 70+a)
+}
+
+// changeMark says without colour how a weight changed.
+func changeMark(weight int64) string {
+	if weight < 0 {
+		return "▼"
+	}
+	return "▲"
+}
+
+// changeColor is red for what grew and green for what shrank, the stronger the more; change is 1 for the
+// largest growth there is.
+func changeColor(change float64) string {
+	from, to := [3]float64{0xfb, 0xe3, 0xdf}, [3]float64{0xe8, 0x6a, 0x5b} // grew
+	if change < 0 {
+		from, to = [3]float64{0xdf, 0xf1, 0xdd}, [3]float64{0x62, 0xb0, 0x63}
+	}
+	part := min(1, math.Sqrt(math.Abs(change)))
+	mix := func(i int) int { return int(from[i] + part*(to[i]-from[i]) + 0.5) }
+	return fmt.Sprintf("#%02x%02x%02x", mix(0), mix(1), mix(2))
 }
 
 // weightText is a weight for people.

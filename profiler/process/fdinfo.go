@@ -16,6 +16,7 @@ import (
 type fdInfo struct {
 	pos        int64
 	flags      uint64 // as of open(2); octal in the file
+	flagsKnown bool
 	mount      int64
 	lock       byte
 	eventID    int64
@@ -70,7 +71,7 @@ func parseFDInfo(text []byte) fdInfo {
 			x.pos = number(value, 10)
 		case "flags":
 			if n, err := strconv.ParseUint(string(value), 8, 64); err == nil {
-				x.flags = n
+				x.flags, x.flagsKnown = n, true
 			}
 		case "mnt_id":
 			x.mount = number(value, 10)

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -160,6 +161,7 @@ func Files(ctx context.Context, o FilesOptions) (*FileList, error) {
 	pids = slices.Clone(pids)
 	slices.Sort(pids)
 	l := &lister{o: o, stats: map[deviceInode]statResult{}, locks: readLocks(o.Proc)}
+	l.queries.Store(true)
 	found := make([][]File, len(pids))
 	workers := min(runtime.GOMAXPROCS(0), 4, len(pids)+1)
 	states := make([]fileReader, workers)
@@ -207,6 +209,8 @@ func Files(ctx context.Context, o FilesOptions) (*FileList, error) {
 type lister struct {
 	o     FilesOptions
 	locks map[lockKey]byte
+	// queries is false where the kernel cannot be asked for single mappings.
+	queries atomic.Bool
 
 	mu    sync.Mutex // guards stats
 	stats map[deviceInode]statResult
@@ -236,7 +240,7 @@ func (r *fileReader) process(pid int) []File {
 		return nil
 	}
 	defer r.leave()
-	text, err := r.read(pid, "stat")
+	text, err := r.readOnce(pid, "stat")
 	if err != nil {
 		r.vanished++
 		return nil
@@ -246,13 +250,14 @@ func (r *fileReader) process(pid int) []File {
 		return nil
 	}
 	owner := &Owner{ID: ID{pid, st.start}, Parent: st.parent, Name: st.name, Kernel: st.kernel}
-	if text, err = r.read(pid, "status"); err != nil {
+	// The folder belongs to the effective user, also where the rest of it is root's (task_dump_owner,
+	// fs/proc/base.c).
+	var folder unix.Stat_t
+	if unix.Fstat(r.dir, &folder) != nil {
 		r.vanished++
 		return nil
 	}
-	if status, ok := parseStatus(text); ok {
-		owner.UID = status.uid
-	}
+	owner.UID = int(folder.Uid)
 	if r.lister.o.Keep != nil && !r.lister.o.Keep(owner) {
 		return nil
 	}
@@ -307,22 +312,21 @@ func newFile(o *Owner, fd int) File {
 // named is what one of a process's links leads to; false where it leads nowhere any more.
 func (r *fileReader) named(o *Owner, fd int, link string) (File, bool) {
 	f := newFile(o, fd)
-	path := r.name(o.PID, link)
-	name, err := r.readlink(unix.AT_FDCWD, path)
+	name, err := r.readlink(r.dir, link)
 	switch {
 	case err != nil && fd == FDProgram && o.Kernel && errors.Is(err, fs.ErrNotExist):
-		f.Kind, f.Name = KindUnknown, path // a thread of the kernel runs no file
+		f.Kind, f.Name = KindUnknown, r.name(o.PID, link) // a thread of the kernel runs no file
 		return f, true
 	case gone(err):
 		return f, false
 	case err != nil:
-		f.Kind, f.Name, f.Err = KindUnknown, path, err
+		f.Kind, f.Name, f.Err = KindUnknown, r.name(o.PID, link), err
 		return f, true
 	}
 	f.Name = name
 	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		f.Kind, f.Err = KindUnknown, &fs.PathError{Op: "stat", Path: path, Err: err}
+	if err := unix.Fstatat(r.dir, link, &st, 0); err != nil {
+		f.Kind, f.Err = KindUnknown, &fs.PathError{Op: "stat", Path: r.name(o.PID, link), Err: err}
 		return f, !gone(err)
 	}
 	f.stat(&st)
@@ -368,20 +372,19 @@ const deletedSuffix = " (deleted)"
 // descriptors lists a process's descriptors. It is an error where the folder cannot be read; the result
 // says so too unless the process has ended.
 func (r *fileReader) descriptors(o *Owner) ([]File, error) {
-	path := r.name(o.PID, "fd")
-	dir, err := open(path, unix.O_RDONLY|unix.O_DIRECTORY)
+	dir, err := openAt(r.dir, "fd", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		if gone(err) {
 			return nil, err
 		}
 		f := newFile(o, FDNone)
-		f.Kind, f.Name, f.Err = KindUnknown, path, err
+		f.Kind, f.Name, f.Err = KindUnknown, r.name(o.PID, "fd"), err
 		return []File{f}, err
 	}
 	defer unix.Close(dir)
 	numbers, err := r.numbers(dir)
 	if err != nil {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+		return nil, &fs.PathError{Op: "read", Path: r.name(o.PID, "fd"), Err: err}
 	}
 	var refused error
 	files := make([]File, 0, len(numbers))
@@ -440,30 +443,23 @@ func (r *fileReader) descriptor(o *Owner, dir, fd int) (File, bool) {
 	if r.lister.o.Uses&SocketsOnly != 0 && !isSocket {
 		return f, false
 	}
-	var st unix.Stat_t
-	// The link's own permissions are those that the file was opened with (proc_fd_instantiate and
-	// tid_fd_update_inode, fs/proc/fd.c).
-	if unix.Fstatat(dir, number, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
-		return f, false
-	}
-	switch st.Mode & 0o600 {
-	case 0o600:
-		f.Mode = 'u'
-	case 0o400:
-		f.Mode = 'r'
-	case 0o200:
-		f.Mode = 'w'
-	}
-	if isSocket { // what it is comes from the kernel's tables
+	pipe, isPipe := inodeOf(name, "pipe:[")
+	if isSocket || isPipe { // what sockets are comes from the kernel's tables
+		if !f.linkMode(dir, number) {
+			return f, false
+		}
 		f.Kind, f.Inode, f.Offset = KindSocket, socket, 0
+		if isPipe {
+			f.Kind, f.Inode, f.Name = KindPipe, pipe, "pipe"
+			f.Device = r.pipeDevice(dir, number)
+		}
 		return f, true
 	}
-	if pipe, ok := inodeOf(name, "pipe:["); ok {
-		f.Kind, f.Inode, f.Offset, f.Name = KindPipe, pipe, 0, "pipe"
-		f.Device = r.pipeDevice(dir, number)
-		return f, true
-	}
+	var st unix.Stat_t
 	if unix.Fstatat(dir, number, &st, 0) != nil {
+		if !f.linkMode(dir, number) {
+			return f, false
+		}
 		f.Kind, f.Err = KindUnknown, &fs.PathError{Op: "stat", Path: r.name(o.PID, "fd/"+number), Err: unix.EACCES}
 		return f, true
 	}
@@ -477,13 +473,45 @@ func (r *fileReader) descriptor(o *Owner, dir, fd int) (File, bool) {
 	switch f.Kind {
 	case KindRegular, KindFolder, KindSymlink:
 		if !r.lister.o.Offsets {
-			return f, true
+			return f, f.linkMode(dir, number)
 		}
 	}
-	if text, err := r.read(o.PID, "fdinfo/"+number); err == nil {
-		f.describe(parseFDInfo(text))
+	text, err := r.readOnce(o.PID, "fdinfo/"+number)
+	if err != nil {
+		return f, f.linkMode(dir, number)
+	}
+	x := parseFDInfo(text)
+	f.describe(x)
+	if !x.flagsKnown || x.flags&unix.O_PATH != 0 {
+		return f, f.linkMode(dir, number)
+	}
+	switch x.flags & unix.O_ACCMODE {
+	case unix.O_RDONLY:
+		f.Mode = 'r'
+	case unix.O_WRONLY:
+		f.Mode = 'w'
+	case unix.O_RDWR:
+		f.Mode = 'u'
 	}
 	return f, true
+}
+
+// linkMode takes what a descriptor may do from its link, whose own permissions are those that the file was
+// opened with (proc_fd_instantiate and tid_fd_update_inode, fs/proc/fd.c); false where it was closed.
+func (f *File) linkMode(dir int, number string) bool {
+	var st unix.Stat_t
+	if unix.Fstatat(dir, number, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return false
+	}
+	switch st.Mode & 0o600 {
+	case 0o600:
+		f.Mode = 'u'
+	case 0o400:
+		f.Mode = 'r'
+	case 0o200:
+		f.Mode = 'w'
+	}
+	return true
 }
 
 // pipeDevice is where pipes lie: one file system for all of them.

@@ -245,6 +245,51 @@ func TestSocketTablesAgree(t *testing.T) {
 }
 
 // Sockets of another network namespace are named from its own tables, by root and by an ordinary user.
+// The kernel's answers about single mappings agree with its list of them.
+func TestMappedFilesAgree(t *testing.T) {
+	removed := filepath.Join(t.TempDir(), "a\nb")
+	if err := os.WriteFile(removed, make([]byte, 8192), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(removed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	memory, err := unix.Mmap(int(f.Fd()), 0, 8192, unix.PROT_READ, unix.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(memory)
+	os.Remove(removed)
+	shared, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(shared)
+	r := &fileReader{procReader: newProcReader(""), lister: &lister{}}
+	if err := r.enter(os.Getpid()); err != nil {
+		t.Fatal(err)
+	}
+	defer r.leave()
+	all := func(queries bool) []mapping {
+		r.lister.queries.Store(queries)
+		var list []mapping
+		seen := map[deviceInode]bool{}
+		r.mappedFiles(os.Getpid(), func(k deviceInode) bool { known := seen[k]; seen[k] = true; return !known }, func(m mapping) { list = append(list, m) })
+		return list
+	}
+	if diff := cmp.Diff(all(false), all(true), cmp.AllowUnexported(mapping{})); diff != "" {
+		t.Error(diff)
+	}
+	if !r.lister.queries.Load() {
+		t.Log("this kernel has no PROCMAP_QUERY, which came with Linux 6.11")
+	}
+	if list := all(true); !slices.ContainsFunc(list, func(m mapping) bool { return m.name == removed+" (deleted)" }) {
+		t.Errorf("%q is not among %+v", removed, list)
+	}
+}
+
 func TestOtherNetworkNamespace(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("it takes root to make a network namespace")

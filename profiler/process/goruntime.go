@@ -145,8 +145,9 @@ func archName(e *elf.File) string {
 // maxSymbolBytes bounds the tables that are searched for symbols.
 const maxSymbolBytes = 256 << 20
 
-// symbolAddresses finds symbols by name. The table is searched as it lies in the file: making a value
-// of each of a hundred thousand symbols for the sake of four would take most of the time of a list.
+// symbolAddresses finds symbols by name. The tables are searched as they lie in the file, piece by piece:
+// making a value of each of a hundred thousand symbols for the sake of four would take most of the time of a
+// list, and so would memory for all of them at once.
 func symbolAddresses(e *elf.File, names []string) map[string]uint64 {
 	found := map[string]uint64{}
 	table := e.SectionByType(elf.SHT_SYMTAB)
@@ -157,22 +158,44 @@ func symbolAddresses(e *elf.File, names []string) map[string]uint64 {
 	if text.FileSize > maxSymbolBytes {
 		return found
 	}
-	symbols, err1 := table.Data()
-	strs, err2 := text.Data()
-	if err1 != nil || err2 != nil {
+	const piece = 128 << 10
+	buf := make([]byte, piece)
+	at := map[uint32]string{}
+	wanted := make([][]byte, len(names))
+	overlap := 0
+	for i, name := range names {
+		wanted[i] = []byte("\x00" + name + "\x00") // tables of strings begin with a zero byte
+		overlap = max(overlap, len(wanted[i])-1)
+	}
+	for from := int64(0); from < int64(text.FileSize) && len(at) < len(names); from += int64(piece - overlap) {
+		n, _ := text.ReadAt(buf, from)
+		for i, w := range wanted {
+			if w == nil {
+				continue
+			}
+			if k := bytes.Index(buf[:n], w); k >= 0 {
+				at[uint32(from)+uint32(k)+1] = names[i]
+				wanted[i] = nil
+			}
+		}
+		if n < piece {
+			break
+		}
+	}
+	if len(at) < len(names) { // then none are of use
 		return found
 	}
-	at := map[uint32]string{}
-	for _, name := range names {
-		// Tables of strings begin with a zero byte.
-		if i := bytes.Index(strs, []byte("\x00"+name+"\x00")); i >= 0 {
-			at[uint32(i)+1] = name
+	// The linker puts variables behind functions (cmd/link/internal/ld/symtab.go), so they are looked for from
+	// the end on.
+	for end := int64(table.FileSize) / elf.Sym64Size * elf.Sym64Size; end > 0 && len(found) < len(at); {
+		from := max(0, end-piece/elf.Sym64Size*elf.Sym64Size)
+		n, _ := table.ReadAt(buf[:end-from], from)
+		for symbols := buf[:n]; len(symbols) >= elf.Sym64Size; symbols = symbols[elf.Sym64Size:] {
+			if name, ok := at[e.ByteOrder.Uint32(symbols)]; ok {
+				found[name] = e.ByteOrder.Uint64(symbols[8:])
+			}
 		}
-	}
-	for ; len(symbols) >= elf.Sym64Size && len(at) > len(found); symbols = symbols[elf.Sym64Size:] {
-		if name, ok := at[e.ByteOrder.Uint32(symbols)]; ok {
-			found[name] = e.ByteOrder.Uint64(symbols[8:])
-		}
+		end = from
 	}
 	return found
 }

@@ -2,8 +2,11 @@ package process
 
 import (
 	"bytes"
+	"errors"
+	"runtime"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,24 +16,15 @@ const maxMaps = 64 << 20
 
 // mapped are the files that a process has mapped, each once, but for its program.
 func (r *fileReader) mapped(o *Owner, exe deviceInode) []File {
-	text, err := r.readAll(o.PID, "maps", maxMaps)
-	if err != nil {
-		return nil // it has ended, or may not be seen, which its descriptors say
-	}
 	var files []File
 	seen := map[deviceInode]bool{exe: true}
-	for len(text) > 0 {
-		line, rest, _ := bytes.Cut(text, []byte("\n"))
-		text = rest
-		m, ok := parseMapping(line)
-		if !ok || m.inode == 0 && !strings.HasPrefix(m.name, "/") {
-			continue
-		}
-		key := deviceInode{m.device, m.inode}
-		if seen[key] {
-			continue
-		}
+	wanted := func(key deviceInode) bool {
+		known := seen[key]
 		seen[key] = true
+		return !known
+	}
+	r.mappedFiles(o.PID, wanted, func(m mapping) {
+		key := deviceInode{m.device, m.inode}
 		f := newFile(o, FDMapped)
 		f.Kind, f.Device, f.Inode, f.Name = KindRegular, m.device, m.inode, m.name
 		st := r.statMapped(o.PID, key, m.name)
@@ -49,8 +43,92 @@ func (r *fileReader) mapped(o *Owner, exe deviceInode) []File {
 			}
 		}
 		files = append(files, f)
-	}
+	})
 	return files
+}
+
+// mappedFiles calls yield for the mappings of files that are wanted, in order of address; for none where the
+// process has ended, or may not be seen, which its descriptors say.
+func (r *fileReader) mappedFiles(pid int, wanted func(deviceInode) bool, yield func(mapping)) {
+	if r.lister.queries.Load() {
+		switch err := r.queryMapped(wanted, yield); {
+		case errors.Is(err, unix.ENOTTY): // before Linux 6.11
+			r.lister.queries.Store(false)
+		default:
+			return
+		}
+	}
+	text, err := r.readAll(pid, "maps", maxMaps)
+	if err != nil {
+		return
+	}
+	for len(text) > 0 {
+		line, rest, _ := bytes.Cut(text, []byte("\n"))
+		text = rest
+		m, ok := parseMapping(line)
+		if ok && (m.inode != 0 || strings.HasPrefix(m.name, "/")) && wanted(deviceInode{m.device, m.inode}) {
+			yield(m)
+		}
+	}
+}
+
+// mappingQuery is struct procmap_query (include/uapi/linux/fs.h).
+type mappingQuery struct {
+	size, flags, addr                          uint64
+	start, end, rights, pageSize, offset, file uint64
+	major, minor, nameSize, buildIDSize        uint32
+	name, buildID                              uint64
+}
+
+// queryMapped asks the kernel for one mapping of a file after the other, and for its name only where that is
+// wanted: writing and reading the text of all mappings takes three times as long. The error wraps ENOTTY
+// where the kernel does not know the question.
+func (r *fileReader) queryMapped(wanted func(deviceInode) bool, yield func(mapping)) error {
+	fd, err := openAt(r.dir, "maps", unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	const (
+		query      = 0xc0686611 // PROCMAP_QUERY: _IOWR('f', 17, struct procmap_query)
+		orNext     = 0x10       // PROCMAP_QUERY_COVERING_OR_NEXT_VMA
+		fileBacked = 0x20       // PROCMAP_QUERY_FILE_BACKED_VMA
+	)
+	var q mappingQuery
+	ask := func(addr uint64, name []byte) error {
+		q = mappingQuery{size: uint64(unsafe.Sizeof(q)), flags: orNext | fileBacked, addr: addr, nameSize: uint32(len(name))}
+		var pin runtime.Pinner
+		if len(name) > 0 {
+			pin.Pin(&name[0])
+			defer pin.Unpin()
+			q.name = uint64(uintptr(unsafe.Pointer(&name[0])))
+		}
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), query, uintptr(unsafe.Pointer(&q))); errno != 0 {
+			return errno
+		}
+		return nil
+	}
+	for addr := uint64(0); ; addr = q.end {
+		if err := ask(addr, nil); err != nil {
+			if errors.Is(err, unix.ENOENT) {
+				return nil // there is no further one
+			}
+			return err
+		}
+		if q.end <= addr { // what no kernel answers
+			return nil
+		}
+		key := deviceInode{unix.Mkdev(q.major, q.minor), q.file}
+		if !wanted(key) {
+			continue
+		}
+		start, end := q.start, q.end
+		if err := ask(start, r.link[:]); err != nil || q.start != start || unix.Mkdev(q.major, q.minor) != key.dev || q.file != key.ino {
+			q.end = end // it went meanwhile, or its name is too long for a path
+			continue
+		}
+		yield(mapping{device: key.dev, inode: key.ino, name: string(r.link[:max(q.nameSize, 1)-1])}) // with a zero at its end
+	}
 }
 
 // statMapped finds out about a file by its path as the process sees it, which may be in another mount

@@ -67,9 +67,18 @@ func (r *procReader) name(pid int, file string) string {
 // read is a page at most; what is longer, a command line, is cut.
 func (r *procReader) read(pid int, file string) ([]byte, error) {
 	if pid == r.pid {
-		return readUpTo(r.dir, file, r.buf)
+		return readUpTo(r.dir, file, r.buf, false)
 	}
-	return readUpTo(unix.AT_FDCWD, r.name(pid, file), r.buf)
+	return readUpTo(unix.AT_FDCWD, r.name(pid, file), r.buf, false)
+}
+
+// readOnce is read of a file that the kernel gives in one piece where there is room for it: those that it
+// writes as one record (single_open, fs/seq_file.c), and command lines (get_mm_cmdline, fs/proc/base.c).
+func (r *procReader) readOnce(pid int, file string) ([]byte, error) {
+	if pid == r.pid {
+		return readUpTo(r.dir, file, r.buf, true)
+	}
+	return readUpTo(unix.AT_FDCWD, r.name(pid, file), r.buf, true)
 }
 
 // readAll is a process's file whole, up to limit.
@@ -83,7 +92,8 @@ func (r *procReader) readAll(pid int, file string, limit int) ([]byte, error) {
 	}
 }
 
-func readUpTo(dir int, path string, buf []byte) ([]byte, error) {
+// readUpTo reads a file up to the size of a buffer; once says that what one call reads is all of it.
+func readUpTo(dir int, path string, buf []byte, once bool) ([]byte, error) {
 	fd, err := openAt(dir, path, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
@@ -101,6 +111,9 @@ func readUpTo(dir int, path string, buf []byte) ([]byte, error) {
 			return buf[:n], nil
 		}
 		n += m
+		if once {
+			break
+		}
 	}
 	return buf[:n], nil
 }

@@ -210,7 +210,7 @@ func (s *Sampler) readProcess(r *procReader, pid int) (p Process, err error) {
 		return p, err
 	}
 	defer r.leave()
-	text, err := r.read(pid, "stat")
+	text, err := r.readOnce(pid, "stat")
 	if err != nil {
 		return p, err
 	}
@@ -232,7 +232,7 @@ func (s *Sampler) readProcess(r *procReader, pid int) (p Process, err error) {
 	}
 	want := s.o.Want
 	if want&Status != 0 {
-		text, err := r.read(pid, "status")
+		text, err := r.readOnce(pid, "status")
 		if err != nil {
 			return p, err
 		}
@@ -242,7 +242,7 @@ func (s *Sampler) readProcess(r *procReader, pid int) (p Process, err error) {
 		}
 	}
 	if want&Command != 0 && !p.Kernel {
-		if line, err := r.read(pid, "cmdline"); err == nil {
+		if line, err := r.readOnce(pid, "cmdline"); err == nil {
 			p.Args = splitArgs(line)
 			p.Known |= Command
 		}
@@ -257,7 +257,7 @@ func (s *Sampler) readProcess(r *procReader, pid int) (p Process, err error) {
 		}
 	}
 	if want&Container != 0 && !p.Kernel {
-		if text, err := r.read(pid, "cgroup"); err == nil {
+		if text, err := r.readOnce(pid, "cgroup"); err == nil {
 			p.Container = containerOf(text)
 			p.Known |= Container
 		}
@@ -302,7 +302,7 @@ func (s *Sampler) proc(pid int) (procfs.Proc, error) { return s.fs.Proc(pid) }
 
 // readIO reads what of /proc/PID/io counts storage; it may be read of one's own processes only.
 func (r *procReader) readIO(pid int, read, written *int64) bool {
-	text, err := r.read(pid, "io")
+	text, err := r.readOnce(pid, "io")
 	if err != nil {
 		return false
 	}

@@ -100,6 +100,7 @@ func (w *Walker) goStep(code *Code, look uint64, at *Frame) (leap, Reason, bool)
 		if !ok {
 			return to, w.missed(BadCFA), true
 		}
+		w.at = cfa - 8
 		next.set(m.pc, ra)
 	} else {
 		// runtime/traceback.go, resolveInternal: the link register of a leaf, else the word at sp.

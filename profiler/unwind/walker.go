@@ -27,6 +27,11 @@ type Sample struct {
 	// Also are further pieces, if someone copied them: of the goroutine's stack while C code runs on
 	// the thread's, or of the stack that a signal interrupted. Walks go on there.
 	Also []Stack
+	// Past is what a walk of the thread has found before, and Same how many of its frames, from the outermost
+	// on, are where they were: who has looked knows that these words of the stack are the same. A walk that
+	// comes to one of them goes on with the frames of the Past. Stack need not have more than what is below.
+	Past *Past
+	Same int
 }
 
 // Code is what is at a range of runtime addresses.
@@ -141,6 +146,8 @@ type End struct {
 	SP, FP uint64
 	// Missing is for CutByCopy how many bytes more would at least have been needed.
 	Missing uint64
+	// Same says that the walk has come to Sample.Past, and PC and SP are of that.
+	Same bool
 	// Bad is for BadReturn the address that is in no code.
 	Bad uint64
 }
@@ -169,6 +176,11 @@ type Walker struct {
 	stack   Stack
 	also    []Stack
 	space   Space
+	past    *Past
+	same    int
+
+	at     uint64   // where the last step has read the caller's address; 0: in no place on a stack
+	places []uint64 // of the frames of the walk
 
 	codes  [8]Code // answers of space
 	nCodes int
@@ -195,6 +207,7 @@ func NewWalker(m elf.Machine) (*Walker, error) {
 func (w *Walker) Walk(s *Sample, space Space, frames []Frame) ([]Frame, End) {
 	m := w.machine
 	w.regs, w.stack, w.also, w.space = s.Registers, s.Stack, s.Also, space
+	w.past, w.same, w.places = s.Past, s.Same, w.places[:0]
 	w.jumped, w.still, w.oldest = false, 0, 0
 	depth := w.Depth
 	if depth <= 0 {
@@ -203,6 +216,10 @@ func (w *Walker) Walk(s *Sample, space Space, frames []Frame) ([]Frame, End) {
 	var end End
 	if w.regs.known(m.pc) {
 		frames, end = w.walk(frames, len(frames)+depth)
+		if end.Same {
+			end.SP = w.past.At[0] + 8
+			return w.done(frames, end)
+		}
 		end.SP, end.FP = w.regs.Value[m.sp], w.regs.Value[m.fp]
 		if !w.regs.known(m.fp) {
 			end.FP = 0
@@ -210,17 +227,35 @@ func (w *Walker) Walk(s *Sample, space Space, frames []Frame) ([]Frame, End) {
 	} else {
 		end.Reason = NoStack
 	}
+	return w.done(frames, end)
+}
+
+func (w *Walker) done(frames []Frame, end End) ([]Frame, End) {
 	clear(w.codes[:w.nCodes])
 	w.nCodes = 0
-	w.stack, w.also, w.space = Stack{}, nil, nil
+	w.stack, w.also, w.space, w.past = Stack{}, nil, nil, nil
 	return frames, end
 }
+
+// Places are where the addresses of the frames of the last walk were read on the stack, in the order of the
+// frames; 0 where it was somewhere else, as of the leaf and what a signal interrupted. They are good until the
+// next walk.
+func (w *Walker) Places() []uint64 { return w.places }
 
 func (w *Walker) walk(frames []Frame, most int) ([]Frame, End) {
 	m := w.machine
 	at := Frame{PC: w.regs.Value[m.pc]}
+	w.at = 0
 	for {
 		frames = append(frames, at)
+		w.places = append(w.places, w.at)
+		if i := w.past.index(w.at, w.same); i >= 0 && w.at != 0 && w.past.Frames[i] == at && len(frames)+i <= most {
+			for ; i > 0; i-- {
+				frames = append(frames, w.past.Frames[i-1])
+				w.places = append(w.places, w.past.At[i-1])
+			}
+			return frames, End{Reason: Root, PC: w.past.Frames[0].PC, Same: true}
+		}
 		i := len(frames) - 1
 		pc := at.PC
 		if !w.regs.known(m.sp) && len(frames) == 1 || len(w.stack.Data) == 0 && len(w.also) == 0 {
@@ -230,7 +265,11 @@ func (w *Walker) walk(frames []Frame, most int) ([]Frame, End) {
 			return frames, End{Reason: TooDeep, PC: pc}
 		}
 		sp := w.regs.Value[m.sp]
+		w.at = 0
 		to, reason := w.step(&frames[i])
+		if to.exact || to.jump {
+			w.at = 0
+		}
 		if reason != goOn {
 			end := End{Reason: reason, PC: pc}
 			if reason == CutByCopy {
@@ -364,6 +403,9 @@ func (w *Walker) word(addr uint64) (uint64, bool) {
 			return binary.LittleEndian.Uint64(s.Data[addr-s.Addr:]), true
 		}
 	}
+	if i := w.past.index(addr, w.same); i >= 0 {
+		return w.past.Frames[i].PC, true
+	}
 	w.miss = addr
 	return 0, false
 }
@@ -458,6 +500,9 @@ func (w *Walker) byRule(code *Code, r *ruleKey) (leap, Reason) {
 			return leap{}, reason
 		case isRA:
 			found = true
+			if s.kind == ruleOffset {
+				w.at = cfa + uint64(int64(s.value))
+			}
 			next.set(m.pc, v)
 			if int(n) != m.pc && signal {
 				next.set(int(n), v)
@@ -553,6 +598,7 @@ func (w *Walker) record(fp uint64, to leap, otherwise Reason) (leap, Reason) {
 	if !ok {
 		return leap{}, w.missed(otherwise)
 	}
+	w.at = fp + 8
 	caller, known := w.word(fp) // below the copied bytes, for a leaf of Go on arm64
 	next := Registers{}
 	next.set(m.pc, ra)

@@ -56,6 +56,7 @@ func TestWalkC(t *testing.T) {
 			if at := p.maps.name(frames[len(frames)-1]); c.blame != "" && at != c.blame {
 				t.Errorf("ended in %s, want %s", at, c.blame)
 			}
+			walkByPast(t, p, s, frames, end)
 			at := slices.Index(names, "stop")
 			if at < 0 || !follow(names[at:], strings.Fields(c.want)) {
 				t.Fatalf("frames %v\nwant %s", names, c.want)

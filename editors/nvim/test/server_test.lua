@@ -23,6 +23,11 @@ local function numbers()
   end)
 end
 
+local function daemon()
+  local out = vim.system({ 'sightline', 'daemon', 'status', '--json' }, { text = true }):wait()
+  return vim.json.decode(out.stdout)
+end
+
 local function gone()
   for _, client in ipairs(vim.lsp.get_clients({ name = 'sightline' })) do
     server.stopping = client.id
@@ -52,9 +57,30 @@ test('a crash is said once with the log, and the server is started again', funct
   assert(t.said[1].text:find(server.log(), 1, true), t.said[1].text)
 end)
 
+test('a daemon that crashes is said with its log, another is started, and numbers are back', function()
+  local before = numbers()
+  local d = daemon()
+  assert(d.running and #d.sessions == 1, vim.inspect(d))
+  local first = wait('the process', pid)
+  vim.uv.kill(d.pid, 9)
+  wait('it is said', function()
+    return t.heard(("daemon (process %d)"):format(d.pid))
+  end)
+  wait('another process', function()
+    local p = pid()
+    return p and p ~= first
+  end)
+  wait('numbers are back', function()
+    return t.number(t.lnum(hot), buf) == before
+  end)
+  local now = daemon()
+  assert(now.running and now.pid ~= d.pid and #now.sessions == 1, vim.inspect(now))
+  same(d.log, server.log())
+end)
+
 test('a server that crashes again and again is let be, until it is asked for', function()
   local last
-  for _ = 1, 5 do
+  for _ = 1, 4 do
     local p = wait('the process', function()
       local now = pid()
       return now ~= last and now

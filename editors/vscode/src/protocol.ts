@@ -478,7 +478,9 @@ export interface ProcessParams {
   start?: string;
   /** Leaks has the server watch which descriptors grow, and which lines opened those that are open. */
   leaks?: boolean;
-  /** at most so many threads and so many files; 0 is 500 */
+  /** tell where its memory is */
+  map?: boolean;
+  /** at most so many threads, files and regions; 0 is 500 */
   limit?: number;
 }
 
@@ -508,6 +510,106 @@ export interface ProcessResult {
   moreFiles: number;
   /** groups of descriptors that grew, the most first */
   leaks: ProcessLeak[];
+  /**
+   * Map is where its memory is; left out where nobody asked for it. Where reading it takes long it is that
+   * of an earlier answer, as its Time says.
+   */
+  map?: ProcessMap;
+}
+
+/** ProcessMap is where the memory of a process is. */
+export interface ProcessMap {
+  /** milliseconds since 1970 when it was read */
+  time: number;
+  /** bytes, the sum over Kinds */
+  resident: number;
+  /** "32.2 MiB resident · 1.2 GiB reserved · 27 regions" */
+  text: string;
+  /** what a reader must know; "" */
+  note: string;
+  /** of Kinds' Cells */
+  columns: ProcessColumn[];
+  /** those there are, in the order of tables */
+  kinds: ProcessKind[];
+  /** what holds the resident memory of a Go program; of others none */
+  terms: ProcessTerm[];
+  /** what Terms sum up to, in a sentence; "" */
+  sum: string;
+  /** of goroutines, those with the most bytes first */
+  stacks: ProcessStacks[];
+  /** those with the most resident memory first */
+  regions: ProcessRegion[];
+  /** regions after these */
+  more: number;
+}
+
+/** A ProcessColumn is a column of numbers. */
+export interface ProcessColumn {
+  name: string;
+  /** what it means, in a sentence */
+  detail: string;
+}
+
+/** A ProcessKind is the memory of one kind. */
+export interface ProcessKind {
+  /** "Managed heap" */
+  name: string;
+  /** what it is, in a sentence */
+  detail: string;
+  /** bytes; of Free and Page table 0 */
+  resident: number;
+  /** bytes that are reserved */
+  size: number;
+  /** of all resident memory: "54.1%"; "" where it has no part in that */
+  share: string;
+  /** by column; "" for nothing */
+  cells: string[];
+}
+
+/** A ProcessTerm is a part of the resident memory by what holds it. */
+export interface ProcessTerm {
+  /** "free slots" */
+  name: string;
+  /** resident */
+  bytes: number;
+  /** "7.6 MiB" */
+  text: string;
+  /** "23.5%" */
+  share: string;
+  /** how many: "184k"; "" */
+  number: string;
+  /** what to do about it, in a sentence */
+  advice: string;
+  /** behind it, the most bytes first */
+  lines: ProcessLine[];
+}
+
+/** ProcessStacks are the stacks of goroutines that one line started. */
+export interface ProcessStacks {
+  /** of goroutines */
+  number: number;
+  /** of all */
+  bytes: number;
+  /** of all, in words: "56.2 MiB" */
+  size: string;
+  /** of one, in words: "64.0 KiB each" */
+  each: string;
+  line: ProcessLine;
+}
+
+/** A ProcessRegion is addresses that were reserved for one purpose. */
+export interface ProcessRegion {
+  /** hexadecimal */
+  start: string;
+  kind: string;
+  /** "stack of thread 71 (worker)", "/lib/libc.so.6" */
+  name: string;
+  protection: string;
+  /** "64.0 MiB" */
+  size: string;
+  resident: string;
+  /** that allocated what is in it, as far as is known */
+  lines: ProcessLine[];
 }
 
 /** A ProcessFact is one number of a process. */
@@ -556,11 +658,11 @@ export interface ProcessLeak {
   lines: ProcessLine[];
 }
 
-/** A ProcessLine is a source line that opened descriptors. */
+/** A ProcessLine is a source line that opened descriptors, allocated memory or started goroutines. */
 export interface ProcessLine {
   /** "62 by main.leak, main.go:17" */
   text: string;
-  /** of those that are open */
+  /** of descriptors that are open, of objects, of goroutines */
   count: number;
   location?: Location;
   /** the file was changed since the process started */

@@ -103,16 +103,19 @@ const settings = {
 
 /**
  * startServer starts VS Code's server and answers its port and how to stop it. Its state, and
- * Sightline's, is in a folder of its own.
+ * Sightline's, is in a folder of its own. Sightline's server, the program sightline, works through a daemon
+ * of its own, as it does for users; without sightline it works without one.
  */
-export async function startServer({ install = [], env = {}, args = [], more = {} } = {}) {
+export async function startServer({ sightline, install = [], env = {}, args = [], more = {} } = {}) {
   const { server, node } = bed();
   const data = temporary('vscode');
   const dirs = ['--server-data-dir', `${data}/server`, '--user-data-dir', `${data}/user`, '--extensions-dir', `${data}/extensions`];
   const userSettings = `${data}/user/User/settings.json`; // this build keeps a user's settings on the server
   fs.mkdirSync(path.dirname(userSettings), { recursive: true });
   fs.writeFileSync(userSettings, JSON.stringify({ ...settings, ...more }, null, 1));
-  const environment = { ...process.env, EXTENSIONS_GALLERY: '{}', SIGHTLINE_NO_DAEMON: '1', XDG_STATE_HOME: `${data}/state`, ...env };
+  const run = `${data}/run`;
+  fs.mkdirSync(run, { mode: 0o700 });
+  const environment = { ...process.env, EXTENSIONS_GALLERY: '{}', SIGHTLINE_NO_DAEMON: sightline ? '' : '1', XDG_RUNTIME_DIR: run, XDG_STATE_HOME: `${data}/state`, ...env };
   for (const k of Object.keys(environment)) if (k.startsWith('VSCODE_')) delete environment[k];
   const main = path.join(server, 'out/server-main.js');
   if (install.length > 0) execFileSync(node, [main, ...dirs, ...install.flatMap((file) => ['--install-extension', file]), '--force'], { env: environment, stdio: ['ignore', 'ignore', 'inherit'] });
@@ -131,16 +134,39 @@ export async function startServer({ install = [], env = {}, args = [], more = {}
     setTimeout(() => reject(new Error(`VS Code's server did not start:\n${log}`)), 60_000).unref();
   });
   const kill = (signal) => { try { process.kill(-child.pid, signal); } catch { /* gone */ } };
-  process.once('exit', () => kill('SIGKILL'));
+  const daemon = (what) => execFileSync(sightline, ['daemon', what], { env: environment, encoding: 'utf8' });
+  let stopped = false;
+  process.once('exit', () => {
+    kill('SIGKILL');
+    if (sightline && !stopped) daemon('stop');
+  });
   return {
-    port, data, userSettings, log: () => log,
+    port, data, userSettings, environment, log: () => log, daemon,
+    /** stop ends everything that was started, and throws where something is left. */
     async stop() {
       const gone = new Promise((resolve) => { child.removeAllListeners('exit'); child.once('exit', resolve); setTimeout(resolve, 4000); });
       kill('SIGTERM');
       await gone;
       kill('SIGKILL');
+      if (!sightline || stopped) return;
+      stopped = true;
+      const said = daemon('stop');
+      if (!/has ended/.test(said)) throw new Error(`the editor was not served by a daemon: ${said}`);
+      await until('the end of all that was started', () => started(run).length === 0, 30_000).catch((err) => { throw new Error(`${err.message}: ${started(run).join(', ')}`); });
     },
   };
+}
+
+/** started are the processes with a runtime folder of their environment. */
+function started(run) {
+  return fs.readdirSync('/proc').filter((pid) => /^\d+$/.test(pid)).flatMap((pid) => {
+    try {
+      if (!fs.readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(`XDG_RUNTIME_DIR=${run}`)) return [];
+      return [`${pid} ${fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')}`];
+    } catch {
+      return []; // it has ended
+    }
+  });
 }
 
 /** openBrowser opens Chromium. outside are the hosts beyond this machine that were asked for. */

@@ -9,10 +9,12 @@ const results = path.join(out, 'host.txt');
 fs.rmSync(results, { force: true });
 execFileSync(process.execPath, ['esbuild.mjs'], { cwd: extension, stdio: 'inherit' });
 const folder = workspace();
+const sightline = binary();
 const server = await startServer({
+  sightline,
   args: ['--enable-smoke-test-driver'], // else a built workbench ignores the test's paths, silently
   env: { SIGHTLINE_RESULTS: results, ...(process.env.MATCH ? { MATCH: process.env.MATCH } : {}) },
-  more: { 'sightline.server.path': binary() },
+  more: { 'sightline.server.path': sightline },
 });
 const { page, close, outside } = await openBrowser();
 let code = 1;
@@ -33,7 +35,7 @@ try {
   await page.screenshot({ path: path.join(out, 'host.png') }).catch(() => {});
   if (outside.size > 0) { console.error('asked for outside hosts:', [...outside]); code = 1; }
   await close();
-  await server.stop();
+  await server.stop().catch((err) => { console.error(err.message); code = 1; });
 }
 if (!fs.existsSync(results)) {
   console.error(`the suite did not run: ${code}\n${server.log().slice(-2000)}`);

@@ -1,6 +1,7 @@
 // The workbench as a person uses it: the packaged extension with its own server, in a browser. Takes
 // the pictures that docs/ shows (SHOTS=1 keeps them there).
 import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { address, binary, openBrowser, out, remote, root, standin, startServer, until, vsix, workspace } from './bed.mjs';
@@ -11,8 +12,9 @@ const source = fs.readFileSync(path.join(folder, 'accesslog.go'), 'utf8').split(
 const lineOf = (text) => source.findIndex((l) => l.includes(text)) + 1;
 const compileLine = lineOf('regexp.MustCompile');
 
-const packaged = vsix(binary());
-let server = await startServer({ install: [packaged, standin()] });
+const sightline = binary();
+const packaged = vsix(sightline);
+let server = await startServer({ sightline, install: [packaged, standin()] });
 const { page, close, outside } = await openBrowser();
 const problems = [];
 page.on('console', (m) => { if (m.type() === 'error' && /sightline/i.test(m.text())) problems.push(m.text()); });
@@ -264,6 +266,43 @@ try {
     await command('View: Close Editor');
   });
 
+  await step('the page of a process: what its memory is, and the lines behind it', async () => {
+    execFileSync('go', ['build', '-o', path.join(folder, 'held', 'held'), './held'], { cwd: folder });
+    const held = spawn(path.join(folder, 'held', 'held'), { stdio: ['ignore', 'pipe', 'inherit'] });
+    try {
+      await new Promise((resolve) => held.stdout.once('data', resolve));
+      await openFile('accesslog.go', 1);
+      await command('Sightline: Inspect Process…');
+      const input = page.locator('.quick-input-widget:visible input[type="text"]').first();
+      await input.waitFor();
+      await input.fill(`${held.pid}`);
+      await page.locator('.quick-input-list .monaco-list-row', { hasText: `${held.pid}` }).first().click({ timeout: 60_000 });
+      const view = page.frameLocator('iframe.webview').last().frameLocator('iframe');
+      const started = view.locator('#stacks button', { hasText: '100 goroutines' });
+      await started.waitFor({ timeout: 120_000 });
+      await until('kinds', async () => await view.locator('#kind-bar span').count() >= 4 && await view.locator('#kinds tbody tr').count() >= 5);
+      assert.match(await view.locator('#terms').innerText(), /live objects[\s\S]*about 2\d\.\d MiB in 2\d objects by main\.load/);
+      await command('View: Toggle Primary Side Bar Visibility');
+      await page.waitForTimeout(3000); // some values over time
+      await shot('process-dark', await page.locator('.editor-group-container').last().boundingBox(), true);
+      await started.click();
+      const text = fs.readFileSync(path.join(folder, 'held', 'main.go'), 'utf8').split('\n');
+      await until('the tab of the source', () => page.locator('.tab', { hasText: 'main.go' }).count());
+      await cursorAt(text.findIndex((l) => l.includes('go wait')) + 1);
+      await page.locator('.squiggly-info').first().waitFor({ timeout: 120_000 }); // the stacks are a diagnostic
+      await page.screenshot({ path: path.join(out, 'vscode-process-line.png') });
+      await view.locator('#regions-part summary').click();
+      await view.locator('#regions .below button').first().click();
+      await cursorAt(text.findIndex((l) => l.includes('make([]byte')) + 1);
+      await page.screenshot({ path: path.join(out, 'vscode-process-regions.png') });
+      await command('View: Toggle Primary Side Bar Visibility');
+      await command('View: Close All Editors');
+      await command('View: Show Sightline');
+    } finally {
+      held.kill('SIGKILL');
+    }
+  });
+
   await step('a recording that the Test Explorer began is cancelled and kept', async () => {
     await closeToasts();
     await openFile('accesslog_test.go', 20);
@@ -341,7 +380,7 @@ try {
   fs.mkdirSync(path.join(strange, '.vscode'));
   fs.writeFileSync(path.join(strange, '.vscode', 'settings.json'), JSON.stringify({ 'sightline.server.path': '/nowhere/sightline', 'sightline.hints.unit': 'percent' }));
   const trust = { 'security.workspace.trust.enabled': true, 'security.workspace.trust.startupPrompt': 'never', 'security.workspace.trust.banner': 'never' };
-  server = await startServer({ install: [packaged], more: trust });
+  server = await startServer({ install: [packaged], more: trust }); // and no daemon, which everybody can do without
 
   await step('restricted: opens a test, and records nothing', async () => {
     await page.goto(address(server.port, strange, [['openFile', remote(server.port, path.join(strange, 'accesslog_test.go'))]]));

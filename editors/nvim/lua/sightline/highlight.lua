@@ -20,6 +20,15 @@ local links = {
   SightlineMore = 'Special',
   SightlineGrew = 'DiagnosticError',
   SightlineShrank = 'DiagnosticOk',
+  -- Kinds of memory.
+  SightlineImage = 'Constant',
+  SightlineMappedFile = 'Type',
+  SightlineShareable = 'Function',
+  SightlineHeap = 'DiagnosticWarn',
+  SightlineManagedHeap = 'DiagnosticError',
+  SightlineRuntimeMetadata = 'Special',
+  SightlineStack = 'String',
+  SightlinePrivateData = 'Comment',
 }
 
 local defined = false

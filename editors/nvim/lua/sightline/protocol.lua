@@ -314,7 +314,8 @@ M.views = {
 ---@field pid integer
 ---@field start? string ProcessResult.Start of the request before: another process of that number is an error
 ---@field leaks? boolean Leaks has the server watch which descriptors grow, and which lines opened those that are open.
----@field limit? integer at most so many threads and so many files; 0 is 500
+---@field map? boolean tell where its memory is
+---@field limit? integer at most so many threads, files and regions; 0 is 500
 
 --- ProcessResult is one process as it is now.
 ---@class sightline.ProcessResult
@@ -332,6 +333,63 @@ M.views = {
 ---@field files sightline.ProcessFile[] descriptors, by number
 ---@field moreFiles integer
 ---@field leaks sightline.ProcessLeak[] groups of descriptors that grew, the most first
+---@field map? sightline.ProcessMap Map is where its memory is; left out where nobody asked for it. Where reading it takes long it is that of an earlier answer, as its Time says.
+
+--- ProcessMap is where the memory of a process is.
+---@class sightline.ProcessMap
+---@field time integer milliseconds since 1970 when it was read
+---@field resident integer bytes, the sum over Kinds
+---@field text string "32.2 MiB resident · 1.2 GiB reserved · 27 regions"
+---@field note string what a reader must know; ""
+---@field columns sightline.ProcessColumn[] of Kinds' Cells
+---@field kinds sightline.ProcessKind[] those there are, in the order of tables
+---@field terms sightline.ProcessTerm[] what holds the resident memory of a Go program; of others none
+---@field sum string what Terms sum up to, in a sentence; ""
+---@field stacks sightline.ProcessStacks[] of goroutines, those with the most bytes first
+---@field regions sightline.ProcessRegion[] those with the most resident memory first
+---@field more integer regions after these
+
+--- A ProcessColumn is a column of numbers.
+---@class sightline.ProcessColumn
+---@field name string
+---@field detail string what it means, in a sentence
+
+--- A ProcessKind is the memory of one kind.
+---@class sightline.ProcessKind
+---@field name string "Managed heap"
+---@field detail string what it is, in a sentence
+---@field resident integer bytes; of Free and Page table 0
+---@field size integer bytes that are reserved
+---@field share string of all resident memory: "54.1%"; "" where it has no part in that
+---@field cells string[] by column; "" for nothing
+
+--- A ProcessTerm is a part of the resident memory by what holds it.
+---@class sightline.ProcessTerm
+---@field name string "free slots"
+---@field bytes integer resident
+---@field text string "7.6 MiB"
+---@field share string "23.5%"
+---@field number string how many: "184k"; ""
+---@field advice string what to do about it, in a sentence
+---@field lines sightline.ProcessLine[] behind it, the most bytes first
+
+--- ProcessStacks are the stacks of goroutines that one line started.
+---@class sightline.ProcessStacks
+---@field number integer of goroutines
+---@field bytes integer of all
+---@field size string of all, in words: "56.2 MiB"
+---@field each string of one, in words: "64.0 KiB each"
+---@field line sightline.ProcessLine
+
+--- A ProcessRegion is addresses that were reserved for one purpose.
+---@class sightline.ProcessRegion
+---@field start string hexadecimal
+---@field kind string
+---@field name string "stack of thread 71 (worker)", "/lib/libc.so.6"
+---@field protection string
+---@field size string "64.0 MiB"
+---@field resident string
+---@field lines sightline.ProcessLine[] that allocated what is in it, as far as is known
 
 --- A ProcessFact is one number of a process.
 ---@class sightline.ProcessFact
@@ -363,10 +421,10 @@ M.views = {
 ---@field grew integer
 ---@field lines sightline.ProcessLine[] that opened those that are open
 
---- A ProcessLine is a source line that opened descriptors.
+--- A ProcessLine is a source line that opened descriptors, allocated memory or started goroutines.
 ---@class sightline.ProcessLine
 ---@field text string "62 by main.leak, main.go:17"
----@field count integer of those that are open
+---@field count integer of descriptors that are open, of objects, of goroutines
 ---@field location? sightline.Location
 ---@field stale boolean the file was changed since the process started
 

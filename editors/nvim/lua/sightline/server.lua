@@ -49,12 +49,13 @@ function M.command()
   return { path, 'serve' }
 end
 
+M.logged = '' -- where the server that ran last says that it logs; "" where it writes to us
+
 --- The log that the server writes to.
 ---@return string
 function M.log()
-  local status = require('sightline.status').last
-  if status and (status.log or '') ~= '' then
-    return status.log
+  if M.logged ~= '' then
+    return M.logged
   end
   return vim.lsp.get_log_path and not has11 and vim.lsp.get_log_path() or vim.lsp.log.get_filename()
 end
@@ -146,6 +147,14 @@ local function on_init(client, result)
   local problem = M.mismatch(client)
   if problem then
     say.once('mismatch', problem)
+  end
+  M.logged = ''
+  if vim.tbl_contains(vim.tbl_get(result or {}, 'capabilities', 'experimental', 'sightline', 'methods') or {}, protocol.methods.status) then
+    M.call(client, 'request', protocol.methods.status, nil, function(err, status)
+      if not err and status and status ~= vim.NIL then
+        M.logged = status.log or ''
+      end
+    end)
   end
   local due = waiting
   waiting = {}

@@ -12,4 +12,4 @@ export type FromPage =
   | { type: 'state'; state: PageState }; // tests ask for it
 
 /** PageState is what the page shows. */
-export interface PageState { updates: number; title: string; facts: number; threads: number; files: number; leaks: number; lines: number; ended: string; theme: string }
+export interface PageState { updates: number; title: string; facts: number; threads: number; files: number; leaks: number; lines: number; kinds: number; terms: number; regions: number; map: string; ended: string; theme: string }

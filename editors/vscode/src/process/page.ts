@@ -68,7 +68,7 @@ export class ProcessPage implements vscode.Disposable {
     const asking = this.asking = new vscode.CancellationTokenSource();
     this.asked++;
     try {
-      const params: rpc.ProcessParams = { pid: this.pid, leaks: true, ...(this.start ? { start: this.start } : {}) };
+      const params: rpc.ProcessParams = { pid: this.pid, leaks: true, map: true, ...(this.start ? { start: this.start } : {}) };
       const process = await this.server.request<rpc.ProcessResult>(rpc.MethodProcess, params, asking.token);
       if (asking.token.isCancellationRequested) return;
       this.start = process.start;
@@ -107,7 +107,22 @@ function html(webview: vscode.Webview, script: vscode.Uri, style: vscode.Uri): s
 <main>
   <section id="over-time" aria-label="Over time"><figure><figcaption>CPU <b id="cpu"></b></figcaption><canvas id="cpu-line"></canvas></figure><figure><figcaption>Resident <b id="memory"></b></figcaption><canvas id="memory-line"></canvas></figure></section>
   <section><dl id="facts"></dl></section>
-  <section id="leaks-part" hidden><h2>Growing descriptors</h2><div id="leaks"></div></section>
+  <section id="map-part" hidden>
+    <h2>Memory <small id="map-text"></small></h2>
+    <p id="map-note" class="quiet"></p>
+    <div id="kind-bar" role="img"></div>
+    <div class="wide"><table id="kinds"></table></div>
+    <div id="terms-part" hidden>
+      <h2>What holds it</h2>
+      <table><thead><tr><th></th><th class="n">Resident</th><th class="n">Share</th><th class="n">Number</th><th>What to do</th></tr></thead><tbody id="terms"></tbody></table>
+      <p id="terms-sum" class="quiet"></p>
+    </div>
+    <div id="stacks-part" hidden><h2>Stacks of goroutines</h2><div id="stacks" class="places"></div></div>
+    <details id="regions-part"><summary>Regions <small id="regions-count"></small></summary>
+      <table><thead><tr><th class="n">Start</th><th class="n">Size</th><th class="n">Resident</th><th>May</th><th>Kind</th><th>What</th></tr></thead><tbody id="regions"></tbody></table>
+    </details>
+  </section>
+  <section id="leaks-part" hidden><h2>Growing descriptors</h2><div id="leaks" class="places"></div></section>
   <section><h2>Threads <small id="threads-count"></small></h2><table><thead><tr><th class="n">on CPU</th><th class="n">TID</th><th>Thread</th><th>State</th><th>Waits in</th></tr></thead><tbody id="threads"></tbody></table></section>
   <section><h2>Open files <small id="files-count"></small></h2><table><thead><tr><th class="n">FD</th><th>Type</th><th>Name</th></tr></thead><tbody id="files"></tbody></table></section>
 </main>

@@ -331,6 +331,7 @@ describe('the extension in the real extension host', () => {
       const state = await until('numbers', () => (page.state?.updates ?? 0) > 1 ? page.state : undefined);
       assert.match(state.title, new RegExp(`^sleep \\(${child.pid}\\) · .* · sleeping · for `));
       assert.ok(state.facts > 8 && state.threads === 1 && state.files > 2, JSON.stringify(state));
+      assert.ok(state.kinds > 4 && state.regions > 4 && state.terms === 0 && / resident · /.test(state.map), JSON.stringify(state));
       assert.equal(page.panel.title, `sleep (${child.pid})`);
       await open('accesslog.go'); // in the first column, where the page is not
       const beside = page.panel.viewColumn;

@@ -9,7 +9,7 @@ import { breaksIn, marksOf, moved, shows, stepOf, steps, type Mark } from '../..
 import type { FlameResult } from '../../src/protocol';
 import { splitCommand } from '../../src/words';
 import { mix, paletteOf, parse } from '../../webview/colors';
-import { keep, most, scale } from '../../webview/series';
+import { keep, keepKinds, most, scale, stack } from '../../webview/series';
 import { at, childrenOf, families, familyOf, isFunction, layout, matcher, matching, step } from '../../webview/layout';
 
 describe('the extension\'s manifest', () => {
@@ -206,6 +206,15 @@ describe('values over time', () => {
     keep(values, NaN);
     keep(values, -1);
     assert.deepEqual(values.slice(-2), [0, 0]);
+  });
+  it('of kinds are as long as each other, and stand one upon the other', () => {
+    const kinds = new Map<string, number[]>();
+    keepKinds(kinds, [{ name: 'Image', resident: 3 }, { name: 'Free', resident: 0 }]);
+    keepKinds(kinds, [{ name: 'Image', resident: 4 }, { name: 'Heap', resident: 5 }]);
+    keepKinds(kinds, [{ name: 'Heap', resident: 6 }]);
+    assert.deepEqual([...kinds], [['Image', [3, 4, 0]], ['Heap', [0, 5, 6]]]);
+    assert.deepEqual(stack([...kinds.values()]), [[3, 4, 0], [3, 9, 6]]);
+    assert.deepEqual(stack([]), []);
   });
   it('end at the right edge, and the most is at the top', () => {
     const points = scale([0, 2, 4], 300, 100, 1);

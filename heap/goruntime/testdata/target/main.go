@@ -21,12 +21,19 @@ type node struct {
 	n    [4]int
 }
 
+//go:noinline
+func block() []byte {
+	b := make([]byte, 1700) // size class 1,792
+	b[0] = 1
+	return b
+}
+
 func main() {
+	runtime.MemProfileRate = 1
+	runtime.MemProfile(nil, true) // or the linker leaves the profile out
 	debug.SetGCPercent(400)
 	for i := 0; i < 3000; i++ {
-		b := make([]byte, 1700) // size class 1,792
-		b[0] = 1
-		kept = append(kept, b)
+		kept = append(kept, block())
 	}
 	for i := 0; i < 3000; i += 3 {
 		kept[i] = nil

@@ -56,6 +56,9 @@ func run(args []string) error {
 			test("-bench", "^BenchmarkStacks$", "-benchtime", "20x", "./profiler/view"),
 			test("-bench", "^BenchmarkStacksPeer$", "-benchtime", "3x", "./profiler/view"))
 	}
+	if chosen := strings.Join(args, " "); !strings.Contains(chosen, "-bench ") || strings.Contains(chosen, "Allocations") {
+		failed = errors.Join(failed, test("-bench", "^BenchmarkAllocations$", "-benchtime", "1x", "./profiler"))
+	}
 	if err := appendHistory(out.Bytes()); err != nil {
 		return err
 	}
