@@ -41,7 +41,7 @@ func TestFullHome(t *testing.T) {
 	t.Cleanup(func() { unix.Unmount(home, unix.MNT_DETACH) })
 	t.Setenv("XDG_STATE_HOME", home)
 	target := strconv.Itoa(spinner(t))
-	said(t, bin, "record", "-p", target, "--for", "200ms")
+	recordOnce(t, bin, spinnerID(t, target))
 	f, err := os.Create(filepath.Join(home, "full"))
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +105,7 @@ func TestStoreOfRoot(t *testing.T) {
 	state := t.TempDir()
 	open(t, state)
 	t.Setenv("XDG_STATE_HOME", state)
-	said(t, bin, "record", "-p", strconv.Itoa(spinner(t)), "--for", "200ms")
+	recordOnce(t, bin, spinner(t))
 	run := t.TempDir()
 	open(t, run)
 	if err := os.Chown(run, int(user.Uid), int(user.Gid)); err != nil {
@@ -161,10 +161,7 @@ func TestHiddenProcesses(t *testing.T) {
 	e := editor(t, hidden(bin, "serve", "--idle", "50ms"), w)
 	e.Await(lsptest.NoErrorShown())
 	e.Open(w.Path("marked.go"))
-	call := e.StartCommand("sightline.record", map[string]any{"command": []string{"sh", "-c", "while :; do :; done"}, "seconds": 0.5})
-	if _, err := call.Wait(); err != nil {
-		t.Errorf("recording one's own program: %v", err)
-	}
+	recordIn(t, e, map[string]any{"command": []string{"sh", "-c", "while :; do :; done"}})
 	var list []any
 	if err := e.Call("sightline/captures", nil, &list); err != nil || len(list) != 1 {
 		t.Errorf("%d captures, %v", len(list), err)
@@ -327,20 +324,12 @@ func TestHomeMoves(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", home)
 	target := spinner(t)
 	e := editor(t, exec.Command(bin, "serve"), w)
-	record := func() error {
-		_, err := e.StartCommand("sightline.record", map[string]any{"pid": target, "seconds": 0.3}).Wait()
-		return err
-	}
-	if err := record(); err != nil {
-		t.Fatal(err)
-	}
+	recordIn(t, e, map[string]any{"pid": target})
 	if err := os.Rename(home, filepath.Join(parent, "moved")); err != nil {
 		t.Fatal(err)
 	}
 	// There is no store any more; another is made.
-	if err := record(); err != nil {
-		t.Error(err)
-	}
+	recordIn(t, e, map[string]any{"pid": target})
 	var list []any
 	if err := e.Call("sightline/captures", nil, &list); err != nil || len(list) != 1 {
 		t.Errorf("%d captures, %v", len(list), err)

@@ -51,7 +51,7 @@ func TestUpgrade(t *testing.T) {
 	w := lsptest.NewWorkspace(t, marked, lsptest.WorkspaceOptions{})
 	t.Chdir(w.Root)
 	target := spinner(t)
-	said(t, bin, "record", "-p", strconv.Itoa(target), "--for", "200ms")
+	recordOnce(t, bin, target)
 	path, err := store.Path(".")
 	if err != nil {
 		t.Fatal(err)
@@ -64,19 +64,23 @@ func TestUpgrade(t *testing.T) {
 		t.Fatalf("the daemons are %+v and %+v", before, s)
 	}
 	// What one stores the other shows.
-	first.StartCommand("sightline.record", map[string]any{"pid": target, "seconds": 0.3})
-	first.Await(lsptest.Ended("^Profiling process"))
+	recordIn(t, first, map[string]any{"pid": target})
 	eventually(t, "both have the captures", func() bool {
 		var list []any
 		err := second.Call("sightline/captures", nil, &list)
 		return err == nil && len(list) == 2
 	})
-	if code := second.Shutdown(); code != 0 {
-		t.Errorf("exit status %d", code)
+	for _, e := range []*lsptest.Editor{first, second} {
+		if code := e.Shutdown(); code != 0 {
+			t.Errorf("exit status %d", code)
+		}
 	}
 	said(t, bin, "daemon", "stop")
 
-	// The store is of an older version, and the other daemon has an editor.
+	// The store is of an older version, and the other daemon has an editor; of another folder, as that
+	// daemon is no older and would write the store anew itself.
+	elsewhere := lsptest.NewWorkspace(t, marked, lsptest.WorkspaceOptions{})
+	last := editor(t, exec.Command(old, "serve"), elsewhere)
 	setStoreVersion(t, path, 1)
 	third := editor(t, exec.Command(bin, "serve"), w)
 	third.Await(lsptest.Shown("No captures for .* version 1.*process " + strconv.Itoa(before.PID) + ".* 1 editor.*close those editors"))
@@ -88,7 +92,7 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("it was written anew: %v", left)
 	}
 	// Once that has closed, it is taken over.
-	if code := first.Shutdown(); code != 0 {
+	if code := last.Shutdown(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
 	eventually(t, "the store is taken over", func() bool {
