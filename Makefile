@@ -50,18 +50,20 @@ acceptance:
 	SIGHTLINE_ACCEPTANCE="$(abspath $(FILES))" $(GO) test -count=1 -run Acceptance ./profiler/convert
 
 # What takes too long for every run: 500 times a daemon that records, stores, prunes and migrates, and
-# as often a process that uses a store without one, is killed at a random instant; then editors and
-# commands ask a daemon for ten minutes while it records.
+# as often a process that uses a store without one, is killed at a random instant, 200 times one that takes
+# images of another; then editors and commands ask a daemon for ten minutes while it records.
 SOAKTIME ?= 10m
 soak:
 	SIGHTLINE_KILLS=500 $(GO) test -count=1 -timeout 60m -run 'TestKilled(AtAnyInstant|WhileMigrating)' -v ./profiler/store
 	SIGHTLINE_KILLS=500 $(GO) test -count=1 -timeout 60m -run 'TestDaemonKilledAtAnyInstant' -v ./cmd/sightline
+	SIGHTLINE_KILLS=200 $(GO) test -count=1 -timeout 60m -run 'TestKilledAtAnyInstant' -v ./heap/freeze
 	$(GO) test -count=1 -timeout 60m -run '^$$' -bench 'BenchmarkDaemonLoad' -benchtime 1x ./cmd/sightline -args -load $(SOAKTIME)
 
 # The older Go releases whose runtime is known: tests of heap/goruntime use those that are here.
 toolchains:
 	@for v in 1.22.12 1.23.12 1.24.10 1.25.4; do GOTOOLCHAIN=go$$v $(GO) version; done
 	$(GO) test -count=1 ./heap/goruntime
+	$(GO) test -count=1 -run 'Go' ./heap
 
 # What a reviewer would ask for: formatting, vet, generated files current, the race detector.
 check:
@@ -78,10 +80,11 @@ bench:
 	@editors/vscode/test/setup && cd editors/vscode && npm run -s bench || true
 	@$(GO) run ./cmd/sightline/testdata/bench/run $(BENCHFLAGS)
 
-# The BPF objects and their Go bindings, which are committed: building needs no clang.
+# The BPF objects and their Go bindings, which are committed: building needs no clang. And what is known of
+# the runtime of the Go releases that are here.
 generate:
 	@profiler/bpf/setup-toolchain.sh
-	$(GO) generate ./profiler/bpf
+	$(GO) generate ./profiler/bpf ./heap/goruntime
 
 # Every fuzz target for FUZZTIME each.
 fuzz:

@@ -80,6 +80,8 @@ func outcome(res *recordingResult, result Result, err error) string {
 		return fmt.Sprintf("%s failed; its profile is kept (%s, %s)", res.Name, result.ID, what)
 	case result.Failed:
 		return res.Name + " failed"
+	case result.ID == "" && result.Message != "" && !strings.Contains(result.Message, res.Name):
+		return res.Name + ": " + result.Message
 	case result.ID == "":
 		return cmp.Or(result.Message, res.Name+": not one sample was taken, the target may have been too quick")
 	}

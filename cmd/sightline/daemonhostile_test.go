@@ -63,13 +63,17 @@ func TestFullHome(t *testing.T) {
 			t.Errorf("%s: status is %+v", why, s)
 		}
 		call := e.StartCommand("sightline.record", map[string]any{"pid": spinnerID(t, target), "seconds": 0.3})
-		if _, err := call.Wait(); err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), home) {
+		// A little may fit into pages of the store that are free.
+		fits := why == "no space is left"
+		if _, err := call.Wait(); (err != nil || !fits) && (err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), home)) {
 			t.Errorf("recording in an editor: %v; want an error with %q", err, why)
 		}
 		out, err := exec.Command(bin, "record", "-p", target, "--for", "200ms").CombinedOutput()
-		oneSentence(t, "recording in a terminal", out, err, why)
+		if err != nil || !fits {
+			oneSentence(t, "recording in a terminal", out, err, why)
+		}
 		var list []any
-		if err := e.Call("sightline/captures", nil, &list); err != nil || len(list) != 1 {
+		if err := e.Call("sightline/captures", nil, &list); err != nil || len(list) == 0 {
 			t.Errorf("%s: %d captures, %v", why, len(list), err)
 		}
 		if code := e.Shutdown(); code != 0 {

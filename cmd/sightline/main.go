@@ -123,7 +123,7 @@ Without a command it serves an editor over standard input and output.`,
 		newServe(io), newTest(io), newRecord(io), newRecordings(io), newTargets(io),
 		newCaptures(io), newShow(io), newRemove(io), newPin(io), newNote(io),
 		newLines(io), newStacks(io), newDiff(io), newPresets(io), newImport(io), newExport(io),
-		newPs(io), newFiles(io), newMap(io), newSize(io),
+		newPs(io), newFiles(io), newMap(io), newHeap(io), newDump(io), newSize(io),
 		newStore(io), newDaemon(io), newDoctor(io), newBug(io), newVersion(io),
 	)
 	return root

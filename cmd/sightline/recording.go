@@ -531,6 +531,9 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 
 // Keep shows a finished capture and stores it.
 func (s *session) keep(k *keeper, c *profile.Capture, o outcome) (lspserver.Result, error) {
+	if s.discard.Load() { // while symbols were read
+		return lspserver.Result{Message: "discarded"}, k.writer.Discard()
+	}
 	u := lspserver.Update{Phase: lspserver.PhaseStoring, Samples: sampleCount(c)}
 	if s.recorder.live {
 		u.Capture = c // what was recorded is shown before it is written; nobody changes it any more
@@ -551,6 +554,9 @@ func (s *session) keep(k *keeper, c *profile.Capture, o outcome) (lspserver.Resu
 		}
 		k.writer.Discard() // without a sample it is of no use; that it cannot be removed changes nothing
 		return lspserver.Result{}, err
+	}
+	if s.discard.Load() { // while it was being written
+		return lspserver.Result{Message: "discarded"}, s.store.Remove(meta.ID)
 	}
 	return lspserver.Result{ID: meta.ID, Failed: o.failed, Message: o.text}, nil
 }

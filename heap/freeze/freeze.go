@@ -73,6 +73,8 @@ type Thread struct {
 	Regs  *Registers // nil where they are not known: of a process that was not stopped, of arm64
 	FP    []byte     // floating point and vector registers as struct user_fpregs_struct has them, or nil
 	State []byte     // all of these as XSAVE has them, or nil
+
+	raw []byte // general registers as the kernel has them on this machine
 }
 
 // Registers are the general registers of x86-64 in the order of struct user_regs_struct (sys/user.h).

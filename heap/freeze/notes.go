@@ -2,6 +2,7 @@ package freeze
 
 import (
 	"bytes"
+	"debug/elf"
 	"encoding/binary"
 	"encoding/json"
 	"iter"
@@ -87,28 +88,23 @@ func registersOf(b []byte) *Registers {
 	return r
 }
 
-// bytes are the registers as they are in memory; sightline runs on little-endian machines only.
-func (r *Registers) bytes() []byte {
-	return bytes.Clone((*[registerBytes]byte)(unsafe.Pointer(r))[:])
-}
-
-// statusSize is that of struct elf_prstatus of x86-64.
-const statusSize = 336
-
 // statusNote is struct elf_prstatus (include/linux/elfcore.h): the thread at 32, its process, group and
 // session, the registers at 112, then whether there is a note with its floating point registers.
 func statusNote(pid int, t *Thread) []byte {
-	d := make([]byte, statusSize)
+	const registers = 112
+	size := registers + registerBytes
+	if coreMachine == elf.EM_AARCH64 {
+		size = registers + 34*8 // struct user_pt_regs
+	}
+	d := make([]byte, size+8)
 	le := binary.LittleEndian
 	le.PutUint32(d[32:], uint32(t.TID))
 	le.PutUint32(d[36:], uint32(pid))
 	le.PutUint32(d[40:], uint32(pid))
 	le.PutUint32(d[44:], uint32(pid))
-	if t.Regs != nil {
-		copy(d[112:], t.Regs.bytes())
-	}
+	copy(d[registers:size], t.raw)
 	if t.FP != nil {
-		d[328] = 1
+		d[size] = 1
 	}
 	return d
 }

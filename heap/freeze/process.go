@@ -20,6 +20,12 @@ import (
 // ErrNoProcess says that there is no such process, or it ended meanwhile.
 var ErrNoProcess = errors.New("there is no such process")
 
+// An endedError is an ErrNoProcess in other words.
+type endedError struct{ text string }
+
+func (e *endedError) Error() string        { return e.text }
+func (e *endedError) Is(target error) bool { return target == ErrNoProcess }
+
 // errMaps says that a line is none of proc_pid_maps(5).
 var errMaps = errors.New("it is not as proc_pid_maps(5) has it")
 
@@ -137,48 +143,62 @@ func (p *process) link(name string) (string, error) {
 	return string(b[:max(n, 0)]), err
 }
 
-// status are the lines of /proc/PID/status, and of stat the state and the flags of the kernel.
+// identify finds out what the process is.
 func (p *process) identify() error {
-	state, flags, err := p.stat("stat")
+	state, flags, name, err := p.stat("stat")
 	if err != nil {
 		return p.gone(err)
 	}
+	p.name = name
 	const kernelThread = 0x00200000 // PF_KTHREAD, include/linux/sched.h
 	switch {
 	case flags&kernelThread != 0:
 		return fmt.Errorf("process %d (%s) is a thread of the kernel: it has no memory of its own", p.pid, p.name)
 	case strings.ContainsRune("ZXx", rune(state)):
-		return fmt.Errorf("process %d (%s) has ended and waits for its parent to ask how (a zombie): it has no memory any more", p.pid, p.name)
+		return &endedError{fmt.Sprintf("process %d (%s) has ended and waits for its parent to ask how (a zombie): it has no memory any more", p.pid, p.name)}
 	}
 	return nil
 }
 
-// stat reads the state and flags of a process or one of its threads.
-func (p *process) stat(name string) (state byte, flags uint64, err error) {
-	stat, err := p.read(name)
+// stat reads the state, flags and name of the process or one of its threads.
+func (p *process) stat(file string) (state byte, flags uint64, name string, err error) {
+	stat, err := p.read(file)
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, "", err
 	}
 	// pid (name) state ppid pgrp session tty tpgid flags …; the name may have parentheses in it.
 	open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
 	if open < 0 || end < open {
-		return 0, 0, errors.New("it is not as proc_pid_stat(5) has it")
+		return 0, 0, "", errors.New("it is not as proc_pid_stat(5) has it")
 	}
 	fields := bytes.Fields(stat[end+1:])
 	if len(fields) < 7 || len(fields[0]) != 1 {
-		return 0, 0, errors.New("it is not as proc_pid_stat(5) has it")
+		return 0, 0, "", errors.New("it is not as proc_pid_stat(5) has it")
 	}
-	p.name = string(stat[open+1 : end])
 	flags, _ = strconv.ParseUint(string(fields[6]), 10, 64)
-	return fields[0][0], flags, nil
+	return fields[0][0], flags, string(stat[open+1 : end]), nil
 }
 
 // gone is the error of a process that ended while it was read.
 func (p *process) gone(err error) error {
 	if errors.Is(err, unix.ESRCH) || errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("process %d (%s) ended meanwhile: %w", p.pid, p.name, ErrNoProcess)
+		return &endedError{fmt.Sprintf("process %d (%s) ended meanwhile", p.pid, p.name)}
 	}
 	return fmt.Errorf("process %d (%s): %w", p.pid, p.name, cause(err))
+}
+
+// alive says whether it has not ended, nor is about to: then its memory is gone.
+func (p *process) alive() bool {
+	f, err := p.statusFields("status")
+	return err == nil && f["VmSize"] != "" && !strings.HasPrefix(f["State"], "Z") && !strings.HasPrefix(f["State"], "X")
+}
+
+func (p *process) openWrite(name string) (*os.File, error) {
+	fd, err := unix.Openat(int(p.dir.Fd()), name, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: p.dir.Name() + "/" + name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), p.dir.Name()+"/"+name), nil
 }
 
 // statusFields are the lines of a status file (proc_pid_status(5)) by their names.

@@ -1,6 +1,7 @@
 package freeze
 
 import (
+	"bytes"
 	"context"
 	"debug/elf"
 	"encoding/binary"
@@ -19,8 +20,8 @@ type load struct {
 	region *Region
 	start  uint64 // of the segment: a region may have several
 	end    uint64
-	file   bool   // its bytes are in the file; else a reader takes them from the mapped file, or there are none
-	spans  []span // what of it is not zeros, if file
+	stored uint64 // bytes from its start that are in the file; a reader takes the rest from the mapped file, or there is none
+	spans  []span // what of these is not zeros
 	offset int64  // in the core file
 }
 
@@ -36,6 +37,10 @@ type layout struct {
 // the sake of fewer segments.
 const gap = 256 << 10
 
+// wholeMapping is up to which size a mapped file that may be written to, without being changed by it, is put
+// into the core file as a whole, as the kernel does.
+const wholeMapping = 64 << 20
+
 // plan decides what of a process's memory goes to the core file, as the kernel does by default (core(5)):
 // private memory, shared memory without a file that anybody could read again, pages of mapped files that
 // the process has written to and the first page of programs and libraries, which has the build ID. Child
@@ -48,7 +53,7 @@ func plan(regions []Region, m *pagemap) ([]load, error) {
 		case r.Path == "[vsyscall]" || strings.HasPrefix(r.Path, "[vvar"):
 			continue // the kernel's, readable by the process only
 		case r.Path == "[vdso]":
-			loads = append(loads, load{region: r, start: r.Start, end: r.End, file: true, spans: []span{{r.Start, r.End}}})
+			loads = append(loads, load{region: r, start: r.Start, end: r.End, stored: r.Size(), spans: []span{{r.Start, r.End}}})
 			continue
 		}
 		again := strings.HasPrefix(r.Path, "/") && r.inode != 0 && !r.Deleted && !strings.HasPrefix(r.Path, "/dev/") && !strings.HasPrefix(r.Path, "/memfd:")
@@ -62,33 +67,38 @@ func plan(regions []Region, m *pagemap) ([]load, error) {
 		}
 		if !again {
 			// Reservations have no pages, and need none in the file.
-			loads = append(loads, load{region: r, start: r.Start, end: r.End, file: len(spans) > 0 || r.Perm[:3] != "---", spans: spans})
+			l := load{region: r, start: r.Start, end: r.End, spans: spans}
+			if len(spans) > 0 || r.Perm[:3] != "---" {
+				l.stored = r.Size()
+			}
+			loads = append(loads, l)
 			continue
 		}
 		if r.Offset == 0 && r.Perm[0] == 'r' && (len(spans) == 0 || spans[0].start > r.Start) {
 			spans = append([]span{{r.Start, r.Start + pageSize}}, spans...)
 		}
-		at := r.Start
+		if r.Perm[1] == 'w' && r.Size() <= wholeMapping {
+			spans = []span{{r.Start, r.End}} // gdb takes no variables from a program's file
+		}
+		if len(spans) == 0 || spans[0].start > r.Start {
+			loads = append(loads, load{region: r, start: r.Start, end: r.End})
+		}
 		for k := 0; k < len(spans); {
 			from, to := spans[k].start, spans[k].end
 			for k++; k < len(spans) && spans[k].start-to <= gap; k++ {
 				to = spans[k].end
 			}
-			if from > at {
-				loads = append(loads, load{region: r, start: at, end: from})
+			if n := len(loads); n > 0 && loads[n-1].region == r {
+				loads[n-1].end = from
 			}
-			loads = append(loads, load{region: r, start: from, end: to, file: true, spans: []span{{from, to}}})
-			at = to
-		}
-		if at < r.End {
-			loads = append(loads, load{region: r, start: at, end: r.End})
+			loads = append(loads, load{region: r, start: from, end: r.End, stored: to - from, spans: []span{{from, to}}})
 		}
 	}
 	return loads, nil
 }
 
-// lay puts headers, notes and segments one after the other.
-func lay(loads []load, notes []byte) *layout {
+// lay puts headers, notes and segments one after the other, the first segment not before from.
+func lay(loads []load, notes []byte, from uint64) *layout {
 	l := &layout{loads: loads}
 	le := binary.LittleEndian
 	count := len(loads) + 1
@@ -128,7 +138,7 @@ func lay(loads []load, notes []byte) *layout {
 		u64(offset, vaddr, 0, inFile, inMemory, align)
 	}
 	program(elf.PT_NOTE, 0, at, 0, uint64(len(notes)), 0, 4)
-	at = up(at + uint64(len(notes)))
+	at = max(up(at+uint64(len(notes))), from)
 	for i := range loads {
 		s := &loads[i]
 		var flags elf.ProgFlag
@@ -137,16 +147,12 @@ func lay(loads []load, notes []byte) *layout {
 				flags |= f
 			}
 		}
-		size, inFile := s.end-s.start, uint64(0)
-		if s.file {
-			inFile = size
-			for _, p := range s.spans {
-				l.bytes += int64(p.end - p.start)
-			}
+		for _, p := range s.spans {
+			l.bytes += int64(p.end - p.start)
 		}
 		s.offset = int64(at)
-		program(elf.PT_LOAD, flags, at, s.start, inFile, size, pageSize)
-		at += inFile
+		program(elf.PT_LOAD, flags, at, s.start, s.stored, s.end-s.start, pageSize)
+		at += s.stored
 	}
 	if sections > 0 {
 		u32(0, 0)
@@ -158,29 +164,164 @@ func lay(loads []load, notes []byte) *layout {
 	return l
 }
 
-// coreNotes are the notes of a core file.
-func coreNotes(p *process, m *meta, threads []Thread, regions []Region) ([]byte, error) {
-	var b []byte
-	status, err := p.statusFields("status")
+// A coreWriter writes a core file of a process.
+type coreWriter struct {
+	layout  *layout
+	memory  memory
+	source  *process
+	meta    *meta
+	threads []Thread
+	regions []Region
+	ownSize int // of our own note
+	pages   *os.File
+	from    uint64 // of the first segment
+	room    []byte // memory that the file was mapped to before, or nil
+}
+
+// prepare looks at what there is to write. Owner is the process that has the threads, source the one whose
+// memory is read: itself or its child. The first segment is not before from.
+func (source *process) prepare(m *meta, threads []Thread, owner *process, from uint64) (_ *coreWriter, err error) {
+	maps, err := source.read("maps")
+	if err != nil {
+		return nil, source.forbidden(err)
+	}
+	m.Maps = string(maps)
+	w := &coreWriter{source: source, meta: m, threads: threads, from: from}
+	if w.regions, err = parseMaps(maps); err != nil {
+		return nil, fmt.Errorf("read /proc/%d/maps: %w", source.pid, err)
+	}
+	if exe, err := source.link("exe"); err == nil {
+		m.Exe = strings.TrimSuffix(exe, " (deleted)")
+	}
+	m.Threads = m.Threads[:0]
+	for i := range threads {
+		m.Threads = append(m.Threads, owner.threadName(threads[i].TID))
+	}
+	if w.pages, err = source.open("pagemap"); err != nil {
+		return nil, source.forbidden(err)
+	}
+	defer func() {
+		if err != nil {
+			w.close()
+		}
+	}()
+	loads, err := plan(w.regions, &pagemap{f: w.pages})
+	if err != nil {
+		return nil, source.gone(err)
+	}
+	notes, err := w.notes()
 	if err != nil {
 		return nil, err
+	}
+	w.layout = lay(loads, notes, from)
+	w.memory.pid = source.pid
+	if w.memory.f, err = source.open("mem"); err != nil {
+		return nil, source.forbidden(err)
+	}
+	return w, nil
+}
+
+func (w *coreWriter) close() {
+	w.pages.Close()
+	if w.memory.f != nil {
+		w.memory.f.Close()
+	}
+}
+
+// write writes the file; one in memory is mapped.
+func (w *coreWriter) write(ctx context.Context, out *os.File, inMemory bool, report func(done, total int64)) error {
+	p := &progress{total: w.layout.bytes, report: report}
+	if !inMemory {
+		return w.layout.writeFile(ctx, out, &w.memory, p)
+	}
+	size := w.layout.size
+	err := out.Truncate(size)
+	if err == nil && int64(len(w.room)) >= size {
+		return w.layout.writeMapped(ctx, w.room, &w.memory, p)
+	}
+	if err == nil {
+		var data []byte
+		if data, err = unix.Mmap(int(out.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err == nil {
+			err = w.layout.writeMapped(ctx, data, &w.memory, p)
+			unix.Munmap(data)
+			return err
+		}
+	}
+	return fmt.Errorf("make a file in memory of %s: %w", bytesText(size), err)
+}
+
+// roomForChange is how much longer than expected a file may become in memory that was made ready for it.
+const roomForChange = 64 << 20
+
+// makeReady maps a file in memory and has the kernel put pages where the process has some now, which takes
+// most of the time of a copy. What it gives is at least as long as the file that is laid out.
+func (w *coreWriter) makeReady(out *os.File) ([]byte, error) {
+	size := w.layout.size + roomForChange
+	if err := out.Truncate(size); err != nil {
+		return nil, err
+	}
+	data, err := unix.Mmap(int(out.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	for i := range w.layout.loads {
+		s := &w.layout.loads[i]
+		for _, sp := range s.spans {
+			at := s.offset + int64(sp.start-s.start)
+			if unix.Madvise(data[at:at+int64(sp.end-sp.start)], unix.MADV_POPULATE_WRITE) != nil {
+				return data, nil // before Linux 5.14: they come when they are written to
+			}
+		}
+	}
+	return data, nil
+}
+
+// rewrite writes the head once more, for what was not known when it was laid out.
+func (w *coreWriter) rewrite(out *os.File) error {
+	notes, err := w.notes()
+	if err != nil {
+		return err
+	}
+	l := lay(w.layout.loads, notes, w.from)
+	if len(l.head) != len(w.layout.head) {
+		return nil // never: the note is as long as it was
+	}
+	if _, err := out.WriteAt(l.head, 0); err != nil {
+		return &writeError{cause(err)}
+	}
+	return nil
+}
+
+// notes are the notes of the core file.
+func (w *coreWriter) notes() ([]byte, error) {
+	p, m := w.source, w.meta
+	status, err := p.statusFields("status")
+	if err != nil {
+		return nil, p.gone(err)
 	}
 	arguments, _ := p.read("cmdline")
 	auxv, err := p.read("auxv")
 	if err != nil {
-		return nil, err
+		return nil, p.forbidden(err)
 	}
 	own, err := json.Marshal(m)
 	if err != nil {
 		return nil, err
 	}
-	for i := range threads {
-		t := &threads[i]
+	if w.ownSize == 0 {
+		w.ownSize = len(own) + 64
+	}
+	if len(own) < w.ownSize {
+		own = append(own, bytes.Repeat([]byte{' '}, w.ownSize-len(own))...)
+	}
+	var b []byte
+	for i := range w.threads {
+		t := &w.threads[i]
 		b = appendNote(b, "CORE", noteStatus, statusNote(m.PID, t))
 		if i == 0 {
 			b = appendNote(b, "CORE", noteProcess, processNote(m, firstNumber(status["Uid"]), firstNumber(status["Gid"]), firstNumber(status["PPid"]), arguments))
 			b = appendNote(b, "CORE", noteAuxv, auxv)
-			b = appendNote(b, "CORE", noteFiles, filesNote(regions))
+			b = appendNote(b, "CORE", noteFiles, filesNote(w.regions))
 		}
 		if t.FP != nil {
 			b = appendNote(b, "CORE", noteFloat, t.FP)
@@ -215,15 +356,12 @@ func (p *progress) add(n int64) {
 // holes.
 func (l *layout) writeFile(ctx context.Context, out *os.File, m *memory, p *progress) error {
 	if _, err := out.WriteAt(l.head, 0); err != nil {
-		return err
+		return &writeError{cause(err)}
 	}
 	buf := make([]byte, 1<<20)
 	zero := make([]byte, pageSize)
 	for i := range l.loads {
 		s := &l.loads[i]
-		if !s.file {
-			continue
-		}
 		for _, sp := range s.spans {
 			for at := sp.start; at < sp.end; {
 				if err := ctx.Err(); err != nil {
@@ -234,14 +372,17 @@ func (l *layout) writeFile(ctx context.Context, out *os.File, m *memory, p *prog
 				n := m.readSpan(span{at, at + want}, b)
 				clear(b[n:])
 				if err := writeSparse(out, b, s.offset+int64(at-s.start), zero); err != nil {
-					return err
+					return &writeError{cause(err)}
 				}
 				p.add(int64(want))
 				at += want
 			}
 		}
 	}
-	return out.Truncate(l.size)
+	if err := out.Truncate(l.size); err != nil {
+		return &writeError{cause(err)}
+	}
+	return nil
 }
 
 // writeSparse writes whole pages, but not those of zeros.
@@ -267,7 +408,7 @@ func writeSparse(out *os.File, b []byte, offset int64, zero []byte) error {
 // copy in between, many spans with one call.
 func (l *layout) writeMapped(ctx context.Context, data []byte, m *memory, p *progress) error {
 	copy(data, l.head)
-	const most, bytes = 512, 16 << 20 // of one call
+	const most, room = 512, 16 << 20 // of one call
 	local, remote := make([]unix.Iovec, 0, most), make([]unix.RemoteIovec, 0, most)
 	size := 0
 	flush := func() error {
@@ -297,18 +438,15 @@ func (l *layout) writeMapped(ctx context.Context, data []byte, m *memory, p *pro
 	}
 	for i := range l.loads {
 		s := &l.loads[i]
-		if !s.file {
-			continue
-		}
 		for _, sp := range s.spans {
 			for at := sp.start; at < sp.end; {
-				n := min(sp.end-at, bytes)
+				n := min(sp.end-at, room)
 				b := data[s.offset+int64(at-s.start):]
 				local = append(local, unix.Iovec{Base: &b[0], Len: n})
 				remote = append(remote, unix.RemoteIovec{Base: uintptr(at), Len: int(n)})
 				size += int(n)
 				at += n
-				if len(local) == most || size >= bytes {
+				if len(local) == most || size >= room {
 					if err := flush(); err != nil {
 						return err
 					}
@@ -326,35 +464,46 @@ func (l *layout) writeMapped(ctx context.Context, data []byte, m *memory, p *pro
 // left of it.
 func (i *Image) WriteCore(path string) error {
 	return replaceFile(path, func(out *os.File) error {
-		info, err := i.file.Stat()
-		if err != nil {
+		if err := copySparse(context.Background(), out, i.file); err != nil {
+			return &writeError{cause(err)}
+		}
+		return nil
+	})
+}
+
+// copySparse copies a file, and what it has not or is zeros as holes.
+func copySparse(ctx context.Context, out, from *os.File) error {
+	info, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 1<<20)
+	zero := make([]byte, pageSize)
+	for at := int64(0); at < info.Size(); {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		buf := make([]byte, 1<<20)
-		zero := make([]byte, pageSize)
-		for at := int64(0); at < info.Size(); {
-			data, err := unix.Seek(int(i.file.Fd()), at, unix.SEEK_DATA)
-			if errors.Is(err, unix.ENXIO) {
-				break
-			}
-			if err == nil {
-				at = data &^ (pageSize - 1)
-			}
-			n, err := i.file.ReadAt(buf, at)
-			if n == 0 {
-				return err
-			}
-			whole := n &^ (pageSize - 1)
-			if err := writeSparse(out, buf[:whole], at, zero); err != nil {
-				return err
-			}
-			if whole < n { // the last bytes of a file
-				if _, err := out.WriteAt(buf[whole:n], at+int64(whole)); err != nil {
-					return err
-				}
-			}
-			at += int64(n)
+		data, err := unix.Seek(int(from.Fd()), at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			break
 		}
-		return out.Truncate(info.Size())
-	})
+		if err == nil {
+			at = data &^ (pageSize - 1)
+		}
+		n, err := from.ReadAt(buf, at)
+		if n == 0 {
+			return err
+		}
+		whole := n &^ (pageSize - 1)
+		if err := writeSparse(out, buf[:whole], at, zero); err != nil {
+			return err
+		}
+		if whole < n { // the last bytes of a file
+			if _, err := out.WriteAt(buf[whole:n], at+int64(whole)); err != nil {
+				return err
+			}
+		}
+		at += int64(n)
+	}
+	return out.Truncate(info.Size())
 }

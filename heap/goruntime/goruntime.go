@@ -32,6 +32,9 @@ const HeapPage = 8192
 type Runtime struct {
 	// Version is the Go release that built the program: "go1.26.8".
 	Version string
+	// Module is the path of the program's main module, BuildID the GNU build ID in hexadecimal, or else
+	// Go's; "" where it has none.
+	Module, BuildID string
 	// Layout says where the offsets are from: "DWARF" or "table for go1.26".
 	Layout string
 
@@ -39,6 +42,12 @@ type Runtime struct {
 	layout  layout
 	symbols map[string]uint64 // runtime addresses of the variables that are used; 0 where not known
 	base    uint64            // arena base offset, added to index × arenaBytes
+	entry   uint64            // file address where the program begins
+	build   string            // what tells its build from others
+	bias    uint64            // how far the program was moved
+	amd64   bool
+	debug   *debugInfo // nil where the program has no DWARF
+	code    []Section  // the program's own sections, by runtime address
 }
 
 // arenaBytes is heapArenaBytes of 64-bit Linux (runtime/malloc.go).
@@ -67,15 +76,23 @@ func Open(exe io.ReaderAt, bias uint64, mem io.ReaderAt) (*Runtime, error) {
 	if f.Machine == elf.EM_X86_64 {
 		r.base = 0xffff800000000000 // arenaBaseOffset, runtime/malloc.go
 	}
-	if r.layout, err = layoutFromDWARF(f); err == nil {
+	r.debug, err = debugInfoOf(f)
+	if err == nil {
+		r.layout, err = layoutFromDWARF(r.debug)
+	}
+	if err == nil {
 		r.Layout = "DWARF"
 	} else {
+		r.debug = nil
 		release, known := layoutOf(r.Version)
 		if known == nil {
 			return nil, fmt.Errorf("the layout of %s is not known: %w; build the program without -ldflags=-w", orUnknown(r.Version), err)
 		}
 		r.layout, r.Layout = known, "table for "+release
 	}
+	r.Module, r.BuildID = info.Main.Path, buildIDOf(f)
+	r.entry, r.build = f.Entry, buildIDs(f)
+	r.bias, r.amd64, r.code = bias, f.Machine == elf.EM_X86_64, sectionsOf(f, bias)
 	r.symbols = readSymbols(f, bias)
 	if r.symbols["runtime.mheap_"] == 0 {
 		at, err := r.searchHeap(f, bias)

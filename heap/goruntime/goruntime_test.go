@@ -2,6 +2,7 @@ package goruntime
 
 import (
 	"bytes"
+	"debug/dwarf"
 	"debug/elf"
 	"encoding/binary"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -132,23 +134,39 @@ func openProcess(t *testing.T, file string, pid int) *Runtime {
 func TestLayoutsAreCurrent(t *testing.T) {
 	all := map[string]layout{}
 	maps.Copy(all, knownLayouts())
+	reasons := map[string][]string{}
+	maps.Copy(reasons, knownReasons())
 	for _, x := range releases {
 		if !toolchainHere(t, x.toolchain) {
 			continue
 		}
-		f, err := elf.Open(buildTarget(t, x.toolchain))
+		file := buildTarget(t, x.toolchain)
+		words := openProcess(t, file, start(t, file)).waitReasons()
+		if len(words) < 20 || !slices.Contains(words, "chan receive") {
+			t.Fatalf("%s: goroutines wait for %q", x.release, words)
+		}
+		if *update {
+			reasons[x.release] = words
+		} else if diff := cmp.Diff(reasons[x.release], words); diff != "" {
+			t.Errorf("%s: waitreasons.json is not current; run go generate:\n%s", x.release, diff)
+		}
+		f, err := elf.Open(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		l, err := layoutFromDWARF(f)
+		debug, err := readDebugInfo(f)
 		f.Close()
+		if err != nil {
+			t.Fatalf("%s: %v", x.release, err)
+		}
+		l, err := layoutFromDWARF(debug)
 		if err != nil {
 			t.Fatalf("%s: %v", x.release, err)
 		}
 		if *update {
 			all[x.release] = l
 		} else if diff := cmp.Diff(all[x.release], l); diff != "" {
-			t.Errorf("%s: layouts.json is not current; run this test with -update:\n%s", x.release, diff)
+			t.Errorf("%s: layouts.json is not current; run go generate:\n%s", x.release, diff)
 		}
 	}
 	if *update {
@@ -160,6 +178,12 @@ func TestLayoutsAreCurrent(t *testing.T) {
 		b = bytes.ReplaceAll(b, []byte(",\n   \"Size\""), []byte(", \"Size\""))
 		b = bytes.ReplaceAll(b, []byte("\n  }"), []byte("}"))
 		if err := os.WriteFile("layouts.json", append(b, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if b, err = json.MarshalIndent(reasons, "", " "); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile("waitreasons.json", append(b, '\n'), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -427,4 +451,74 @@ func (b bounded) ReadAt(p []byte, off int64) (int, error) {
 		return 0, io.EOF
 	}
 	return b.ReaderAt.ReadAt(p, off-int64(b.start))
+}
+
+func TestSpecialKinds(t *testing.T) {
+	for version, want := range map[string]specialKinds{
+		"go1.22.12": {finalizer: 1, profile: 2, weak: math.MaxUint64, cleanup: math.MaxUint64},
+		"go1.23.1":  {finalizer: 1, weak: 2, profile: 3, cleanup: math.MaxUint64},
+		"go1.24rc2": {finalizer: 1, weak: 2, profile: 3, cleanup: 6},
+		"go1.26.8":  {finalizer: 2, weak: 3, profile: 4, cleanup: 7},
+		"go1.31":    {finalizer: 2, weak: 3, profile: 4, cleanup: 7},
+		"":          {finalizer: 2, weak: 3, profile: 4, cleanup: 7},
+	} {
+		if got := kindsOf(version); got != want {
+			t.Errorf("%q: %+v, want %+v", version, got, want)
+		}
+		r := Runtime{Version: version}
+		if known := version != "" && version != "go1.31"; r.Known() != known {
+			t.Errorf("%q is known: %v", version, r.Known())
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	for name, want := range map[string][2]string{ // as people read it, package
+		"main.T":               {"main.T", "main"},
+		"*net/http.Request":    {"*http.Request", "net/http"},
+		"[]github.com/x/y.T":   {"[]y.T", "github.com/x/y"},
+		"[4]*a/b.T":            {"[4]*b.T", "a/b"},
+		"map[net/http.K]a/b.V": {"map[http.K]b.V", ""},
+		"sync/atomic.Pointer[internal/sync.node]": {"atomic.Pointer[sync.node]", "sync/atomic"},
+		"func(a/b.T, *c/d.U) error":               {"func(b.T, *d.U) error", ""},
+		"string":                                  {"string", ""},
+		"gopkg.in/yaml%2ev3.Node":                 {"yaml%2ev3.Node", "gopkg.in/yaml.v3"},
+		"chan a/b.T":                              {"chan b.T", "a/b"},
+		"":                                        {"", ""},
+		"[":                                       {"[", ""},
+		"main.(*T).run":                           {"main.(*T).run", "main"},
+	} {
+		if got := [2]string{shortName(name), packageOf(name)}; got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}
+
+// FuzzDebugInfo reads sections that are anything.
+func FuzzDebugInfo(f *testing.F) {
+	file, err := elf.Open(buildTarget(f, "", "-ldflags=-compressdwarf=false"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer file.Close()
+	abbrev, _ := file.Section(".debug_abbrev").Data()
+	info, _ := file.Section(".debug_info").Data()
+	f.Add(info[:min(len(info), 4096)], abbrev)
+	f.Add([]byte{20, 0, 0, 0, 4, 0, 0, 0, 0, 0, 8, 1}, []byte{1, 0x11, 1, 0x13, 0x0b, 0, 0, 2, 0x2e, 1, 3, 8, 0x11, 1, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, info, abbrev []byte) {
+		if len(info)+len(abbrev) > 1<<16 {
+			return
+		}
+		x := &debugInfo{info: info, names: map[string]dwarf.Offset{}, descriptors: map[uint64]dwarf.Offset{}, functions: map[uint64]dwarf.Offset{}}
+		w := walker{x: x, info: info, abbrev: abbrev, tables: map[uint64]map[uint64]*entryForm{}}
+		w.all()
+		for name, off := range x.names {
+			if name == "" || int(off) >= len(info) {
+				t.Fatalf("type %q at %d of %d", name, off, len(info))
+			}
+		}
+		if n := len(x.names) + len(x.functions) + len(x.globals); n > len(info) {
+			t.Fatalf("%d entries in %d bytes", n, len(info))
+		}
+	})
 }

@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -27,90 +26,74 @@ func (l layout) has(names ...string) bool {
 	return !slices.ContainsFunc(names, func(n string) bool { _, ok := l[n]; return !ok })
 }
 
-// wanted are the fields that are read, by structure of package runtime. A name after | is what older
-// releases call the one before it. Names change with releases: what is missing switches off what
-// needs it. "" stands for the structure's size.
+// wanted are the fields that are read, by structure: of package runtime unless structurePackages names
+// another. A name after | is what other releases call the one before it. Names change with releases:
+// what is missing switches off what needs it. "" stands for the structure's size.
 var wanted = map[string][]string{
 	"mheap": {"pages.summary", "pages.chunks", "pages.scav.index.chunks", "sweepgen", "allspans", "arenas",
 		"heapArenas|allArenas"},
-	"mspan": {"", "next", "startAddr", "npages", "freeindex", "nelems", "allocBits", "gcmarkBits", "sweepgen",
-		"spanclass", "state", "elemsize", "isUserArenaChunk", "specials"},
-	"g":                  {"stack.lo", "stack.hi", "sched.sp", "atomicstatus", "goid", "gopc"},
-	"m":                  {"g0", "gsignal", "procid", "alllink"},
+	"mspan": {"", "next", "startAddr", "npages", "freeindex", "freeIndexForScan", "nelems", "allocBits", "gcmarkBits", "sweepgen",
+		"spanclass", "state", "elemsize", "isUserArenaChunk", "specials", "largeType"},
+	"g": {"", "stack.lo", "stack.hi", "sched.sp", "sched.pc", "atomicstatus", "goid", "m", "syscallsp", "syscallpc", "waitsince",
+		"waitreason", "gopc", "startpc", "parentGoid"},
+	"m":                  {"g0", "gsignal", "procid", "alllink", "curg"},
 	"heapArena":          {""},
 	"gcBitsArena":        {"", "next"},
 	"workType":           {"wbufSpans.free.first", "wbufSpans.busy.first"},
-	"mstats":             {"numgc"},
-	"gcControllerState":  {"gcPercent", "memoryLimit"},
+	"mstats":             {"numgc", "last_gc_nanotime"},
+	"gcControllerState":  {"gcPercent", "memoryLimit", "heapMarked"},
 	"spanInlineMarkBits": {"", "marks"},
 	"pallocData":         {""},
 	"buckhashArray":      {""},
-	"special":            {"next", "offset", "kind"},
-	"specialprofile":     {"b"},
-	"bucket":             {"", "typ", "size", "nstk"},
+	"moduledata": {"", "pcHeader", "funcnametab", "cutab", "filetab", "pctab", "pclntable", "ftab", "text", "etext", "data", "edata",
+		"bss", "ebss", "types", "etypes", "gofunc", "gcdatamask.bytedata", "gcbssmask.bytedata", "next"},
+	"special":           {"next", "offset", "kind"},
+	"specialfinalizer":  {"fn"},
+	"specialprofile":    {"b"},
+	"specialWeakHandle": {"handle"},
+	"specialCleanup":    {"cleanup.fn|fn"},
+	"bucket":            {"", "typ", "size", "nstk"},
+	"finblock|finBlock": {"alllink", "cnt", "fin"},
+	"finalizer":         {"", "fn", "arg"},
+	"cleanupQueue":      {"all"},
+	"cleanupBlock":      {"cleanupBlockHeader.alllink", "cleanupBlockHeader.n", "cleanups"},
+	"cleanupFn":         {"", "fn", "arg"},
+	"hmap":              {"", "count", "B", "buckets", "oldbuckets"},
+	"hchan":             {"", "dataqsiz", "buf"},
+	"maps.Map":          {"", "used", "dirPtr", "dirLen"},
+	"maps.table":        {"", "used", "capacity", "groups.data", "groups.lengthMask"},
 }
+
+// structurePackages are those of the structures that package runtime does not have.
+var structurePackages = map[string]string{"maps.Map": "internal/runtime/maps.Map", "maps.table": "internal/runtime/maps.table"}
 
 // variables are the runtime's that are read.
 var variables = []string{
 	"runtime.mheap_", "runtime.allgs", "runtime.allm", "runtime.persistentChunks", "runtime.gcBitsArenas",
-	"runtime.work", "runtime.buckhash", "runtime.memstats", "runtime.gcController", "runtime.MemProfileRate",
+	"runtime.work", "runtime.buckhash", "runtime.memstats", "runtime.gcController",
+	"runtime.firstmoduledata", "runtime.MemProfileRate", "runtime.allfin", "runtime.gcCleanups",
+	"runtime.waitReasonStrings",
 }
 
-// layoutFromDWARF reads the layout from the one unit of the program's DWARF that describes package
-// runtime, and as little else as can be: a large program has gigabytes of it.
-func layoutFromDWARF(f *elf.File) (layout, error) {
-	section := func(name string) []byte {
-		s := f.Section(name)
-		if s == nil {
-			return nil
-		}
-		b, err := s.Data() // decompresses
-		if err != nil {
-			return nil
-		}
-		return b
-	}
-	info, abbrev := section(".debug_info"), section(".debug_abbrev")
-	if info == nil || abbrev == nil {
-		return nil, errors.New("it has no DWARF")
-	}
-	d, err := dwarf.New(abbrev, nil, nil, info, nil, nil, nil, section(".debug_str"))
-	if err != nil {
-		return nil, fmt.Errorf("its DWARF is damaged: %w", err)
-	}
-	for _, name := range []string{".debug_addr", ".debug_str_offsets", ".debug_line_str"} {
-		if b := section(name); b != nil {
-			if err := d.AddSection(name, b); err != nil {
-				return nil, fmt.Errorf("its DWARF is damaged: %w", err)
-			}
-		}
-	}
+// layoutFromDWARF reads the layout from the program's DWARF.
+func layoutFromDWARF(x *debugInfo) (layout, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	l := layout{}
-	for unit := range units(info) {
-		r := d.Reader()
-		r.Seek(unit)
-		cu, err := r.Next()
-		if err != nil || cu == nil {
-			return nil, fmt.Errorf("its DWARF is damaged: %w", err)
-		}
-		if name, _ := cu.Val(dwarf.AttrName).(string); name != "runtime" {
-			continue
-		}
-		found := 0
-		for found < len(wanted) {
-			e, err := r.Next()
-			if err != nil || e == nil || e.Tag == dwarf.TagCompileUnit {
-				break
+	for names := range wanted {
+		name, other, _ := strings.Cut(names, "|")
+		for _, short := range []string{name, other} {
+			full := structurePackages[short]
+			if full == "" {
+				full = "runtime." + short
 			}
-			if e.Children && (e.Tag == dwarf.TagSubprogram || e.Tag == dwarf.TagStructType) {
-				name, _ := e.Val(dwarf.AttrName).(string)
-				if short, ok := strings.CutPrefix(name, "runtime."); ok && e.Tag == dwarf.TagStructType && wanted[short] != nil {
-					if t, err := d.Type(e.Offset); err == nil {
-						l.add(short, t)
-						found++
-					}
-				}
-				r.SkipChildren()
+			offset, ok := x.names[full]
+			if short == "" || !ok {
+				continue
+			}
+			if t, err := x.data.Type(offset); err == nil {
+				l.add(names, t)
+				break
 			}
 		}
 	}
@@ -120,37 +103,10 @@ func layoutFromDWARF(f *elf.File) (layout, error) {
 	return l, nil
 }
 
-// units are the offsets of the first entries of the units in .debug_info (DWARF 5, 7.5.1).
-func units(info []byte) func(yield func(dwarf.Offset) bool) {
-	return func(yield func(dwarf.Offset) bool) {
-		for at := uint64(0); at+12 <= uint64(len(info)); {
-			n := uint64(binary.LittleEndian.Uint32(info[at:]))
-			head, offsets := uint64(4), uint64(4)
-			if n == 0xffffffff {
-				n, head, offsets = binary.LittleEndian.Uint64(info[at+4:]), 12, 8
-			}
-			if n < 8 || n > uint64(len(info))-at-min(head, uint64(len(info))-at) || at+head+3 > uint64(len(info)) {
-				return
-			}
-			first := at + head + 2 + offsets + 1 // version, abbreviations, address size
-			if version := binary.LittleEndian.Uint16(info[at+head:]); version >= 5 {
-				first++ // unit type
-				if kind := info[at+head+2]; kind != 1 {
-					at += head + n
-					continue // no compile unit
-				}
-			}
-			if !yield(dwarf.Offset(first)) {
-				return
-			}
-			at += head + n
-		}
-	}
-}
-
 // add notes the wanted fields of one structure.
-func (l layout) add(name string, t dwarf.Type) {
-	for _, want := range wanted[name] {
+func (l layout) add(names string, t dwarf.Type) {
+	name, _, _ := strings.Cut(names, "|")
+	for _, want := range wanted[names] {
 		if want == "" {
 			l[name] = place{0, uint64(max(t.Size(), 0))}
 			continue
@@ -187,8 +143,10 @@ func fieldOf(t dwarf.Type, path string) (offset, size uint64, ok bool) {
 	return offset, uint64(max(t.Size(), 0)), path != ""
 }
 
-// layouts.json is the layout by Go release ("go1.26"), made by TestLayoutsAreCurrent -update.
+// layouts.json is the layout by Go release ("go1.26"), made from programs of the toolchains that are here
+// (`make toolchains` gets those that are known).
 //
+//go:generate go test -count=1 -run TestLayoutsAreCurrent . -update
 //go:embed layouts.json
 var layoutsJSON []byte
 
@@ -217,6 +175,13 @@ func layoutOf(version string) (release string, l layout) {
 	}
 	release = parts[0] + "." + minor
 	return release, knownLayouts()[release]
+}
+
+// Known says whether the runtime of the program's release is one that was looked at; of others only what
+// their debug information names is read, and what it means is taken to be as in the last that is known.
+func (r *Runtime) Known() bool {
+	_, l := layoutOf(r.Version)
+	return l != nil
 }
 
 // readSymbols looks the variables up in the symbol table, without making something of the others.
@@ -248,3 +213,16 @@ func readSymbols(f *elf.File, bias uint64) map[string]uint64 {
 	}
 	return found
 }
+
+// waitreasons.json is what runtime.waitReasonStrings has by Go release, made as layouts.json is.
+//
+//go:embed waitreasons.json
+var waitReasonsJSON []byte
+
+var knownReasons = sync.OnceValue(func() map[string][]string {
+	all := map[string][]string{}
+	if err := json.Unmarshal(waitReasonsJSON, &all); err != nil {
+		panic("heap/goruntime/waitreasons.json: " + err.Error()) // it is part of this program
+	}
+	return all
+})

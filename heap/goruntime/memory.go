@@ -3,6 +3,8 @@ package goruntime
 import (
 	"encoding/binary"
 	"io"
+	"slices"
+	"sync/atomic"
 )
 
 const (
@@ -16,6 +18,8 @@ const (
 type memory struct {
 	r     io.ReaderAt
 	pages map[uint64][]byte // by page number; nil is one that cannot be read
+	// holes are bytes of copies around what cannot be read.
+	holes atomic.Int64
 }
 
 func newMemory(r io.ReaderAt) *memory { return &memory{r: r, pages: map[uint64][]byte{}} }
@@ -71,3 +75,66 @@ func (m *memory) uint(at, size uint64) (uint64, bool) {
 
 // Refresh forgets what was read, so that what is read next is as it is then.
 func (r *Runtime) Refresh() { clear(r.mem.pages) }
+
+// A viewer is an image that can show memory without copying it: the bytes of a range that lies in one
+// piece of it, else nil. Nobody writes to them.
+type viewer interface {
+	Bytes(addr, n uint64) []byte
+}
+
+// maxHoles bounds what view takes for memory that is not there, because an image that is damaged claims
+// any size.
+const maxHoles = 1 << 30
+
+// view is n bytes of memory: as the image has them, or a copy. What cannot be read is zero; ok is false
+// where that is the first page. It may be called by several goroutines.
+func (m *memory) view(at, n uint64) (b []byte, ok bool) {
+	if at > 1<<62 || n == 0 {
+		return nil, false
+	}
+	if v, is := m.r.(viewer); is {
+		if b := v.Bytes(at, n); b != nil {
+			return b, true
+		}
+	}
+	first := make([]byte, min(n, memoryPage))
+	if !m.fill(first, at) {
+		return nil, false
+	}
+	const piece = 1 << 20
+	b = make([]byte, 0, min(n, piece))
+	for uint64(len(b)) < n {
+		from := uint64(len(b))
+		b = slices.Grow(b, int(min(n-from, piece)))[:min(n, from+piece)]
+		if m.direct(b[from:], at+from) {
+			continue // it takes the memory that there is
+		}
+		if left := n - from; left > maxHoles || m.holes.Add(int64(left)) > maxHoles {
+			return nil, false
+		}
+		all := make([]byte, n) // what is not written to takes no memory
+		copy(all, b[:from])
+		for ; from < n; from += piece {
+			m.fill(all[from:min(n, from+piece)], at+from)
+		}
+		return all, true
+	}
+	return b, true
+}
+
+// fill reads what of p, which is zero, can be read: page by page where it is not all; false where it is
+// nothing of the first page.
+func (m *memory) fill(p []byte, at uint64) bool {
+	if m.direct(p, at) {
+		return true
+	}
+	first := true
+	for i := 0; i < len(p); {
+		n := min(len(p)-i, int(memoryPage-(at+uint64(i))%memoryPage))
+		if !m.direct(p[i:i+n], at+uint64(i)) {
+			first = first && i > 0
+		}
+		i += n
+	}
+	return first
+}

@@ -2,8 +2,6 @@ package goruntime
 
 import (
 	"math"
-	"strconv"
-	"strings"
 )
 
 // A Sampled is an object whose allocation the program's own memory profile has recorded
@@ -99,19 +97,5 @@ func (r *Runtime) bucket(at, rate uint64) *Sampled {
 
 // profileKind is _KindSpecialProfile of a release (runtime/mheap.go).
 func profileKind(version string) uint64 {
-	minor := 0
-	if rest, ok := strings.CutPrefix(version, "go1."); ok {
-		end := strings.IndexFunc(rest, func(c rune) bool { return c < '0' || c > '9' })
-		if end < 0 {
-			end = len(rest)
-		}
-		minor, _ = strconv.Atoi(rest[:end])
-	}
-	switch {
-	case minor == 0 || minor >= 25:
-		return 4
-	case minor >= 23:
-		return 3
-	}
-	return 2
+	return kindsOf(version).profile
 }

@@ -32,6 +32,8 @@ type Meta struct {
 	Stacks, Locations int
 	// Bytes is what the capture takes in the file, but for the source texts, which captures share.
 	Bytes int64
+	// Snapshot is what the file beside it takes, of a heap; 0 where there is none. See SnapshotFile.
+	Snapshot int64
 
 	// Pruned are the captures that Finish or Put removed to make room for this one; nil in a Meta
 	// that was read.

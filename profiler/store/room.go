@@ -16,8 +16,8 @@ import (
 
 // Usage is how much a store takes.
 type Usage struct {
-	Used int64 // bytes of pages in use
-	File int64 // bytes of the file; where it is sparse the disk may hold less
+	Used int64 // bytes of pages in use, and of snapshots
+	File int64 // bytes of the file and of snapshots; where it is sparse the disk may hold less
 }
 
 // Usage tells how much the store takes.
@@ -33,6 +33,10 @@ func (s *Store) Usage() (Usage, error) {
 			}
 			u.File = f.Size()
 			u.Used = treeBytes(tx)
+			if empty, err := s.version("measure", tx); err == nil && !empty {
+				snapshots := snapshotBytes(tx)
+				u.Used, u.File = u.Used+snapshots, u.File+snapshots
+			}
 			return nil
 		})
 	})
@@ -65,6 +69,7 @@ func (s *Store) prune(db *bolt.DB, written ID) []ID {
 	var pruned []ID
 	for {
 		used, _ := inUse(db)
+		_ = db.View(func(tx *bolt.Tx) error { used += snapshotBytes(tx); return nil })
 		if s.opts.Budget < 0 || used <= s.opts.Budget {
 			return pruned
 		}
@@ -83,7 +88,7 @@ func (s *Store) prune(db *bolt.DB, written ID) []ID {
 					continue
 				}
 				ids = append(ids, m.ID)
-				freed += max(m.Bytes, 1)
+				freed += max(m.Bytes, 1) + m.Snapshot
 			}
 			if len(ids) == 0 {
 				return errNothingToPrune
@@ -93,6 +98,7 @@ func (s *Store) prune(db *bolt.DB, written ID) []ID {
 		if err != nil {
 			return pruned
 		}
+		s.dropSnapshots(ids)
 		pruned = append(pruned, ids...)
 	}
 }

@@ -15,6 +15,7 @@
 //	sources    number (big endian) → path, local path, note, SHA-256 of the text
 //	texts      SHA-256 → text
 //	presets    name → the words of whoever saved it; made with the first one
+//	snapshots  capture's id → size and checksum of the file beside it; made with the first one
 //
 // Captures share sources and texts; both go when the last capture that names them goes, in the same
 // transaction. Every value is a record with a checksum (record.go).
@@ -148,15 +149,16 @@ func (s *Store) Path() string { return s.path }
 
 // Names of buckets and keys.
 var (
-	bucketRoot     = []byte("sightline")
-	bucketMeta     = []byte("meta")
-	bucketCaptures = []byte("captures")
-	bucketSources  = []byte("sources")
-	bucketTexts    = []byte("texts")
-	bucketPresets  = []byte("presets")
-	keyFormat      = []byte("format")
-	keyChunk       = []byte("chunk")
-	keySymbols     = []byte("symbols")
+	bucketRoot      = []byte("sightline")
+	bucketMeta      = []byte("meta")
+	bucketCaptures  = []byte("captures")
+	bucketSources   = []byte("sources")
+	bucketTexts     = []byte("texts")
+	bucketPresets   = []byte("presets")
+	bucketSnapshots = []byte("snapshots")
+	keyFormat       = []byte("format")
+	keyChunk        = []byte("chunk")
+	keySymbols      = []byte("symbols")
 )
 
 func chunkKey(n int) []byte {
