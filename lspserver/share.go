@@ -1,10 +1,13 @@
 package lspserver
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/sightline-dev/sightline/profiler/profile"
 )
 
 // Announce shows the servers of h a recording that another process is about to make, whose capture goes
@@ -40,7 +43,7 @@ func (r *recording) sameTarget(o *recording) bool {
 		return a.Test.Package == b.Test.Package && a.Test.Run == b.Test.Run && a.Test.Bench == b.Test.Bench &&
 			slices.Equal(a.Test.Args, b.Test.Args) && slices.Equal(a.Test.kinds(), b.Test.kinds())
 	}
-	return a.Test == nil && b.Test == nil && slices.Equal(a.Command, b.Command) && a.PID == b.PID && a.Machine == b.Machine &&
+	return a.Test == nil && b.Test == nil && cmp.Or(a.Kind, profile.CPU) == cmp.Or(b.Kind, profile.CPU) && slices.Equal(a.Command, b.Command) && a.PID == b.PID && a.Machine == b.Machine &&
 		(len(a.Command) == 0 || a.Dir == b.Dir && slices.Equal(a.Env, b.Env))
 }
 

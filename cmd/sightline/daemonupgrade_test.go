@@ -51,7 +51,7 @@ func TestUpgrade(t *testing.T) {
 	w := lsptest.NewWorkspace(t, marked, lsptest.WorkspaceOptions{})
 	t.Chdir(w.Root)
 	target := spinner(t)
-	said(t, bin, "record", "-p", strconv.Itoa(target), "--for", "200ms")
+	recordOnce(t, bin, target)
 	path, err := store.Path(".")
 	if err != nil {
 		t.Fatal(err)
@@ -64,19 +64,23 @@ func TestUpgrade(t *testing.T) {
 		t.Fatalf("the daemons are %+v and %+v", before, s)
 	}
 	// What one stores the other shows.
-	first.StartCommand("sightline.record", map[string]any{"pid": target, "seconds": 0.3})
-	first.Await(lsptest.Ended("^Profiling process"))
+	recordIn(t, first, map[string]any{"pid": target})
 	eventually(t, "both have the captures", func() bool {
 		var list []any
 		err := second.Call("sightline/captures", nil, &list)
 		return err == nil && len(list) == 2
 	})
-	if code := second.Shutdown(); code != 0 {
-		t.Errorf("exit status %d", code)
+	for _, e := range []*lsptest.Editor{first, second} {
+		if code := e.Shutdown(); code != 0 {
+			t.Errorf("exit status %d", code)
+		}
 	}
 	said(t, bin, "daemon", "stop")
 
-	// The store is of an older version, and the other daemon has an editor.
+	// The store is of an older version, and the other daemon has an editor; of another folder, as that
+	// daemon is no older and would write the store anew itself.
+	elsewhere := lsptest.NewWorkspace(t, marked, lsptest.WorkspaceOptions{})
+	last := editor(t, exec.Command(old, "serve"), elsewhere)
 	setStoreVersion(t, path, 1)
 	third := editor(t, exec.Command(bin, "serve"), w)
 	third.Await(lsptest.Shown("No captures for .* version 1.*process " + strconv.Itoa(before.PID) + ".* 1 editor.*close those editors"))
@@ -88,7 +92,7 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("it was written anew: %v", left)
 	}
 	// Once that has closed, it is taken over.
-	if code := first.Shutdown(); code != 0 {
+	if code := last.Shutdown(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
 	eventually(t, "the store is taken over", func() bool {
@@ -107,8 +111,8 @@ func TestUpgrade(t *testing.T) {
 
 func TestParseBytes(t *testing.T) {
 	for text, want := range map[string]int64{
-		"0": 0, "1048576": 1 << 20, "500MB": 500e6, "500 MB": 500e6, "2GiB": 2 << 30, "3K": 3000, "1T": 1e12, " 7 ": 7,
-		"": -1, "MB": -1, "-1": -1, "1.5GB": -1, "9999999999G": -1, "5XB": -1, "1KiBK": -1, "4KiB": 4096, "1i": -1, "1B": -1, "KB": -1, "5 Gi": 5 << 30,
+		"0": 0, "1048576": 1 << 20, "500MB": 500e6, "500 MB": 500e6, "2GiB": 2 << 30, "1.5GB": 1.5e9,
+		"": -1, "MB": -1, "-1": -1, "9999999999G": -1, "5XB": -1,
 	} {
 		if got, err := parseBytes(text); got != want && err == nil || (err == nil) != (want >= 0) {
 			t.Errorf("%q is %d, %v; want %d", text, got, err, want)

@@ -3,10 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"github.com/sightline-dev/sightline/cmd/sightline/daemon"
 	"github.com/sightline-dev/sightline/profiler/store"
@@ -34,28 +35,11 @@ func (s *surroundings) storeOptions() (store.Options, error) {
 
 // ParseBytes reads an amount such as "500MB", "2GiB" or "1048576".
 func parseBytes(text string) (int64, error) {
-	suffix := strings.TrimLeft(strings.TrimSpace(text), "0123456789")
-	number := strings.TrimSuffix(strings.TrimSpace(text), suffix)
-	factor := int64(1)
-	if unit := strings.TrimSpace(suffix); unit != "" {
-		base := int64(1000)
-		unit = strings.TrimSuffix(unit, "B")
-		if rest, ok := strings.CutSuffix(unit, "i"); ok {
-			unit, base = rest, 1024
-		}
-		power := strings.Index("KMGT", unit)
-		if len(unit) != 1 || power < 0 {
-			number = "" // no amount
-		}
-		for range power + 1 {
-			factor *= base
-		}
-	}
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || n < 0 || n > 1<<62/factor {
+	n, err := humanize.ParseBytes(text)
+	if err != nil || n > math.MaxInt64 {
 		return 0, errors.New("that is no amount of bytes; give one such as 500MB, or 0 for no limit")
 	}
-	return n * factor, nil
+	return int64(n), nil
 }
 
 // TakeOver has the daemons of other builds let go of their stores before one that they may use is

@@ -154,7 +154,7 @@ func (o *recordFlags) record(cmd *cobra.Command, io streams, req lspserver.Reque
 	}
 	// A command is given this terminal. Who asks for a certain way of recording gets that.
 	share := len(req.Command) == 0 && len(o.mapped)+len(o.debug) == 0
-	for _, flag := range []string{"freq", "engine", "stack-bytes", "samples", "max"} {
+	for _, flag := range []string{"freq", "engine", "stack-bytes", "samples", "max", "every-bytes", "most-slowdown"} {
 		share = share && !cmd.Flags().Changed(flag)
 	}
 	shown := showRecording(req, st.Path(), dir, share)

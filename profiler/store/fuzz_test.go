@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	bolt "go.etcd.io/bbolt"
 
 	"github.com/sightline-dev/sightline/profiler/profile"
 )
@@ -191,6 +192,52 @@ func FuzzLockOwners(f *testing.F) {
 			if pid <= 0 {
 				t.Fatal(pid)
 			}
+		}
+	})
+}
+
+// FuzzFirstEncoding is of what only a migration reads: a Meta and a chunk of the first encoding.
+func FuzzFirstEncoding(f *testing.F) {
+	path := filepath.Join(f.TempDir(), "first.db")
+	if err := os.WriteFile(path, unpacked(f, "version-1-first.db"), 0o600); err != nil {
+		f.Fatal(err)
+	}
+	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true})
+	if err != nil {
+		f.Fatal(err)
+	}
+	err = db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketMeta).ForEach(func(id, meta []byte) error {
+			f.Add(meta[recordHeader:], bytes.Clone(tx.Bucket(bucketCaptures).Bucket(id).Get(chunkKey(0)))[recordHeader:])
+			return nil
+		})
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	db.Close()
+	f.Fuzz(func(t *testing.T, meta, chunk []byte) {
+		m, _, err := decodeAnyMeta("1", sealed(recordMeta, meta))
+		if err != nil {
+			if d := cmp.Diff(Meta{ID: "1"}, m, cmp.AllowUnexported(Meta{}, process{})); d != "" {
+				t.Fatalf("both a value and an error: %s", d)
+			}
+		} else if again, err := decodeMeta("1", m.encode()); err != nil {
+			t.Fatalf("what was read cannot be stored: %v", err)
+		} else if d := cmp.Diff(m, again, cmp.AllowUnexported(Meta{}, process{}), cmpopts.EquateEmpty()); d != "" {
+			t.Fatal(d)
+		}
+		got, at := profile.NewCapture(profile.Target{}, time.Time{}), start()
+		if decodeChunkAs(got, &at, sealed(recordChunk, chunk), true) != nil || got.Check() != nil {
+			return
+		}
+		to, _ := marksOf(got, start(), math.MaxInt)
+		again, at := profile.NewCapture(profile.Target{}, time.Time{}), start()
+		if err := decodeChunk(again, &at, encodeChunk(got, start(), to, nil, nil)); err != nil {
+			t.Fatalf("what was read cannot be stored: %v", err)
+		}
+		if d := diff(got, again); d != "" {
+			t.Fatal(d)
 		}
 	})
 }

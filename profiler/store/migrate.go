@@ -200,6 +200,9 @@ func recodeChunks(b *bolt.Bucket, m *Meta) error {
 			return nil
 		}
 	}
+	if c.Check() != nil {
+		return nil
+	}
 	m.Bytes = int64(len(b.Get(keySymbols)))
 	n := 0
 	for at, all := start(), old == 0; !all; n++ {

@@ -29,7 +29,7 @@ import (
 //	version-2.db         the present one
 const interruptedSamples = 200
 
-func unpacked(t *testing.T, name string) []byte {
+func unpacked(t testing.TB, name string) []byte {
 	t.Helper()
 	f := must[*os.File](t)(os.Open(filepath.Join("testdata", name+".gz")))
 	defer f.Close()
