@@ -49,11 +49,14 @@ acceptance:
 	@test -d "$(FILES)" || { echo "acceptance: name the folder of the files: make acceptance FILES=DIR" >&2; exit 2; }
 	SIGHTLINE_ACCEPTANCE="$(abspath $(FILES))" $(GO) test -count=1 -run Acceptance ./profiler/convert
 
-# What takes too long for every run: 500 times a process that records, stores, prunes and compacts is
-# killed at a random instant, and editors and commands ask a daemon for ten minutes while it records.
+# What takes too long for every run: 500 times a daemon that records, stores, prunes and migrates, and
+# as often a process that uses a store without one, is killed at a random instant, 200 times one that takes
+# images of another; then editors and commands ask a daemon for ten minutes while it records.
 SOAKTIME ?= 10m
 soak:
-	SIGHTLINE_KILLS=500 $(GO) test -count=1 -timeout 60m -run 'TestKilledAtAnyInstant' -v ./profiler/store
+	SIGHTLINE_KILLS=500 $(GO) test -count=1 -timeout 60m -run 'TestKilled(AtAnyInstant|WhileMigrating)' -v ./profiler/store
+	SIGHTLINE_KILLS=500 $(GO) test -count=1 -timeout 60m -run 'TestDaemonKilledAtAnyInstant' -v ./cmd/sightline
+	SIGHTLINE_KILLS=200 $(GO) test -count=1 -timeout 60m -run 'TestKilledAtAnyInstant' -v ./heap/freeze
 	$(GO) test -count=1 -timeout 60m -run '^$$' -bench 'BenchmarkDaemonLoad' -benchtime 1x ./cmd/sightline -args -load $(SOAKTIME)
 
 # The older Go releases whose runtime is known: tests of heap/goruntime use those that are here.

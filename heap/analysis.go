@@ -50,7 +50,7 @@ func (t *Total) add(bytes uint64) {
 	t.Bytes += bytes
 }
 
-// Live is all that is reachable from the roots, Dead the rest: garbage that is not swept yet.
+// Totals are all that is reachable from the roots, and the rest: garbage that is not swept yet.
 func (a *Analysis) Totals() (live, dead Total) {
 	live = Total{a.Dominators.RetainedCount(0), a.Dominators.Retained(0)}
 	for _, v := range a.Tree.Dead() {

@@ -90,9 +90,30 @@ func TestSetsAndFieldsRetainWhatCannotBeReachedWithout(t *testing.T) {
 					t.Fatalf("seed %d: field %d of %s retains %v, want %v", seed, f.Field, s.Types[row.Type], f.Retained, want)
 				}
 			}
+			type holder struct {
+				kind  TypeID
+				root  NodeID
+				field FieldID
+			}
+			holders := map[holder]int{}
+			for id := ObjectID(1); int(id) <= s.Len(); id++ {
+				if of(id) && a.Live(id) {
+					up, _ := a.Tree.Parent(NodeID(id))
+					k := holder{field: a.Tree.Graph.FieldTo(up, id)}
+					if o := a.Tree.Graph.Object(up); o != 0 {
+						k.kind = s.TypeOf(o)
+					} else {
+						k.root = up
+					}
+					holders[k]++
+				}
+			}
 			var held Total
 			for _, h := range a.Holders(of) {
 				held.Count, held.Bytes = held.Count+h.Count, held.Bytes+h.Bytes
+				if n := holders[holder{h.Type, h.Root, h.Field}]; n != h.Count {
+					t.Fatalf("seed %d: %+v holds %d of %s", seed, h, n, s.Types[row.Type])
+				}
 			}
 			if held != row.Total {
 				t.Fatalf("seed %d: %v of %s are held, of %v", seed, held, s.Types[row.Type], row.Total)
@@ -435,7 +456,7 @@ func TestGoroutinesAreGroupedByStateAndPlace(t *testing.T) {
 	if len(groups) != 2 || groups[0].Name() != "app/jobs.worker, chan receive" || len(groups[0].Members) != 3 || groups[0].Longest != 40*BlockedLong || groups[0].Stacks != 3*8192 {
 		t.Fatalf("groups are %+v", groups)
 	}
-	if groups[1].Name() != "runtime.gopark, GC sweep wait" || !groups[1].System {
+	if groups[1].Name() != "runtime.bgsweep, GC sweep wait" || !groups[1].System {
 		t.Errorf("the runtime's own are %+v", groups[1])
 	}
 	if n := s.Goroutines[groups[0].Members[0]].Number; n != 7 {
@@ -448,5 +469,30 @@ func TestGoroutinesAreGroupedByStateAndPlace(t *testing.T) {
 	// Stuck for long, they are as good a parent as a global.
 	if up, _ := a.Tree.Parent(1); a.Tree.Graph.Name(a.Tree.Graph.Parent(up)) != StuckName {
 		t.Errorf("the buffer is under %s", a.Tree.Graph.Name(a.Tree.Graph.Parent(up)))
+	}
+}
+
+func TestAccumulations(t *testing.T) {
+	s := sessions(t, 200, false)
+	a := Analyze(s, nil)
+	live, _ := a.Totals()
+	names := func(least uint64) (out []string) {
+		for _, id := range a.Accumulations(least) {
+			out = append(out, s.Types[s.TypeOf(id)].Name)
+		}
+		return out
+	}
+	// The registry has nothing but the map, so that it is the map where much comes together; of the list's
+	// links it is the first.
+	if got, want := names(live.Bytes/100), []string{"main.Link", "map[int]*main.Session"}; !slices.Equal(got, want) {
+		t.Errorf("much comes together in %v, want %v", got, want)
+	}
+	if got := names(live.Bytes); len(got) != 0 {
+		t.Errorf("all of the heap comes together in %v", got)
+	}
+	for _, id := range a.Accumulations(0) {
+		if n, _ := a.Retained(id); n == 0 || !a.Live(id) {
+			t.Errorf("object %d retains %d", id, n)
+		}
 	}
 }

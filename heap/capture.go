@@ -10,10 +10,10 @@ import (
 
 // The kinds of series of a heap's capture.
 const (
-	RetainedKind   profile.Kind = "retained"   // live objects on the way from the top down the dominators
-	TreeKind       profile.Kind = "tree"       // all objects on their way in the tree, dead ones too
-	AllocatedKind  profile.Kind = "in-use"     // live objects on the stacks that allocated them, estimated from sampled ones
-	GoroutinesKind profile.Kind = "goroutines" // goroutines on their stacks, with the bytes that only they hold
+	RetainedKind   profile.Kind = "retained"    // live objects on the way from the top down the dominators
+	TreeKind       profile.Kind = "tree"        // all objects on their way in the tree, dead ones too
+	AllocatedKind               = profile.InUse // live objects on the stacks that allocated them, estimated from sampled ones
+	GoroutinesKind profile.Kind = "goroutines"  // goroutines on their stacks, with the bytes that only they hold
 )
 
 // Capture makes weighted stacks of a heap, so that what shows stacks shows it: bytes and objects, each

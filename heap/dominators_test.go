@@ -170,3 +170,32 @@ func BenchmarkDominators(b *testing.B) {
 		})
 	}
 }
+
+// The same of 20 objects of a real program's heap.
+func TestRetainedOfARealHeap(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds a program")
+	}
+	s := snapshotOf(t, startGo(t, "", false).pid)
+	g := NewGraph(s)
+	d := NewDominators(g)
+	bytes, objects := sizeOf(g, reach(g, nothing))
+	if d.Retained(0) != bytes || d.RetainedCount(0) != objects || objects < 1000 {
+		t.Fatalf("live are %d bytes in %d objects, want %d in %d", d.Retained(0), d.RetainedCount(0), bytes, objects)
+	}
+	random := rand.New(rand.NewPCG(8, 9))
+	var chosen []NodeID
+	for several := true; len(chosen) < 20; { // half of them keep others
+		v := NodeID(1 + random.IntN(s.Len()))
+		if d.Live(v) && (d.RetainedCount(v) > 1) == several {
+			chosen = append(chosen, v)
+			several = !several
+		}
+	}
+	for _, v := range chosen {
+		rest, kept := sizeOf(g, reach(g, func(w NodeID) bool { return w == v }))
+		if d.Retained(v) != bytes-rest || d.RetainedCount(v) != objects-kept {
+			t.Errorf("%s at %#x retains %d bytes in %d objects, want %d in %d", g.Name(v), s.Address(ObjectID(v)), d.Retained(v), d.RetainedCount(v), bytes-rest, objects-kept)
+		}
+	}
+}

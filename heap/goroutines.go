@@ -14,8 +14,7 @@ import (
 // A GoroutineGroup is the goroutines that are in one state at one place.
 type GoroutineGroup struct {
 	State, Wait string
-	// Place is the frame in which they are: the innermost that is not the runtime's or the standard
-	// library's, else the innermost; the zero Frame where no frame is known.
+	// Place is the frame in which they are: see Snapshot.PlaceOf; the zero Frame where no frame is known.
 	Place   profile.Frame
 	Created profile.Frame // the place of the go statement; the zero Frame where it is not known
 	Members []GoroutineID // in order of their numbers
@@ -52,24 +51,31 @@ func (g *Goroutine) String() string {
 }
 
 // PlaceOf is the frame of a stack that a person would name: the innermost that is neither the runtime's
-// nor the standard library's, else the innermost that is not the runtime's, else the innermost.
+// nor the standard library's, else the innermost that is not the runtime's, else the outermost but for
+// where every goroutine begins.
 func (s *Snapshot) PlaceOf(id profile.StackID) profile.Frame {
-	var library, first profile.FrameID
+	var library, last profile.FrameID
 	for f := range s.Stacks.LeafFirst(id) {
-		if first == 0 {
-			first = f
-		}
-		switch OriginOf(packageOf(s.Frames[f].Func), s.Info.Module) {
+		name := s.Frames[f].Func
+		switch OriginOf(packageOf(name), s.Info.Module) {
 		case Runtime:
+			// The compiler makes f.gowrap1 for go f(x).
+			if last == 0 || name != "runtime.goexit" && name != "runtime.mstart" && name != "runtime.mstart0" && name != "runtime.mstart1" && !strings.Contains(name, ".gowrap") {
+				last = f
+			}
 		case Standard:
 			if library == 0 {
 				library = f
+			}
+		case Builtin: // no package: a name that is not known
+			if last == 0 {
+				last = f
 			}
 		default:
 			return s.Frames[f]
 		}
 	}
-	return s.Frames[cmp.Or(library, first)]
+	return s.Frames[cmp.Or(library, last)]
 }
 
 // PackageOf is the import path of the package that a Go function is in, by its full name:

@@ -57,8 +57,8 @@ type aboveNode struct {
 	merged    [2]uint32 // of RootNode: range of Graph.merged
 }
 
-// Pseudo-frames that stand for no single kind of root: what goroutines hold, and what those hold that
-// have waited for BlockedLong or longer.
+// Pseudo-frames that stand for no single kind of root: what goroutines hold, and what variables hold of
+// those that have waited for BlockedLong or longer.
 const (
 	GoroutinesName = "[goroutines]"
 	StuckName      = "[stuck goroutines]"
@@ -90,14 +90,15 @@ func NewGraph(s *Snapshot) *Graph {
 //
 //	top → [local vars] → main.worker.scratch → objects
 //
-// Those of goroutines that have waited for BlockedLong or longer hang under StuckName.
+// Variables of goroutines that have waited for BlockedLong or longer hang under StuckName.
 func newNamedGraph(s *Snapshot) *Graph {
 	g := &Graph{Snapshot: s, other: StuckName}
 	places := make([]rootPlace, len(s.Roots))
 	for id := 1; id < len(s.Roots); id++ {
 		r := &s.Roots[id]
 		places[id] = rootPlace{kind: r.Kind, group: -1}
-		if x := &s.Goroutines[r.Goroutine]; x.Blocked >= BlockedLong && !x.System {
+		// Words of a stack that are in no variable may be left from before: they stay where they are.
+		if x := &s.Goroutines[r.Goroutine]; r.Kind == Local && x.Blocked >= BlockedLong && !x.System {
 			places[id].kind = 0
 		}
 	}

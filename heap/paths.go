@@ -274,3 +274,38 @@ func (a *Analysis) Fields(of func(ObjectID) bool) []FieldRow {
 	slices.SortStableFunc(rows, func(x, y FieldRow) int { return cmp.Compare(y.Retained.Bytes, x.Retained.Bytes) })
 	return rows
 }
+
+// Accumulations are the live objects in which much comes together, that which retains the most first:
+// each retains least bytes or more, and what it dominates directly has no object that retains three
+// quarters of that. What an object of the same type dominates directly is a part of that: a link of a
+// list, a table of a map.
+func (a *Analysis) Accumulations(least uint64) []ObjectID {
+	d, s := a.Dominators, a.Snapshot
+	passes := map[NodeID]bool{} // to something of another type
+	var large []NodeID
+	for _, v := range d.order {
+		if v == 0 || d.Retained(v) < max(least, 1) {
+			continue
+		}
+		large = append(large, v)
+		p := d.Parent(v)
+		if a.Graph.Kind(v) == ObjectNode && a.Graph.Kind(p) == ObjectNode && s.TypeOf(ObjectID(v)) != s.TypeOf(ObjectID(p)) && d.Retained(v) >= d.Retained(p)/4*3 {
+			passes[p] = true
+		}
+	}
+	var out []ObjectID
+	for _, v := range large {
+		if a.Graph.Kind(v) != ObjectNode || passes[v] {
+			continue
+		}
+		p := d.Parent(v)
+		if a.Graph.Kind(p) == ObjectNode && s.TypeOf(ObjectID(p)) == s.TypeOf(ObjectID(v)) {
+			continue
+		}
+		out = append(out, ObjectID(v))
+	}
+	slices.SortStableFunc(out, func(x, y ObjectID) int {
+		return cmp.Compare(d.Retained(NodeID(y)), d.Retained(NodeID(x)))
+	})
+	return out
+}

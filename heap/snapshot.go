@@ -335,3 +335,25 @@ func OriginOf(pkg, module string) Origin {
 	}
 	return Standard
 }
+
+// FindTypes are the types that a person means: the one of this name, or full name, else those whose
+// full names the pattern matches, of the kind that Priorities are of.
+func (s *Snapshot) FindTypes(name string) ([]TypeID, error) {
+	var exact, found []TypeID
+	pattern, err := compilePattern(name)
+	if err != nil {
+		return nil, fmt.Errorf("type %q: %w", name, err)
+	}
+	for i := range s.Types {
+		full := s.Types[i].FullName()
+		if s.Types[i].String() == name || full == name {
+			exact = append(exact, TypeID(i))
+		} else if pattern.MatchString(full) {
+			found = append(found, TypeID(i))
+		}
+	}
+	if exact != nil {
+		return exact, nil
+	}
+	return found, nil
+}

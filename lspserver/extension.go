@@ -115,7 +115,7 @@ func (s *server) linesOf(ctx context.Context, p rpc.LinesParams) (*rpc.LinesResu
 func (s *server) captureInfos(context.Context, noParams) ([]rpc.CaptureInfo, error) {
 	infos := []rpc.CaptureInfo{}
 	known := map[storedCapture]bool{}
-	for _, w := range s.allWorkspaces() {
+	for _, w := range s.allStores() {
 		s.list(w)
 		w.mu.Lock()
 		path, metas := w.storePath(), slices.Clone(w.metas)

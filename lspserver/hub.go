@@ -3,7 +3,6 @@ package lspserver
 import (
 	"maps"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -26,6 +25,7 @@ type Hub struct {
 	stores   map[string]*store.Store // by root folder
 	indexes  map[string]*index       // by the store's path
 	underway []*recording            // in the order in which they began
+	began    int                     // how many recordings have begun
 	moved    func()                  // told when underway changes; may be nil
 }
 
@@ -170,6 +170,8 @@ func (h *Hub) begin(r *recording, start func() (Recording, error)) (of *recordin
 		h.mu.Unlock()
 		return other, nil
 	}
+	h.began++
+	r.number = h.began
 	h.underway = append(h.underway, r)
 	h.mu.Unlock()
 	run, err := start()
@@ -219,42 +221,6 @@ func (h *Hub) recordings() []*recording {
 	return slices.Clone(h.underway)
 }
 
-// Announce shows the servers of h a recording that another process makes, whose capture goes into the
-// store at path. They show how it goes and may end it. It returns at once.
-func (h *Hub) Announce(path string, req Request, run Recording) {
-	r := newRecording(req, nil)
-	r.name, r.store, r.target = req.title(), path, req.name()
-	// One that is recorded already is shown already.
-	if of, err := h.begin(r, func() (Recording, error) { return run, nil }); err != nil || of != r {
-		go drain(run)
-	}
-}
-
-func drain(run Recording) {
-	for range run.Updates() {
-	}
-}
-
-// An Underway is a recording as it is now.
-type Underway struct {
-	Name    string // for people: "TestFib"
-	Target  string // as its capture will be named
-	Store   string // path of the store that takes it; "" where that is not known
-	Phase   string
-	Elapsed time.Duration
-	Samples int
-}
-
-// Underway lists the recordings, in the order in which they began.
-func (h *Hub) Underway() []Underway {
-	var all []Underway
-	for _, r := range h.recordings() {
-		elapsed, samples, _ := r.state()
-		all = append(all, Underway{r.name, r.target, r.store, r.phase(), elapsed, samples})
-	}
-	return all
-}
-
 // Stop ends all recordings of this process, keeps them, and returns when they are kept, or when giveUp is
 // closed. Those of other processes go on.
 func (h *Hub) Stop(giveUp <-chan struct{}) {
@@ -269,19 +235,6 @@ func (h *Hub) Stop(giveUp <-chan struct{}) {
 			return
 		}
 	}
-}
-
-// sameTarget says whether two recordings record the same thing.
-func (r *recording) sameTarget(o *recording) bool {
-	a, b := r.req, o.req
-	if a.Native != nil || b.Native != nil {
-		return a.Native != nil && b.Native != nil && a.Native.File == b.Native.File && a.Native.Name == b.Native.Name && slices.Equal(a.Native.Args, b.Native.Args)
-	}
-	if a.Test != nil && b.Test != nil {
-		return a.Test.Package == b.Test.Package && a.Test.Run == b.Test.Run && a.Test.Bench == b.Test.Bench && slices.Equal(a.Test.Args, b.Test.Args)
-	}
-	return a.Test == nil && b.Test == nil && reflect.DeepEqual(a.Command, b.Command) && a.PID == b.PID && a.Machine == b.Machine &&
-		(len(a.Command) == 0 || a.Dir == b.Dir && slices.Equal(a.Env, b.Env))
 }
 
 // take is an update, in the goroutine that follows the recording. Live numbers are made ready here,

@@ -31,10 +31,13 @@ type Config struct {
 	// hub.
 	// nil: store.OpenWorkspace.
 	OpenStore func(workspace string) (*store.Store, error)
-	Version   string           // told to the client
-	Log       *slog.Logger     // nil: nothing is logged
-	Now       func() time.Time // nil: time.Now
-	Poll      time.Duration    // how often stores are looked at for what other processes stored; 0: 1 s
+	// General opens the store of captures that belong to no workspace, which every session shows. It is
+	// called once per hub. nil: there is none.
+	General func() (*store.Store, error)
+	Version string           // told to the client
+	Log     *slog.Logger     // nil: nothing is logged
+	Now     func() time.Time // nil: time.Now
+	Poll    time.Duration    // how often stores are looked at for what other processes stored; 0: 1 s
 	// ShowTimeout bounds how long a client may take to show a document, as some never answer. 0: 3 s.
 	ShowTimeout time.Duration
 	// FindPaths learns where sources lie; it may take long and is called again when folders change.
@@ -96,6 +99,9 @@ func New(client rpc.Client, cfg Config) rpc.Server {
 		moved:      make(chan struct{}, 1),
 		again:      make(chan struct{}, 1),
 	}
+	if cfg.General != nil {
+		s.general = &workspace{root: generalRoot, adopted: true, index: &index{}}
+	}
 	s.metric = s.settings.metric
 	s.ctx, s.end = context.WithCancel(context.Background())
 	s.refresh = newRefresher(s)
@@ -114,7 +120,8 @@ type server struct {
 	end      context.CancelFunc
 	refresh  *refresher
 	hub      *Hub
-	captures *captures // the hub's
+	captures *captures  // the hub's
+	general  *workspace // of captures without a workspace; nil where there are none
 	views    stackViews
 	findings findings
 

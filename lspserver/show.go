@@ -82,7 +82,7 @@ func (s *server) showCapture(o openedCapture) {
 
 // resolve finds the capture that a person names.
 func (s *server) resolve(a openCaptureArgs) (*workspace, store.ID, error) {
-	all := s.allWorkspaces()
+	all := s.allStores()
 	if a.Root != "" {
 		all = slices.DeleteFunc(all, func(w *workspace) bool { return w.root != filepath.Clean(a.Root) })
 	}
@@ -172,7 +172,7 @@ func (s *server) clear(c call, a clearArgs) (any, error) {
 		return s.clearDocument(c, a)
 	}
 	hidden := map[captureKey]bool{}
-	for _, w := range s.allWorkspaces() {
+	for _, w := range s.allStores() {
 		s.list(w)
 		w.mu.Lock()
 		for _, m := range w.metas {

@@ -177,6 +177,13 @@ func number(v float64) string {
 	return strconv.FormatFloat(v, 'f', 0, 64)
 }
 
+// The kinds of a heap's stacks, as package heap has them.
+const (
+	heapRetained   profile.Kind = "retained"
+	heapTree       profile.Kind = "tree"
+	heapGoroutines profile.Kind = "goroutines"
+)
+
 // KindWords says what a weight of a kind is: "1.2 s" "on the CPU", "421 MiB" "allocated".
 func KindWords(k profile.Kind) string {
 	switch k {
@@ -190,6 +197,10 @@ func KindWords(k profile.Kind) string {
 		return "in use"
 	case profile.Contention:
 		return "of contention"
+	case heapTree:
+		return "in the heap"
+	case heapGoroutines:
+		return "held by goroutines"
 	}
 	return string(k)
 }
@@ -197,8 +208,10 @@ func KindWords(k profile.Kind) string {
 // CountWord is what the counts of a kind are counts of: "objects".
 func CountWord(k profile.Kind) string {
 	switch k {
-	case profile.Alloc, profile.InUse:
+	case profile.Alloc, profile.InUse, heapTree, heapRetained:
 		return "objects"
+	case heapGoroutines:
+		return "goroutines"
 	case profile.Blocked, profile.Contention:
 		return "waits"
 	}

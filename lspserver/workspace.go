@@ -31,6 +31,9 @@ type workspace struct {
 	complained string // the last complaint about the store, said once
 }
 
+// generalRoot stands for the root folder of captures that belong to no workspace.
+const generalRoot = "/"
+
 // folder is the root folder that a path lies in, the innermost; nil if none.
 func (s *server) folder(path string) *workspace {
 	s.mu.Lock()
@@ -103,6 +106,9 @@ func (s *server) workspaceFor(place string, req Request) *workspace {
 			w = s.workspaces[0]
 		}
 		s.mu.Unlock()
+		if w == nil && req.Dir == generalRoot {
+			w = s.general
+		}
 		if w != nil {
 			return w
 		}
@@ -227,12 +233,21 @@ func (s *server) allWorkspaces() []*workspace {
 	return slices.Clone(s.workspaces)
 }
 
+// allStores is the workspaces as they are now, and then the one of captures without a workspace.
+func (s *server) allStores() []*workspace {
+	all := s.allWorkspaces()
+	if s.general != nil {
+		all = append(all, s.general)
+	}
+	return all
+}
+
 // workspaceOfStore is a workspace whose captures are in the store at path; nil if there is none.
 func (s *server) workspaceOfStore(path string) *workspace {
 	if path == "" {
 		return nil
 	}
-	for _, w := range s.allWorkspaces() {
+	for _, w := range s.allStores() {
 		if s.storePathOf(w) == path {
 			return w
 		}
@@ -254,7 +269,11 @@ func (s *server) openStore(w *workspace) error {
 	if w.store != nil {
 		return nil
 	}
-	st, err := s.hub.openStore(w.root, s.cfg.OpenStore)
+	root, open := w.root, s.cfg.OpenStore
+	if w == s.general {
+		root, open = "", func(string) (*store.Store, error) { return s.cfg.General() }
+	}
+	st, err := s.hub.openStore(root, open)
 	if err == nil {
 		w.store = st
 	}
@@ -327,7 +346,7 @@ func (s *server) candidates(d *document) []candidate {
 	paths := s.paths.Load()
 	var found []candidate
 	known := map[storedCapture]bool{}
-	for _, w := range s.allWorkspaces() {
+	for _, w := range s.allStores() {
 		w.mu.Lock()
 		if !w.listed {
 			w.mu.Unlock()
@@ -405,7 +424,7 @@ func (s *server) watch() {
 // relist looks whether stores have something new and has the client ask again if so.
 func (s *server) relist() {
 	changed := false
-	for _, w := range s.allWorkspaces() {
+	for _, w := range s.allStores() {
 		changed = s.list(w) || changed
 	}
 	if changed {
@@ -510,6 +529,9 @@ func (s *server) workspaceAt(root string) *workspace {
 		if w.root == root {
 			return w
 		}
+	}
+	if s.general != nil && s.general.root == root {
+		return s.general
 	}
 	return nil
 }

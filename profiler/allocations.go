@@ -1,6 +1,7 @@
 package profiler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -485,26 +486,34 @@ func (r *AllocationRecording) Stop() (*profile.Capture, error) {
 	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.capture(), r.err
+	return r.capture(math.MaxInt64), r.err
 }
 
-// View is the capture as it is now, for reading, while the recording goes on.
+// View is the capture as it is now, for reading, while the recording goes on. What happened in the last
+// moment is not in it: an event may still come that was before others, and a later view begins with this one.
 func (r *AllocationRecording) View() *profile.Capture {
+	const moment = 100 * time.Millisecond
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.capture()
+	if r.length != 0 {
+		return r.capture(math.MaxInt64)
+	}
+	return r.capture(time.Duration(monotonic()-r.zero) - moment)
 }
 
-func (r *AllocationRecording) capture() *profile.Capture {
+// capture is what was recorded before some time since the start.
+func (r *AllocationRecording) capture(before time.Duration) *profile.Capture {
 	length := r.length
 	if length == 0 {
 		length = time.Duration(monotonic() - r.zero)
 	}
-	order := make([]int, len(r.events))
-	for i := range order {
-		order[i] = i
+	order := make([]int, 0, len(r.events))
+	for i := range r.events {
+		if r.events[i].at < before {
+			order = append(order, i)
+		}
 	}
-	slices.SortStableFunc(order, func(i, j int) int { return int(r.events[i].at - r.events[j].at) })
+	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(r.events[i].at, r.events[j].at) })
 	alloc := profile.Series{Kind: profile.Alloc, Unit: profile.Bytes, Period: int64(r.period)}
 	inUse := profile.Series{Kind: profile.InUse, Unit: profile.Bytes, Period: int64(r.period)}
 	for _, i := range order {

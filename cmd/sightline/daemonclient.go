@@ -19,7 +19,8 @@ const (
 	wantStatus    = "status"    // a daemonStatus
 	wantStop      = "stop"      // its end; the connection closes with the process
 	wantChanged   = "changed"   // to tell it a storeChanged
-	wantRecording = "recording" // to show it a recording of another process; see shownRecording
+	wantRecording = "recording" // to show it a recording of another process; see recordingNews
+	wantEnd       = "end"       // of a recording; see recordingEnd
 )
 
 const (

@@ -116,21 +116,19 @@ func newDaemonStatus(io streams) *cobra.Command {
 	return cmd
 }
 
-func (s daemonStatus) print(out io.Writer, now time.Time) {
+func (s daemonStatus) print(out io.Writer, now time.Time) { // now is before Since where the clock was set back
 	p := paletteFor(out)
-	fmt.Fprintf(out, "%s since %s, process %d, version %s, %.0f MB\n", p.good("running"), lspserver.Duration(now.Sub(s.Since)), s.PID, s.Version, float64(s.RSS)/1e6)
+	fmt.Fprintf(out, "%s since %s, process %d, version %s, %.0f MB\n", p.good("running"), lspserver.Duration(max(0, now.Sub(s.Since))), s.PID, s.Version, float64(s.RSS)/1e6)
 	fmt.Fprintf(out, "socket  %s\nlog     %s\n", s.Socket, s.Log)
 	if len(s.Sessions) > 0 {
 		fmt.Fprintln(out, "\n"+p.bold(plural(len(s.Sessions), "editor")))
 		for _, e := range s.Sessions {
-			fmt.Fprintf(out, "  process %-8d %-8s %s\n", e.PID, lspserver.Duration(now.Sub(e.Since)), e.Folder)
+			fmt.Fprintf(out, "  process %-8d %-8s %s\n", e.PID, lspserver.Duration(max(0, now.Sub(e.Since))), e.Folder)
 		}
 	}
 	if len(s.Recordings) > 0 {
 		fmt.Fprintln(out, "\n"+p.bold(plural(len(s.Recordings), "recording")))
-		for _, r := range s.Recordings {
-			fmt.Fprintf(out, "  %-12s %-8s %-14s %s\n", r.Phase, lspserver.Duration(r.Elapsed), lspserver.Samples(int64(r.Samples)), cut(expand(r.Target), 100))
-		}
+		s.printRecordings(out)
 	}
 	if len(s.Sessions)+len(s.Recordings) == 0 {
 		fmt.Fprintf(out, "\nNothing to do; it ends when that is so for %s.\n", lspserver.Duration(s.Idle))

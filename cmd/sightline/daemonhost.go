@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -35,9 +36,10 @@ type host struct {
 	mu      sync.Mutex
 	hubs    map[string]*lspserver.Hub // by surroundings.home
 	clients map[*daemon.Conn]time.Time
-	number  int         // of the newest session
-	expiry  *time.Timer // runs while there is nothing to do
-	tidy    *time.Timer // runs after a recording or a session has ended
+	number  int            // of the newest session
+	enders  []*daemon.Conn // who waits for the end of this process; held, as a connection that nobody holds gets closed
+	expiry  *time.Timer    // runs while there is nothing to do
+	tidy    *time.Timer    // runs after a recording or a session has ended
 }
 
 // TidyAfter is when memory is given back that nobody asks for any more: a recording needs much, and the
@@ -63,7 +65,9 @@ func runDaemon(ctx context.Context, idle time.Duration) (err error) {
 		return err
 	}
 	defer l.Close()
-	h := &host{place: p, began: time.Now(), idle: idle, hubs: map[string]*lspserver.Hub{}, clients: map[*daemon.Conn]time.Time{}}
+	h := &host{}
+	defer runtime.KeepAlive(h) // with its enders, after all else
+	*h = host{place: p, began: time.Now(), idle: idle, hubs: map[string]*lspserver.Hub{}, clients: map[*daemon.Conn]time.Time{}}
 	if h.file, err = daemon.OpenLog(logPath(p), 0, 0); err != nil {
 		return err
 	}
@@ -141,14 +145,14 @@ func (h *host) end() {
 	}
 }
 
-// Hub is what sessions with the same stores have in common.
-func (h *host) hub(around *surroundings) *lspserver.Hub {
+// HubOf is what sessions with the same stores have in common, by surroundings.home.
+func (h *host) hubOf(home string) *lspserver.Hub {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	hub := h.hubs[around.home()]
+	hub := h.hubs[home]
 	if hub == nil {
 		hub = lspserver.NewHub(h.review)
-		h.hubs[around.home()] = hub
+		h.hubs[home] = hub
 	}
 	return hub
 }
@@ -222,6 +226,8 @@ func (h *host) serve(ctx context.Context, conn *daemon.Conn) {
 		serve = h.changed
 	case wantRecording:
 		serve = h.shown
+	case wantEnd:
+		serve = h.endRecording
 	default:
 		conn.Refuse(fmt.Sprintf("the daemon does not know what %q is; it is of version %s", conn.Hello.Wants, version().Version))
 		return
@@ -259,12 +265,12 @@ func (h *host) session(ctx context.Context, conn *daemon.Conn) error {
 	log := slog.New(slog.NewMultiHandler(slog.NewTextHandler(h.file, options), slog.NewTextHandler(lines, options))).With("session", number)
 	log.Info("an editor begins", "client", conn.PID(), "folder", around.folder())
 
-	rec := &recorder{open: around.openStore, live: true, bound: true, around: around, all: &h.running}
+	rec := &recorder{open: around.storeAt, live: true, bound: true, around: around, all: &h.running}
 	inspector := newInspector(around.folder)
 	defer inspector.close()
 	cfg := sessionConfig(around, rec)
 	cfg.Process = inspector.process
-	cfg.Hub, cfg.Log, cfg.LogFile = h.hub(around), log, h.file.Path()
+	cfg.Hub, cfg.Log, cfg.LogFile = h.hubOf(around.home()), log, h.file.Path()
 	o := rpc.Options{Log: log}
 	if h.witness != nil {
 		o.Received = func(method string) { h.witness.Note(fmt.Sprintf("%d %s", number, method)) }
@@ -292,6 +298,9 @@ func (h *host) changed(_ context.Context, conn *daemon.Conn) error {
 // Stop ends the daemon. The connection is closed when all is kept, by the end of the process.
 func (h *host) stop(ctx context.Context, conn *daemon.Conn) error {
 	h.log.Info("the daemon is told to stop", "client", conn.PID())
+	h.mu.Lock()
+	h.enders = append(h.enders, conn)
+	h.mu.Unlock()
 	h.quit()
 	return nil
 }

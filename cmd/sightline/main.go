@@ -120,10 +120,10 @@ Without a command it serves an editor over standard input and output.`,
 	root.PersistentFlags().String("store", "", "keep captures in this `file` (default: one per workspace, under $XDG_STATE_HOME/sightline)")
 	root.PersistentFlags().String("workspace", "", "the `folder` whose captures are meant (default: the repository or module around the current folder)")
 	root.AddCommand(
-		newServe(io), newTest(io), newRecord(io), newTargets(io),
+		newServe(io), newTest(io), newRecord(io), newRecordings(io), newTargets(io),
 		newCaptures(io), newShow(io), newRemove(io), newPin(io), newNote(io),
 		newLines(io), newStacks(io), newDiff(io), newPresets(io), newImport(io), newExport(io),
-		newPs(io), newFiles(io), newMap(io), newSize(io),
+		newPs(io), newFiles(io), newMap(io), newHeap(io), newDump(io), newSize(io),
 		newStore(io), newDaemon(io), newDoctor(io), newBug(io), newVersion(io),
 	)
 	return root

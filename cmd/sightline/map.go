@@ -302,7 +302,7 @@ func openMap(ctx context.Context, ref, exe string) (*mapInput, error) {
 		case memmap.Sniff(head):
 			s, err := readMap(ref)
 			return &mapInput{saved: s}, err
-		case strings.Contains(ref, "/"):
+		case strings.Contains(ref, "/") || len(processesNamed(ref)) == 0:
 			return nil, fmt.Errorf("%s is neither a core file nor a memory map that `sightline map -o` saved; `sightline size` shows what takes the room in a program", ref)
 		}
 	}
@@ -314,6 +314,11 @@ func openMap(ctx context.Context, ref, exe string) (*mapInput, error) {
 		p, err := memmap.Open(pids[0])
 		return &mapInput{process: p}, err
 	}
+	return nil, severalNamed(ref, pids)
+}
+
+// SeveralNamed is the error of a name that is not of one process.
+func severalNamed(name string, pids []int) error {
 	var list []string
 	for _, p := range pids[:min(len(pids), 10)] {
 		list = append(list, strconv.Itoa(p))
@@ -321,7 +326,7 @@ func openMap(ctx context.Context, ref, exe string) (*mapInput, error) {
 	if len(pids) > 10 {
 		list = append(list, "…")
 	}
-	return nil, fmt.Errorf("%d processes are called %q: give the id of one: %s", len(pids), ref, strings.Join(list, ", "))
+	return fmt.Errorf("%d processes are called %q: give the id of one: %s", len(pids), name, strings.Join(list, ", "))
 }
 
 func headOf(path string) ([]byte, error) {
@@ -412,7 +417,7 @@ func (mf *mapFlags) timeline(ctx context.Context, io streams, in *mapInput) erro
 	defer tick.Stop()
 	var ended error
 	for {
-		s, err := in.process.Take(began)
+		s, err := in.process.TakeLight(began)
 		if err != nil {
 			if first == nil || began.Err() == nil && !errors.Is(err, memmap.ErrNoProcess) && !errors.Is(err, memmap.ErrNoMemory) {
 				return err
@@ -578,7 +583,7 @@ func explainMap(out io.Writer, asJSON bool) error {
 func nameOfMap(s *memmap.Snapshot) string {
 	switch {
 	case s.Core != "":
-		return "core file " + expand(s.Core)
+		return "core file " + process.Printable(s.Core)
 	case s.PID != 0:
 		return fmt.Sprintf("process %d (%s)", s.PID, process.Printable(s.Name))
 	}

@@ -23,8 +23,12 @@ import (
 	"github.com/sightline-dev/sightline/sourcemap"
 )
 
-// FlushEvery is how often what was recorded goes to the store: a crash loses at most that much.
-const flushEvery = time.Second
+// FlushEvery is how often what was recorded goes to the store. A crash loses no more than a second,
+// which is that, what the kernel holds until it is read, and the time that writing takes.
+const flushEvery = 700 * time.Millisecond
+
+// LiveEvery is how often numbers are made while the target runs.
+const liveEvery = time.Second
 
 // ShowFirst is how long the numbers of a finished recording may keep it from being written as a whole.
 // What was flushed is in the store.
@@ -423,13 +427,13 @@ type recorded interface {
 }
 
 // A keeper takes one recording into the store: chunk by chunk while it runs, whole at its end.
-// One goroutine uses it at a time.
+// One goroutine uses it at a time, but for flush.
 type keeper struct {
 	writer  *store.Writer
 	rec     recorded
 	paths   *sourcemap.Paths      // found when they are first needed
 	symbols *sourcemap.Symbolizer // of previews; nil before the first
-	flushed error                 // the first flush that failed; the recording is ended by it
+	flushed error                 // the first flush that failed; the recording is ended by it. Of flush, then of its end
 }
 
 func beginKeeping(st *store.Store, rec recorded) (*keeper, error) {
@@ -446,11 +450,35 @@ func (k *keeper) close() {
 	}
 }
 
-// Follow flushes and reports until over is closed.
+// Flush stores what was recorded since, again and again until over is closed. Nothing that may take
+// long is done here: what is not stored yet is lost if this process is killed.
+func (s *session) flush(k *keeper, over <-chan struct{}) {
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-over:
+			return
+		case <-tick.C:
+		}
+		err := k.writer.Flush(k.rec.View())
+		if err == nil || errors.Is(err, store.ErrBusy) {
+			continue // the next one stores this too
+		}
+		k.flushed = err
+		s.Stop()
+		return
+	}
+}
+
+// Follow reports, and has what was recorded stored, until over is closed.
 func (s *session) follow(ctx context.Context, k *keeper, over <-chan struct{}) {
+	var flushing sync.WaitGroup
+	flushing.Go(func() { s.flush(k, over) })
+	defer flushing.Wait()
 	report := time.NewTicker(100 * time.Millisecond)
 	defer report.Stop()
-	lastFlush := time.Now()
+	lastLive := time.Now()
 	for {
 		select {
 		case <-over:
@@ -459,16 +487,10 @@ func (s *session) follow(ctx context.Context, k *keeper, over <-chan struct{}) {
 		}
 		view := k.rec.View()
 		u := lspserver.Update{Phase: lspserver.PhaseRecording, Samples: sampleCount(view)}
-		if time.Since(lastFlush) >= flushEvery {
-			lastFlush = time.Now()
-			if err := k.writer.Flush(view); err != nil && k.flushed == nil {
-				k.flushed = err
-				s.Stop()
-			}
-			if s.recorder.live {
-				if err := s.preview(ctx, k, view); err == nil {
-					u.Capture = view
-				}
+		if s.recorder.live && time.Since(lastLive) >= liveEvery {
+			lastLive = time.Now()
+			if err := s.preview(ctx, k, view); err == nil {
+				u.Capture = view
 			}
 		}
 		s.tell(u)
@@ -509,6 +531,9 @@ func (s *session) finish(ctx context.Context, k *keeper, c *profile.Capture, o o
 
 // Keep shows a finished capture and stores it.
 func (s *session) keep(k *keeper, c *profile.Capture, o outcome) (lspserver.Result, error) {
+	if s.discard.Load() { // while symbols were read
+		return lspserver.Result{Message: "discarded"}, k.writer.Discard()
+	}
 	u := lspserver.Update{Phase: lspserver.PhaseStoring, Samples: sampleCount(c)}
 	if s.recorder.live {
 		u.Capture = c // what was recorded is shown before it is written; nobody changes it any more
@@ -529,6 +554,9 @@ func (s *session) keep(k *keeper, c *profile.Capture, o outcome) (lspserver.Resu
 		}
 		k.writer.Discard() // without a sample it is of no use; that it cannot be removed changes nothing
 		return lspserver.Result{}, err
+	}
+	if s.discard.Load() { // while it was being written
+		return lspserver.Result{Message: "discarded"}, s.store.Remove(meta.ID)
 	}
 	return lspserver.Result{ID: meta.ID, Failed: o.failed, Message: o.text}, nil
 }

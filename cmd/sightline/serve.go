@@ -102,7 +102,7 @@ func serve(ctx context.Context, streams streams, o serveOptions) error {
 	log := slog.New(slog.NewTextHandler(logTo, &slog.HandlerOptions{Level: level}))
 	// An editor that is gone has its recording stopped; what was recorded is kept, however long that
 	// takes.
-	rec := &recorder{open: openStore, live: true, bound: true}
+	rec := &recorder{open: (*surroundings)(nil).storeAt, live: true, bound: true}
 	defer rec.running.Wait()
 	inspector := newInspector((*surroundings)(nil).folder)
 	defer inspector.close()
@@ -136,7 +136,8 @@ func editorOf(o serveOptions) (conn io.ReadWriteCloser, err error) {
 func sessionConfig(around *surroundings, rec *recorder) lspserver.Config {
 	return lspserver.Config{
 		Recorder:  rec,
-		OpenStore: around.openStore,
+		OpenStore: around.openStoreAtOnce,
+		General:   around.openGeneral,
 		FindPaths: around.findPaths,
 		Version:   version().Version,
 		Now:       time.Now,
@@ -144,7 +145,7 @@ func sessionConfig(around *surroundings, rec *recorder) lspserver.Config {
 		ReadFile:  readFileFor,
 		Picture:   picture,
 		Doctor: func(context.Context) rpc.DoctorResult {
-			return diagnose(around.openStore(around.folder())).result()
+			return diagnose(around.storeAt(around.folder())).result()
 		},
 		Processes: processes,
 	}

@@ -110,6 +110,10 @@ func readForeign(ctx context.Context, in io.Reader, path string, o convert.Optio
 		c, err := readMapCapture(path)
 		return c, "memory map", err
 	}
+	if isHeapFile(path) && o.Format == "" {
+		c, err := readHeapCapture(path)
+		return c, "heap snapshot", err
+	}
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {

@@ -102,15 +102,53 @@ func (s *surroundings) with(env []string) *surroundings {
 	return more
 }
 
-// OpenStore opens the store of the workspace that dir lies in.
+// OpenStore opens the store of the workspace that dir lies in, or that of captures without one, and
+// names what was interrupted there.
 func (s *surroundings) openStore(dir string) (*store.Store, error) {
-	workspace := workspaceOf(dir)
-	st, err := store.OpenWorkspace(workspace, store.Options{Getenv: s.getenv})
+	st, err := s.storeAt(dir)
 	if err == nil {
-		nameInterrupted(context.Background(), st, workspace)
+		nameInterrupted(context.Background(), st, workspaceOf(dir))
 	}
 	return st, err
 }
+
+// OpenStoreAtOnce is openStore for an editor, which does not wait for the names: they may take as long
+// as a program is large.
+func (s *surroundings) openStoreAtOnce(dir string) (*store.Store, error) {
+	st, err := s.storeAt(dir)
+	if err == nil {
+		// Ends by itself; it may end with the process at any instant.
+		go nameInterrupted(context.Background(), st, workspaceOf(dir))
+	}
+	return st, err
+}
+
+// StoreAt opens a store as it is.
+func (s *surroundings) storeAt(dir string) (*store.Store, error) {
+	workspace := workspaceOf(dir)
+	options, err := s.storeOptions()
+	if err != nil {
+		return nil, err
+	}
+	if !s.general(workspace) {
+		return store.OpenWorkspace(workspace, options)
+	}
+	path, err := store.GeneralPathIn(s.getenv)
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(path, options)
+}
+
+// General says that a folder is nobody's project: the root folder, and the user's own where it is no
+// repository or module. What is recorded there belongs to no workspace, and every editor shows it.
+func (s *surroundings) general(workspace string) bool {
+	home := s.getenv("HOME")
+	return (workspace == "/" || home != "" && workspace == canonical(home)) && !hasMark(workspace)
+}
+
+// OpenGeneral opens the store of captures that belong to no workspace.
+func (s *surroundings) openGeneral() (*store.Store, error) { return s.openStoreAtOnce("/") }
 
 // Cache is the user's folder for what can be made again, as os.UserCacheDir; "" where there is none.
 func (s *surroundings) cache() string {

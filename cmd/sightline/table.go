@@ -14,6 +14,8 @@ type table struct {
 	width   int  // of the terminal
 	uncut   bool // nobody's terminal is too narrow
 	p       palette
+	// Paint, if not nil, colours a cell of a row; its text is as wide as before.
+	paint func(row, column int, text string) string
 }
 
 // A tableColumn is one column; the last one is cut where there is no room, others are left out.
@@ -59,7 +61,7 @@ func (t *table) print(out io.Writer) {
 		}
 	}
 	room := max(t.width-t.used(widths), 10)
-	line := func(cells []string) string {
+	line := func(row int, cells []string) string {
 		var b strings.Builder
 		for i, c := range t.columns {
 			if widths[i] < 0 {
@@ -75,12 +77,15 @@ func (t *table) print(out io.Writer) {
 				if !t.uncut {
 					cell = cut(cell, room)
 				}
-				b.WriteString(cell)
 			case c.left:
-				b.WriteString(cell + strings.Repeat(" ", pad))
+				cell += strings.Repeat(" ", pad)
 			default:
-				b.WriteString(strings.Repeat(" ", pad) + cell)
+				cell = strings.Repeat(" ", pad) + cell
 			}
+			if t.paint != nil && row >= 0 {
+				cell = t.paint(row, i, cell)
+			}
+			b.WriteString(cell)
 		}
 		return strings.TrimRight(b.String(), " ")
 	}
@@ -88,9 +93,9 @@ func (t *table) print(out io.Writer) {
 	for i, c := range t.columns {
 		titles[i] = c.title
 	}
-	fmt.Fprintln(out, t.p.dim(line(titles)))
-	for _, r := range t.rows {
-		fmt.Fprintln(out, line(r))
+	fmt.Fprintln(out, t.p.dim(line(-1, titles)))
+	for i, r := range t.rows {
+		fmt.Fprintln(out, line(i, r))
 	}
 }
 

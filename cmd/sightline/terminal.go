@@ -101,15 +101,7 @@ func showProgress(io streams, req lspserver.Request, quiet bool, updates <-chan 
 		target = req.Native.Samples
 	}
 	show := func() {
-		bar = progressbar.NewOptions(target,
-			progressbar.OptionSetWriter(io.err),
-			progressbar.OptionSetWidth(24),
-			progressbar.OptionSetPredictTime(false),
-			progressbar.OptionSetElapsedTime(false),
-			progressbar.OptionClearOnFinish(),
-			progressbar.OptionThrottle(50*time.Millisecond),
-			progressbar.OptionSetTheme(progressbar.Theme{Saucer: "━", SaucerHead: "━", SaucerPadding: "╌", BarStart: " ", BarEnd: " "}),
-		)
+		bar = newBar(io, target)
 	}
 	// A command that talks to the terminal itself would be written over while it runs.
 	if isTerminal(io.err) && len(req.Command) == 0 {
@@ -151,6 +143,19 @@ func showProgress(io streams, req lspserver.Request, quiet bool, updates <-chan 
 			bar.Add(0)
 		}
 	}
+}
+
+// NewBar is a line that tells how far something is; -1 is not known how far.
+func newBar(io streams, target int) *progressbar.ProgressBar {
+	return progressbar.NewOptions(target,
+		progressbar.OptionSetWriter(io.err),
+		progressbar.OptionSetWidth(24),
+		progressbar.OptionSetPredictTime(false),
+		progressbar.OptionSetElapsedTime(false),
+		progressbar.OptionClearOnFinish(),
+		progressbar.OptionThrottle(50*time.Millisecond),
+		progressbar.OptionSetTheme(progressbar.Theme{Saucer: "━", SaucerHead: "━", SaucerPadding: "╌", BarStart: " ", BarEnd: " "}),
+	)
 }
 
 func writeJSON(out io.Writer, v any) error {

@@ -152,14 +152,26 @@ func (o *recordFlags) record(cmd *cobra.Command, io streams, req lspserver.Reque
 			rec.streams.out = io.err // standard output is for the JSON
 		}
 	}
-	running, err := rec.Start(cmd.Context(), req)
-	if err != nil {
-		return err
+	// A command is given this terminal. Who asks for a certain way of recording gets that.
+	share := len(req.Command) == 0 && len(o.mapped)+len(o.debug) == 0
+	for _, flag := range []string{"freq", "engine", "stack-bytes", "samples", "max"} {
+		share = share && !cmd.Flags().Changed(flag)
 	}
-	shown := showRecording(req, st.Path(), dir, running)
+	shown := showRecording(req, st.Path(), dir, share)
+	running := shown.share(cmd.Context(), io, req.For)
+	if running == nil {
+		if running, err = rec.Start(cmd.Context(), req); err != nil {
+			shown.end(lspserver.Result{}, err)
+			return err
+		}
+		shown.began(running)
+	}
 	showProgress(io, req, o.json, shown.updates(running.Updates()))
 	result, err := running.Wait()
 	shown.end(result, err)
+	if err == errLeft {
+		return failure{err.Error()}
+	}
 	tellDaemon(st.Path())
 	if err != nil {
 		return err

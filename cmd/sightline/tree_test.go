@@ -43,7 +43,7 @@ var mayImport = map[string][]string{
 	"editors/nvim":      {},
 	"cmd/sightline": {
 		"profiler/profile", "profiler/view", "profiler/store", "profiler/convert", "profiler/unwind", "profiler/bpf", "profiler/process", "profiler", "sourcemap",
-		"lspserver", "lspserver/rpc", "lspserver/nativetest", "lspserver/launch", "memmap", "memmap/imagesize", "cmd/sightline/daemon",
+		"lspserver", "lspserver/rpc", "lspserver/nativetest", "lspserver/launch", "memmap", "memmap/imagesize", "heap", "heap/freeze", "cmd/sightline/daemon",
 	},
 	"cmd/sightline/daemon": {},
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"sync"
 
 	"github.com/spf13/cobra"
 )
@@ -21,7 +22,9 @@ type buildInfo struct {
 	Platform string `json:"platform"`
 }
 
-func version() buildInfo {
+func version() buildInfo { return thisBuild() }
+
+var thisBuild = sync.OnceValue(func() buildInfo {
 	v := buildInfo{Version: release, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		if v.Version == "" {
@@ -40,7 +43,7 @@ func version() buildInfo {
 		v.Version = "devel"
 	}
 	return v
-}
+})
 
 func newVersion(io streams) *cobra.Command {
 	asJSON := false

@@ -4,11 +4,23 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sightline-dev/sightline/profiler/store"
 )
+
+// WorkspaceMarks are what the folder of a project has, the most telling first.
+var workspaceMarks = []string{".git", "go.work", "go.mod"}
+
+// HasMark says that a folder has one of them.
+func hasMark(dir string) bool {
+	return slices.ContainsFunc(workspaceMarks, func(mark string) bool {
+		_, err := os.Stat(filepath.Join(dir, mark))
+		return err == nil
+	})
+}
 
 // WorkspaceOf is the folder whose captures belong together with dir's: the repository dir lies in,
 // else its Go workspace or module, else dir. An editor and a terminal come to the same answer
@@ -21,7 +33,7 @@ func workspaceOf(dir string) string {
 	if real, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = real
 	}
-	for _, mark := range []string{".git", "go.work", "go.mod"} {
+	for _, mark := range workspaceMarks {
 		for at := dir; ; {
 			if _, err := os.Stat(filepath.Join(at, mark)); err == nil {
 				return at
@@ -49,7 +61,11 @@ func storeOf(cmd *cobra.Command) (*store.Store, error) {
 	if path == "" {
 		return openStore(dir)
 	}
-	st, err := store.Open(path, store.Options{})
+	options, err := (*surroundings)(nil).storeOptions()
+	if err != nil {
+		return nil, err
+	}
+	st, err := store.Open(path, options)
 	if err == nil {
 		nameInterrupted(cmd.Context(), st, workspaceOf(dir))
 	}

@@ -3,10 +3,14 @@ package freeze
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -23,9 +27,12 @@ func build(t testing.TB, name string) string {
 			return "", err
 		}
 		scratch = append(scratch, dir)
-		path := filepath.Join(dir, name)
+		path := filepath.Join(dir, strings.TrimSuffix(name, ".c"))
 		cmd := exec.Command("go", "build", "-o", path, "./testdata/"+name)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if strings.HasSuffix(name, ".c") {
+			cmd = exec.Command("gcc", "-O2", "-pthread", "-o", path, "testdata/"+name)
+		}
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("build %s: %w\n%s", name, err, out)
 		}
@@ -41,6 +48,19 @@ func build(t testing.TB, name string) string {
 var scratch []string
 
 func TestMain(m *testing.M) {
+	if pid := os.Getenv("FREEZE_TEST_DIE"); pid != "" {
+		dieAtStep(pid)
+	}
+	if pid := os.Getenv("FREEZE_TEST_TAKE"); pid != "" {
+		takeForever(pid)
+	}
+	if pid := os.Getenv("FREEZE_TEST_ONCE"); pid != "" {
+		id, _ := strconv.Atoi(pid)
+		if _, err := Take(context.Background(), id, Options{}); err != nil {
+			fmt.Println(err)
+		}
+		os.Exit(0)
+	}
 	status := m.Run()
 	for _, dir := range scratch {
 		os.RemoveAll(dir)
@@ -56,10 +76,20 @@ type target struct {
 	marker, pair uint64
 }
 
-func startChurn(t testing.TB, keep int) *target {
+func startChurn(t testing.TB, keep int) *target { return startChurnIn(t, keep, "") }
+
+func startChurnIn(t testing.TB, keep int, dir string, env ...string) *target {
 	t.Helper()
 	tg := &target{cmd: exec.Command(build(t, "churn"), fmt.Sprint(keep))}
+	tg.cmd.Dir, tg.cmd.Env = dir, append(os.Environ(), env...)
 	tg.start(t)
+	tg.ready(t)
+	return tg
+}
+
+// ready reads what a program says first: where what is looked for is.
+func (tg *target) ready(t testing.TB) {
+	t.Helper()
 	line, err := tg.out.ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +97,6 @@ func startChurn(t testing.TB, keep int) *target {
 	if _, err := fmt.Sscanf(line, "READY %d 0x%x 0x%x", &tg.pid, &tg.marker, &tg.pair); err != nil {
 		t.Fatalf("%q: %v", line, err)
 	}
-	return tg
 }
 
 func (tg *target) start(t testing.TB) {
@@ -76,7 +105,6 @@ func (tg *target) start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tg.cmd.Stderr = os.Stderr
 	if err := tg.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -120,11 +148,7 @@ func checkChurn(t *testing.T, tg *target, i *Image) {
 
 func TestRunning(t *testing.T) {
 	tg := startChurn(t, 8<<20)
-	i, err := Take(t.Context(), tg.pid, Options{How: Running})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer i.Close()
+	i := mustTake(t, tg, Running)
 	checkChurn(t, tg, i)
 	path := filepath.Join(t.TempDir(), "core")
 	if err := i.WriteCore(path); err != nil {
@@ -138,5 +162,41 @@ func TestRunning(t *testing.T) {
 	checkChurn(t, tg, again)
 	if again.How() != Running || again.Taken().Sub(i.Taken()) != 0 || len(again.Notes()) != 0 {
 		t.Errorf("%v taken %v, notes %q", again.How(), again.Taken(), again.Notes())
+	}
+}
+
+// patiently does something that may fail where threads do not get to a processor for seconds: three times.
+func patiently(t *testing.T, do func() error) {
+	t.Helper()
+	for n := range 3 {
+		err := do()
+		if err == nil {
+			return
+		}
+		if n == 2 || !strings.Contains(err.Error(), errBusy.Error()) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// mustTake takes an image.
+func mustTake(t *testing.T, tg *target, how How) (i *Image) {
+	t.Helper()
+	if how == Forked {
+		needFork(t)
+	}
+	patiently(t, func() (err error) {
+		i, err = Take(t.Context(), tg.pid, Options{How: how})
+		return err
+	})
+	t.Cleanup(func() { i.Close() })
+	return i
+}
+
+// needFork skips a test where the machine has no fork.
+func needFork(t *testing.T) {
+	t.Helper()
+	if runtime.GOARCH != "amd64" {
+		t.Skip("a fork needs an x86-64 machine")
 	}
 }

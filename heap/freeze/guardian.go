@@ -33,12 +33,13 @@ import (
 // The two speak over a socket (descriptor 3): a request, then messages, each a line of JSON. The core file is
 // descriptor 4.
 
-// guardianName is the first argument of a guardian, by which it knows what it is.
+// guardianName is the first argument of a guardian, by which it knows what it is. The second is the process
+// that it holds, for people who look at a list of processes.
 const guardianName = "sightline-guardian"
 
 // The guardian takes over before main, so that whatever program takes images can be one, tests too.
 func init() {
-	if len(os.Args) == 1 && os.Args[0] == guardianName {
+	if len(os.Args) == 2 && os.Args[0] == guardianName {
 		guard(3, 4)
 	}
 }
@@ -47,8 +48,9 @@ func init() {
 type request struct {
 	PID    int
 	How    How
-	Memory bool // the file is in memory: map it
-	Reap   bool // only clear up after a guardian that was killed
+	Memory bool     // the file is in memory: map it
+	Notes  []string // that go into the file
+	Reap   bool     // only clear up after a guardian that was killed
 }
 
 // A message tells what happens.
@@ -67,7 +69,7 @@ type message struct {
 
 // guard is the guardian's main function.
 func guard(socket, file int) {
-	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM)
+	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGXFSZ)
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1)
 	name := append([]byte(guardianName[:15]), 0) // in place of exe, which it was started as
@@ -93,7 +95,7 @@ func guard(socket, file int) {
 		b, _ := json.Marshal(m)
 		conn.Write(append(b, '\n')) // nobody may listen any more
 	}
-	h := &hold{request: q, send: send, out: out}
+	h := &hold{request: q, send: send, out: out, notes: q.Notes}
 	err = h.run(ctx)
 	m := message{OK: err == nil, Meta: h.meta}
 	if h.meta != nil {
@@ -126,6 +128,8 @@ type hold struct {
 	notes     []string
 	forbidden bool // nothing can be done with the process
 
+	from  uint64 // of the first segment in the file
+	room  []byte // the file, mapped
 	began time.Time
 	last  time.Time // of a message on progress
 }
@@ -210,7 +214,11 @@ func (h *hold) fork(ctx context.Context) (err error) {
 	return h.write(ctx, source, threads, taken, nil)
 }
 
+// cannot says what a process could not be held for, unless it was that it ended.
 func (h *hold) cannot(what string, err error) error {
+	if !h.p.alive() {
+		return h.p.gone(unix.ESRCH)
+	}
 	if strings.HasPrefix(err.Error(), "process ") || strings.HasPrefix(err.Error(), "thread ") {
 		return err
 	}
@@ -236,6 +244,9 @@ func (h *hold) forkStopped(t *tracer, in *injector) (child int, threads []Thread
 
 // copy stops the process for as long as its memory is copied.
 func (h *hold) copy(ctx context.Context) error {
+	if h.request.Memory {
+		h.makeReady()
+	}
 	t := &tracer{p: h.p}
 	taken := time.Now()
 	h.begin()
@@ -248,6 +259,24 @@ func (h *hold) copy(ctx context.Context) error {
 	return h.write(ctx, h.p, t.describe(), taken, t)
 }
 
+// makeReady has memory ready for the copy. What it cannot do now happens while the process stands.
+func (h *hold) makeReady() {
+	ids, err := h.p.threadIDs()
+	if err != nil {
+		return
+	}
+	threads := make([]Thread, len(ids))
+	w, err := h.p.prepare(&meta{Version: 1}, threads, h.p, 0)
+	if err != nil {
+		return
+	}
+	defer w.close()
+	// All registers of a thread, and some more threads and mappings than now.
+	h.from = up(uint64(len(w.layout.head)) + uint64(len(ids)+16)*(maxRegset+4096) + 256<<10)
+	w.layout = lay(w.layout.loads, nil, h.from)
+	h.room, _ = w.makeReady(h.out)
+}
+
 // write writes the core file. T, if any, is let go once the memory was copied.
 func (h *hold) write(ctx context.Context, source *process, threads []Thread, taken time.Time, t *tracer) (err error) {
 	free := func() {
@@ -257,12 +286,13 @@ func (h *hold) write(ctx context.Context, source *process, threads []Thread, tak
 		}
 	}
 	defer free()
-	h.meta = &meta{Version: 1, PID: h.p.pid, Name: h.p.name, How: h.request.How, Taken: taken, Stood: true}
-	w, err := source.prepare(h.meta, threads, h.p)
+	h.meta = &meta{Version: 1, PID: h.p.pid, Name: h.p.name, How: h.request.How, Taken: taken, Stood: true, Notes: h.notes}
+	w, err := source.prepare(h.meta, threads, h.p, h.from)
 	if err != nil {
 		return err
 	}
 	defer w.close()
+	w.room = h.room
 	if err = w.write(ctx, h.out, h.request.Memory, h.progress); err != nil {
 		return err
 	}
@@ -422,7 +452,7 @@ func employ(ctx context.Context, q request, out *os.File, report func(done, tota
 	defer here.Close()
 	var said strings.Builder
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{guardianName}
+	cmd.Args = []string{guardianName, strconv.Itoa(q.PID)}
 	cmd.Env = append(os.Environ(), "GOGC=off", "GODEBUG=", "GOTRACEBACK=single")
 	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{there, out}

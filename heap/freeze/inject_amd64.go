@@ -49,8 +49,8 @@ const (
 	callWait      = unix.SYS_WAIT4
 	callExitGroup = unix.SYS_EXIT_GROUP
 	callSigreturn = unix.SYS_RT_SIGRETURN
-	cloneFlags    = unix.CLONE_PARENT_SETTID | unix.CLONE_FILES | unix.CLONE_FS // no signal at its end
-	noProcess     = 0x7fffffff                                                  // wait4 knows no child of this number
+	cloneFlags    = unix.CLONE_PARENT_SETTID | unix.CLONE_FILES // no signal at its end
+	noProcess     = 0x7fffffff                                  // wait4 knows no child of this number
 	restartSys    = -512
 	restartNoIntr = -513
 	restartNoHand = -514
@@ -151,8 +151,7 @@ func (in *injector) findGates(regions []Region) error {
 // findPlace finds pages for the frames: the lowest of the main thread's stack, if it never used them, else
 // new ones below, as far as its limit goes.
 func (in *injector) findPlace(regions []Region) error {
-	xstate := uint64(16 << 10)
-	in.size = up(framesFloat + xstate + 64)
+	in.size = up(framesFloat + maxRegset + 64)
 	f, err := in.p.open("pagemap")
 	if err != nil {
 		return in.p.forbidden(err)
@@ -405,9 +404,6 @@ func (in *injector) wait(th *traced, child int) error {
 	return err
 }
 
-// atStep is called between the steps of an injection. Tests end this program there.
-var atStep = func(step string) {}
-
 // call makes a stopped thread execute a system call, and gives its registers back. Then is the frame to go
 // on with when we are no more.
 func (in *injector) call(th *traced, then uint64, number uint64, args [5]uint64) (result uint64, child int, err error) {
@@ -416,7 +412,7 @@ func (in *injector) call(th *traced, then uint64, number uint64, args [5]uint64)
 	if err := ptrace(ptraceGetSigmask, th.tid, 8, unsafe.Pointer(&mask)); err != nil {
 		return 0, 0, in.p.gone(err)
 	}
-	if err := in.write(saved, mask, regset(th.tid, regsExtended, 16<<10)); err != nil {
+	if err := in.write(saved, mask, regset(th.tid, regsExtended)); err != nil {
 		return 0, 0, err
 	}
 	if err := unix.PtraceSetOptions(th.tid, unix.PTRACE_O_TRACECLONE|unix.PTRACE_O_TRACESYSGOOD); err != nil {
@@ -454,6 +450,9 @@ func (in *injector) call(th *traced, then uint64, number uint64, args [5]uint64)
 		case uint32(ws)>>16 == eventClone:
 			child, err = adopt(th.tid)
 			atStep("child")
+			if err == nil { // each stop costs a turn of the processor: not another for its end
+				return uint64(child), child, in.giveBack(th, saved, mask)
+			}
 		case ws.StopSignal() == unix.SIGTRAP|0x80 && !entered:
 			entered = true
 		case ws.StopSignal() == unix.SIGTRAP|0x80:
@@ -461,17 +460,21 @@ func (in *injector) call(th *traced, then uint64, number uint64, args [5]uint64)
 			if err = getRegisters(th.tid, &now); err != nil {
 				break
 			}
-			result = now.RAX
-			err = in.restore(th, saved, mask)
-			if err == nil {
-				in.erase(in.mem)
-			}
-			return result, child, err
+			return now.RAX, child, in.giveBack(th, saved, mask)
 		case uint32(ws)>>16 == 0 && ws.StopSignal() != unix.SIGTRAP:
 			th.resend = append(th.resend, ws.StopSignal()) // only SIGSTOP cannot be blocked
 		}
 	}
 	return 0, child, in.p.gone(err)
+}
+
+// giveBack ends a call.
+func (in *injector) giveBack(th *traced, saved *Registers, mask uint64) error {
+	err := in.restore(th, saved, mask)
+	if err == nil {
+		in.erase(in.mem)
+	}
+	return err
 }
 
 // restore stops the thread where it would leave the kernel, and there gives it its registers: only there the
@@ -528,15 +531,6 @@ func adopt(parent int) (int, error) {
 	}
 	mark(child)
 	return child, nil
-}
-
-func waitFor(tid int) (ws unix.WaitStatus, err error) {
-	for {
-		_, err = unix.Wait4(tid, &ws, unix.WALL, nil)
-		if !errors.Is(err, unix.EINTR) {
-			return ws, err
-		}
-	}
 }
 
 func getRegisters(tid int, r *Registers) error {

@@ -20,6 +20,12 @@ import (
 // ErrNoProcess says that there is no such process, or it ended meanwhile.
 var ErrNoProcess = errors.New("there is no such process")
 
+// An endedError is an ErrNoProcess in other words.
+type endedError struct{ text string }
+
+func (e *endedError) Error() string        { return e.text }
+func (e *endedError) Is(target error) bool { return target == ErrNoProcess }
+
 // errMaps says that a line is none of proc_pid_maps(5).
 var errMaps = errors.New("it is not as proc_pid_maps(5) has it")
 
@@ -149,7 +155,7 @@ func (p *process) identify() error {
 	case flags&kernelThread != 0:
 		return fmt.Errorf("process %d (%s) is a thread of the kernel: it has no memory of its own", p.pid, p.name)
 	case strings.ContainsRune("ZXx", rune(state)):
-		return fmt.Errorf("process %d (%s) has ended and waits for its parent to ask how (a zombie): it has no memory any more", p.pid, p.name)
+		return &endedError{fmt.Sprintf("process %d (%s) has ended and waits for its parent to ask how (a zombie): it has no memory any more", p.pid, p.name)}
 	}
 	return nil
 }
@@ -176,15 +182,15 @@ func (p *process) stat(file string) (state byte, flags uint64, name string, err 
 // gone is the error of a process that ended while it was read.
 func (p *process) gone(err error) error {
 	if errors.Is(err, unix.ESRCH) || errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("process %d (%s) ended meanwhile: %w", p.pid, p.name, ErrNoProcess)
+		return &endedError{fmt.Sprintf("process %d (%s) ended meanwhile", p.pid, p.name)}
 	}
 	return fmt.Errorf("process %d (%s): %w", p.pid, p.name, cause(err))
 }
 
-// alive says whether it has not ended.
+// alive says whether it has not ended, nor is about to: then its memory is gone.
 func (p *process) alive() bool {
-	state, _, _, err := p.stat("stat")
-	return err == nil && strings.IndexByte("ZXx", state) < 0
+	f, err := p.statusFields("status")
+	return err == nil && f["VmSize"] != "" && !strings.HasPrefix(f["State"], "Z") && !strings.HasPrefix(f["State"], "X")
 }
 
 func (p *process) openWrite(name string) (*os.File, error) {

@@ -28,7 +28,7 @@ func newFile(dir string) (f *os.File, name string, err error) {
 }
 
 // replaceFile has a file written and puts it in the place of path once it is whole. When it fails, nothing
-// of it is left and what was at path still is.
+// of it is left and what was at path still is. An error of the file itself is a writeError.
 func replaceFile(path string, write func(*os.File) error) (err error) {
 	fail := func(err error) error {
 		remedy := ""
@@ -49,7 +49,11 @@ func replaceFile(path string, write func(*os.File) error) (err error) {
 		if name != "" {
 			os.Remove(name)
 		}
-		return fail(err)
+		var of *writeError
+		if errors.As(err, &of) {
+			return fail(of.err)
+		}
+		return err
 	}
 	if name == "" {
 		// Only a new name can be given to it, so it gets one and is moved.

@@ -32,9 +32,17 @@ func bytesAt(p *byte, n int) []byte { return unsafe.Slice(p, n) }
 func Take(ctx context.Context, pid int, o Options) (*Image, error) {
 	i, err := take(ctx, pid, o)
 	if err != nil {
-		return nil, fmt.Errorf("take an image of process %d: %w", pid, err)
+		return nil, attempted("take an image of", pid, err)
 	}
 	return i, nil
+}
+
+// attempted says of an error what it was that was attempted, once.
+func attempted(what string, pid int, err error) error {
+	if strings.HasPrefix(err.Error(), "process ") {
+		return fmt.Errorf("%s %w", what, err)
+	}
+	return fmt.Errorf("%s process %d: %w", what, pid, err)
 }
 
 func take(ctx context.Context, pid int, o Options) (*Image, error) {
@@ -88,7 +96,7 @@ type Dumped struct {
 // nothing of it is left.
 func Dump(ctx context.Context, pid int, path string, o Options) (*Dumped, error) {
 	began := time.Now()
-	fail := func(err error) error { return fmt.Errorf("dump process %d: %w", pid, err) }
+	fail := func(err error) error { return attempted("dump", pid, err) }
 	p, err := openProcess(pid)
 	if err != nil {
 		return nil, fail(err)
@@ -125,11 +133,19 @@ func (p *process) write(ctx context.Context, o Options, out *os.File, inMemory b
 	}
 	p.clearUp(ctx)
 	var notes []string
+	if err := p.suitable(); err != nil {
+		var traced *tracedError
+		if !errors.As(err, &traced) || o.How != Auto && o.How != Running {
+			return nil, err
+		}
+		// Its memory can be read all the same.
+		notes = append(notes, "it could not be stopped: "+err.Error())
+		ways = []How{Running}
+	}
 	var first error
 	for _, how := range ways {
-		m, err := p.writeBy(ctx, how, o, out, inMemory)
+		m, err := p.writeBy(ctx, how, notes, o, out, inMemory)
 		if err == nil {
-			m.Notes = append(notes, m.Notes...)
 			return m, nil
 		}
 		var g *guardianError
@@ -138,7 +154,10 @@ func (p *process) write(ctx context.Context, o Options, out *os.File, inMemory b
 		}
 		var full *writeError
 		if errors.As(err, &full) {
-			return nil, full.err
+			return nil, err
+		}
+		if !p.alive() {
+			return nil, p.gone(unix.ESRCH)
 		}
 		if first == nil {
 			first = err
@@ -154,13 +173,14 @@ type writeError struct{ err error }
 func (e *writeError) Error() string { return e.err.Error() }
 func (e *writeError) Unwrap() error { return e.err }
 
-func (p *process) writeBy(ctx context.Context, how How, o Options, out *os.File, inMemory bool) (*meta, error) {
+// writeBy writes it in one way. Notes are what is known so far and goes into the file.
+func (p *process) writeBy(ctx context.Context, how How, notes []string, o Options, out *os.File, inMemory bool) (*meta, error) {
 	if err := out.Truncate(0); err != nil {
 		return nil, &writeError{err}
 	}
 	switch {
 	case how == Running:
-		m := &meta{Version: 1, PID: p.pid, Name: p.name, How: Running, Taken: time.Now()}
+		m := &meta{Version: 1, PID: p.pid, Name: p.name, How: Running, Taken: time.Now(), Notes: notes}
 		ids, err := p.threadIDs()
 		if err != nil {
 			return nil, p.gone(err)
@@ -169,7 +189,7 @@ func (p *process) writeBy(ctx context.Context, how How, o Options, out *os.File,
 		for _, id := range ids {
 			threads = append(threads, Thread{TID: id})
 		}
-		w, err := p.prepare(m, threads, p)
+		w, err := p.prepare(m, threads, p, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -188,7 +208,7 @@ func (p *process) writeBy(ctx context.Context, how How, o Options, out *os.File,
 			return nil, err
 		}
 		defer file.Close()
-		m, err := p.writeBy(ctx, how, o, file, true)
+		m, err := p.writeBy(ctx, how, notes, o, file, true)
 		if err != nil {
 			return nil, err
 		}
@@ -197,7 +217,7 @@ func (p *process) writeBy(ctx context.Context, how How, o Options, out *os.File,
 		}
 		return m, nil
 	}
-	last, err := employ(ctx, request{PID: p.pid, How: how, Memory: inMemory}, out, o.Progress)
+	last, err := employ(ctx, request{PID: p.pid, How: how, Memory: inMemory, Notes: notes}, out, o.Progress)
 	if err != nil {
 		var g *guardianError
 		if errors.As(err, &g) && g.killed {

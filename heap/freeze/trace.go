@@ -1,11 +1,13 @@
 package freeze
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -33,14 +35,23 @@ func ptrace(request, tid int, addr uintptr, data unsafe.Pointer) error {
 }
 
 // regset reads a set of registers of a stopped thread; nil where the machine has none such.
-func regset(tid int, kind uintptr, size int) []byte {
-	b := make([]byte, size)
-	iov := unix.Iovec{Base: &b[0], Len: uint64(size)}
+func regset(tid int, kind uintptr) []byte {
+	b := registerSets.Get().(*[maxRegset]byte)
+	defer registerSets.Put(b)
+	iov := unix.Iovec{Base: &b[0], Len: maxRegset}
 	if ptrace(unix.PTRACE_GETREGSET, tid, kind, unsafe.Pointer(&iov)) != nil {
 		return nil
 	}
-	return b[:iov.Len:iov.Len]
+	return bytes.Clone(b[:min(iov.Len, maxRegset)])
 }
+
+// maxRegset is more than any set of registers has: with AMX it is 11,008 bytes.
+const maxRegset = 16 << 10
+
+var registerSets = sync.Pool{New: func() any { return new([maxRegset]byte) }}
+
+// atStep is called between the steps of an injection. Tests end this program there.
+var atStep = func(step string) {}
 
 // A traced is a thread that is held.
 type traced struct {
@@ -62,9 +73,11 @@ type tracer struct {
 // StopLimit is how long the threads of a process may take to stop, the others standing meanwhile: a thread
 // may wait for a disk and cannot. On a busy machine threads take their time to get to a processor.
 const (
-	stopLimit  = 2 * time.Second
+	stopLimit  = 5 * time.Second
 	sleepLimit = 150 * time.Millisecond // for threads that are in an uninterruptible sleep
 )
+
+var errBusy = errors.New("the machine is too busy")
 
 // seize begins to hold a thread. It is false where the thread has ended.
 func (t *tracer) seize(tid int) (*traced, error) {
@@ -156,6 +169,7 @@ func (t *tracer) held() []*traced {
 
 // waitStop waits until a thread that was interrupted has stopped.
 func (t *tracer) waitStop(th *traced, began time.Time) error {
+	pause := 20 * time.Microsecond
 	for !th.stopped && !th.gone {
 		var ws unix.WaitStatus
 		got, err := unix.Wait4(th.tid, &ws, unix.WALL|unix.WNOHANG, nil)
@@ -173,9 +187,10 @@ func (t *tracer) waitStop(th *traced, began time.Time) error {
 				}
 			}
 			if waited > stopLimit {
-				return fmt.Errorf("thread %d of process %d (%s) did not stop within %v: the machine is too busy; try again", th.tid, t.p.pid, t.p.name, stopLimit)
+				return fmt.Errorf("thread %d of process %d (%s) did not stop within %v: %w; try again", th.tid, t.p.pid, t.p.name, stopLimit, errBusy)
 			}
-			unix.Nanosleep(&unix.Timespec{Nsec: 20_000}, nil)
+			unix.Nanosleep(&unix.Timespec{Nsec: int64(pause)}, nil)
+			pause = min(pause*3/2, time.Millisecond) // it needs a processor more than we do
 		case ws.Exited() || ws.Signaled():
 			th.gone = true
 		case uint32(ws)>>16 == eventStop:
@@ -201,7 +216,7 @@ func (p *process) sleepsIn(tid int) string {
 // look reads the registers of the threads that stand.
 func (t *tracer) look() {
 	for _, th := range t.threads {
-		th.general = regset(th.tid, regsGeneral, 512)
+		th.general = regset(th.tid, regsGeneral)
 	}
 }
 
@@ -209,9 +224,9 @@ func (t *tracer) look() {
 func (t *tracer) describe() []Thread {
 	all := make([]Thread, 0, len(t.threads))
 	for _, th := range t.threads {
-		d := Thread{TID: th.tid, raw: th.general, FP: regset(th.tid, regsFloat, 1024)}
+		d := Thread{TID: th.tid, raw: th.general, FP: regset(th.tid, regsFloat)}
 		if runtime.GOARCH == "amd64" {
-			d.State = regset(th.tid, regsExtended, 16<<10)
+			d.State = regset(th.tid, regsExtended)
 			if len(th.general) >= registerBytes {
 				d.Regs = registersOf(th.general)
 			}
@@ -233,4 +248,14 @@ func (t *tracer) letGo() {
 		}
 	}
 	t.threads = nil
+}
+
+// waitFor waits for what a thread does next.
+func waitFor(tid int) (ws unix.WaitStatus, err error) {
+	for {
+		_, err = unix.Wait4(tid, &ws, unix.WALL, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return ws, err
+		}
+	}
 }

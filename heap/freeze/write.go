@@ -20,8 +20,8 @@ type load struct {
 	region *Region
 	start  uint64 // of the segment: a region may have several
 	end    uint64
-	file   bool   // its bytes are in the file; else a reader takes them from the mapped file, or there are none
-	spans  []span // what of it is not zeros, if file
+	stored uint64 // bytes from its start that are in the file; a reader takes the rest from the mapped file, or there is none
+	spans  []span // what of these is not zeros
 	offset int64  // in the core file
 }
 
@@ -37,6 +37,10 @@ type layout struct {
 // the sake of fewer segments.
 const gap = 256 << 10
 
+// wholeMapping is up to which size a mapped file that may be written to, without being changed by it, is put
+// into the core file as a whole, as the kernel does.
+const wholeMapping = 64 << 20
+
 // plan decides what of a process's memory goes to the core file, as the kernel does by default (core(5)):
 // private memory, shared memory without a file that anybody could read again, pages of mapped files that
 // the process has written to and the first page of programs and libraries, which has the build ID. Child
@@ -49,7 +53,7 @@ func plan(regions []Region, m *pagemap) ([]load, error) {
 		case r.Path == "[vsyscall]" || strings.HasPrefix(r.Path, "[vvar"):
 			continue // the kernel's, readable by the process only
 		case r.Path == "[vdso]":
-			loads = append(loads, load{region: r, start: r.Start, end: r.End, file: true, spans: []span{{r.Start, r.End}}})
+			loads = append(loads, load{region: r, start: r.Start, end: r.End, stored: r.Size(), spans: []span{{r.Start, r.End}}})
 			continue
 		}
 		again := strings.HasPrefix(r.Path, "/") && r.inode != 0 && !r.Deleted && !strings.HasPrefix(r.Path, "/dev/") && !strings.HasPrefix(r.Path, "/memfd:")
@@ -63,33 +67,38 @@ func plan(regions []Region, m *pagemap) ([]load, error) {
 		}
 		if !again {
 			// Reservations have no pages, and need none in the file.
-			loads = append(loads, load{region: r, start: r.Start, end: r.End, file: len(spans) > 0 || r.Perm[:3] != "---", spans: spans})
+			l := load{region: r, start: r.Start, end: r.End, spans: spans}
+			if len(spans) > 0 || r.Perm[:3] != "---" {
+				l.stored = r.Size()
+			}
+			loads = append(loads, l)
 			continue
 		}
 		if r.Offset == 0 && r.Perm[0] == 'r' && (len(spans) == 0 || spans[0].start > r.Start) {
 			spans = append([]span{{r.Start, r.Start + pageSize}}, spans...)
 		}
-		at := r.Start
+		if r.Perm[1] == 'w' && r.Size() <= wholeMapping {
+			spans = []span{{r.Start, r.End}} // gdb takes no variables from a program's file
+		}
+		if len(spans) == 0 || spans[0].start > r.Start {
+			loads = append(loads, load{region: r, start: r.Start, end: r.End})
+		}
 		for k := 0; k < len(spans); {
 			from, to := spans[k].start, spans[k].end
 			for k++; k < len(spans) && spans[k].start-to <= gap; k++ {
 				to = spans[k].end
 			}
-			if from > at {
-				loads = append(loads, load{region: r, start: at, end: from})
+			if n := len(loads); n > 0 && loads[n-1].region == r {
+				loads[n-1].end = from
 			}
-			loads = append(loads, load{region: r, start: from, end: to, file: true, spans: []span{{from, to}}})
-			at = to
-		}
-		if at < r.End {
-			loads = append(loads, load{region: r, start: at, end: r.End})
+			loads = append(loads, load{region: r, start: from, end: r.End, stored: to - from, spans: []span{{from, to}}})
 		}
 	}
 	return loads, nil
 }
 
-// lay puts headers, notes and segments one after the other.
-func lay(loads []load, notes []byte) *layout {
+// lay puts headers, notes and segments one after the other, the first segment not before from.
+func lay(loads []load, notes []byte, from uint64) *layout {
 	l := &layout{loads: loads}
 	le := binary.LittleEndian
 	count := len(loads) + 1
@@ -129,7 +138,7 @@ func lay(loads []load, notes []byte) *layout {
 		u64(offset, vaddr, 0, inFile, inMemory, align)
 	}
 	program(elf.PT_NOTE, 0, at, 0, uint64(len(notes)), 0, 4)
-	at = up(at + uint64(len(notes)))
+	at = max(up(at+uint64(len(notes))), from)
 	for i := range loads {
 		s := &loads[i]
 		var flags elf.ProgFlag
@@ -138,16 +147,12 @@ func lay(loads []load, notes []byte) *layout {
 				flags |= f
 			}
 		}
-		size, inFile := s.end-s.start, uint64(0)
-		if s.file {
-			inFile = size
-			for _, p := range s.spans {
-				l.bytes += int64(p.end - p.start)
-			}
+		for _, p := range s.spans {
+			l.bytes += int64(p.end - p.start)
 		}
 		s.offset = int64(at)
-		program(elf.PT_LOAD, flags, at, s.start, inFile, size, pageSize)
-		at += inFile
+		program(elf.PT_LOAD, flags, at, s.start, s.stored, s.end-s.start, pageSize)
+		at += s.stored
 	}
 	if sections > 0 {
 		u32(0, 0)
@@ -169,17 +174,19 @@ type coreWriter struct {
 	regions []Region
 	ownSize int // of our own note
 	pages   *os.File
+	from    uint64 // of the first segment
+	room    []byte // memory that the file was mapped to before, or nil
 }
 
 // prepare looks at what there is to write. Owner is the process that has the threads, source the one whose
-// memory is read: itself or its child.
-func (source *process) prepare(m *meta, threads []Thread, owner *process) (w *coreWriter, err error) {
+// memory is read: itself or its child. The first segment is not before from.
+func (source *process) prepare(m *meta, threads []Thread, owner *process, from uint64) (_ *coreWriter, err error) {
 	maps, err := source.read("maps")
 	if err != nil {
 		return nil, source.forbidden(err)
 	}
 	m.Maps = string(maps)
-	w = &coreWriter{source: source, meta: m, threads: threads}
+	w := &coreWriter{source: source, meta: m, threads: threads, from: from}
 	if w.regions, err = parseMaps(maps); err != nil {
 		return nil, fmt.Errorf("read /proc/%d/maps: %w", source.pid, err)
 	}
@@ -206,7 +213,7 @@ func (source *process) prepare(m *meta, threads []Thread, owner *process) (w *co
 	if err != nil {
 		return nil, err
 	}
-	w.layout = lay(loads, notes)
+	w.layout = lay(loads, notes, from)
 	w.memory.pid = source.pid
 	if w.memory.f, err = source.open("mem"); err != nil {
 		return nil, source.forbidden(err)
@@ -229,6 +236,9 @@ func (w *coreWriter) write(ctx context.Context, out *os.File, inMemory bool, rep
 	}
 	size := w.layout.size
 	err := out.Truncate(size)
+	if err == nil && int64(len(w.room)) >= size {
+		return w.layout.writeMapped(ctx, w.room, &w.memory, p)
+	}
 	if err == nil {
 		var data []byte
 		if data, err = unix.Mmap(int(out.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err == nil {
@@ -240,13 +250,39 @@ func (w *coreWriter) write(ctx context.Context, out *os.File, inMemory bool, rep
 	return fmt.Errorf("make a file in memory of %s: %w", bytesText(size), err)
 }
 
+// roomForChange is how much longer than expected a file may become in memory that was made ready for it.
+const roomForChange = 64 << 20
+
+// makeReady maps a file in memory and has the kernel put pages where the process has some now, which takes
+// most of the time of a copy. What it gives is at least as long as the file that is laid out.
+func (w *coreWriter) makeReady(out *os.File) ([]byte, error) {
+	size := w.layout.size + roomForChange
+	if err := out.Truncate(size); err != nil {
+		return nil, err
+	}
+	data, err := unix.Mmap(int(out.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	for i := range w.layout.loads {
+		s := &w.layout.loads[i]
+		for _, sp := range s.spans {
+			at := s.offset + int64(sp.start-s.start)
+			if unix.Madvise(data[at:at+int64(sp.end-sp.start)], unix.MADV_POPULATE_WRITE) != nil {
+				return data, nil // before Linux 5.14: they come when they are written to
+			}
+		}
+	}
+	return data, nil
+}
+
 // rewrite writes the head once more, for what was not known when it was laid out.
 func (w *coreWriter) rewrite(out *os.File) error {
 	notes, err := w.notes()
 	if err != nil {
 		return err
 	}
-	l := lay(w.layout.loads, notes)
+	l := lay(w.layout.loads, notes, w.from)
 	if len(l.head) != len(w.layout.head) {
 		return nil // never: the note is as long as it was
 	}
@@ -326,9 +362,6 @@ func (l *layout) writeFile(ctx context.Context, out *os.File, m *memory, p *prog
 	zero := make([]byte, pageSize)
 	for i := range l.loads {
 		s := &l.loads[i]
-		if !s.file {
-			continue
-		}
 		for _, sp := range s.spans {
 			for at := sp.start; at < sp.end; {
 				if err := ctx.Err(); err != nil {
@@ -405,9 +438,6 @@ func (l *layout) writeMapped(ctx context.Context, data []byte, m *memory, p *pro
 	}
 	for i := range l.loads {
 		s := &l.loads[i]
-		if !s.file {
-			continue
-		}
 		for _, sp := range s.spans {
 			for at := sp.start; at < sp.end; {
 				n := min(sp.end-at, room)
@@ -433,7 +463,12 @@ func (l *layout) writeMapped(ctx context.Context, data []byte, m *memory, p *pro
 // zeros, is holes. A file that is there is replaced once the new one is whole; when it fails, nothing is
 // left of it.
 func (i *Image) WriteCore(path string) error {
-	return replaceFile(path, func(out *os.File) error { return copySparse(context.Background(), out, i.file) })
+	return replaceFile(path, func(out *os.File) error {
+		if err := copySparse(context.Background(), out, i.file); err != nil {
+			return &writeError{cause(err)}
+		}
+		return nil
+	})
 }
 
 // copySparse copies a file, and what it has not or is zeros as holes.

@@ -23,8 +23,8 @@ func (p *problems) add(format string, args ...any) {
 }
 
 // Check reads all there is and verifies it: the tree of pages, bbolt's own laws, each record's
-// checksum and content, that each capture is whole, and that sources and texts are those that
-// captures name, no more and no fewer. It is nil for a store without a file. The error wraps
+// checksum and content, that each capture is whole, that snapshots have their files, and that
+// sources, texts and files of snapshots are those that captures name, no more and no fewer. It is nil for a store without a file. The error wraps
 // ErrDamaged and says, a line each, what is wrong; at most 20 things.
 //
 // The lock is taken anew for each capture, so that a recording can go on.
@@ -49,6 +49,11 @@ func (s *Store) Check() error {
 			}
 			ids = s.checkReferences(tx, &p)
 			checkPresets(tx, &p)
+			known := make(map[ID]bool, len(ids))
+			for _, id := range ids {
+				known[id] = true
+			}
+			s.checkSnapshots(tx, known, &p)
 			return nil
 		})
 	})

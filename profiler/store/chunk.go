@@ -357,6 +357,11 @@ func (e *encoder) samples(s profile.Samples, period int64, fresh chains, part fu
 
 // decodeChunk appends what a chunk holds to c. at are the marks of what c has so far, and are moved.
 func decodeChunk(c *profile.Capture, at *marks, record []byte) error {
+	return decodeChunkAs(c, at, record, false)
+}
+
+// decodeChunkAs decodes the present encoding, or the first one of version 1 (migrate.go).
+func decodeChunkAs(c *profile.Capture, at *marks, record []byte, first bool) error {
 	d, err := unseal(recordChunk, record)
 	if err != nil {
 		return err
@@ -405,7 +410,11 @@ func decodeChunk(c *profile.Capture, at *marks, record []byte) error {
 		d.fail("%d series follow on %d", n, len(at.samples))
 	}
 	for i := 0; i < n && d.err == nil; i++ {
-		kind, unit, source, period := profile.Kind(d.string()), profile.Unit(d.string()), profile.Unit(d.string()), d.int()
+		kind, unit, source := profile.Kind(d.string()), profile.Unit(d.string()), profile.Unit("")
+		if !first {
+			source = profile.Unit(d.string())
+		}
+		period := d.int()
 		if i == len(at.samples) {
 			at.samples = append(at.samples, 0)
 			c.Series = append(c.Series, profile.Series{Kind: kind, Unit: unit, Source: source, Period: period})

@@ -12,7 +12,8 @@ import (
 )
 
 // Copy writes all that the store has to a new file at path, without free pages: a store by itself, to
-// be kept or opened elsewhere. A file that is there is left as it is and the error wraps fs.ErrExist.
+// be kept or opened elsewhere. Files beside it are not copied: captures of heaps keep their stacks, and
+// lack their objects. A file that is there is left as it is and the error wraps fs.ErrExist.
 // Others may read the store meanwhile, and whoever writes waits. Where it fails nothing is left.
 func (s *Store) Copy(path string) (err error) {
 	const verb = "copy"
@@ -36,6 +37,14 @@ func (s *Store) Copy(path string) (err error) {
 			return err
 		}
 		err = bolt.Compact(to, db, 64<<20)
+		if err == nil {
+			err = to.Update(func(tx *bolt.Tx) error {
+				if tx.Bucket(bucketSnapshots) == nil {
+					return nil
+				}
+				return tx.DeleteBucket(bucketSnapshots)
+			})
+		}
 		if err == nil {
 			err = to.Sync()
 		}

@@ -1,8 +1,10 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -49,7 +51,7 @@ type notifAnswer struct {
 }
 
 // The calls by which a store changes its file.
-var faultyCalls = []int{unix.SYS_PWRITE64, unix.SYS_FDATASYNC, unix.SYS_FSYNC, unix.SYS_FTRUNCATE, unix.SYS_RENAMEAT}
+var faultyCalls = []int{unix.SYS_PWRITE64, unix.SYS_FDATASYNC, unix.SYS_FSYNC, unix.SYS_FTRUNCATE, unix.SYS_RENAMEAT, unix.SYS_LINKAT}
 
 // A fault is what the nth of the calls meets.
 type fault struct {
@@ -148,20 +150,22 @@ func filterThread() (listener int, err error) {
 	return int(fd), nil
 }
 
+var theFaults = []struct {
+	name string
+	fault
+}{
+	{"no space", fault{errno: syscall.ENOSPC}},
+	{"short write, then no space", fault{errno: syscall.ENOSPC, short: true}},
+	{"no space for good", fault{errno: syscall.ENOSPC, sticky: true}},
+	{"input/output error", fault{errno: syscall.EIO}},
+	{"input/output error for good", fault{errno: syscall.EIO, sticky: true}},
+}
+
 // Whatever call fails, and however: the error is told, the store is whole, and what was finished is as
 // it was.
 func TestFaults(t *testing.T) {
 	kept, recorded, other := churned(1), churned(2), churned(3)
-	for _, f := range []struct {
-		name string
-		fault
-	}{
-		{"no space", fault{errno: syscall.ENOSPC}},
-		{"short write, then no space", fault{errno: syscall.ENOSPC, short: true}},
-		{"no space for good", fault{errno: syscall.ENOSPC, sticky: true}},
-		{"input/output error", fault{errno: syscall.EIO}},
-		{"input/output error for good", fault{errno: syscall.EIO, sticky: true}},
-	} {
+	for _, f := range theFaults {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
@@ -252,6 +256,99 @@ func TestFaults(t *testing.T) {
 				}
 				if _, err := again.Put(other); err != nil {
 					t.Errorf("call %d of %d: after the fault: %v", n, calls, err)
+				}
+			}
+		})
+	}
+}
+
+// A migration that meets a fault says so and leaves the store whole, as it was or as it is to be; the
+// next one comes to its end.
+func TestFaultsOfMigration(t *testing.T) {
+	for _, f := range theFaults {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			for n := 1; ; n++ {
+				path, before := older(t, "version-1-first.db")
+				fault := f.fault
+				fault.nth = n
+				var err error
+				calls, hit, ok := withFaults(t, fault, func() { _, err = Open(path, Options{}) })
+				if !ok {
+					t.Skip("this kernel has no seccomp filter that asks us, or lets us have none")
+				}
+				if (err == nil) != (hit == 0) || err != nil && (!strings.Contains(err.Error(), path) || f.errno == syscall.ENOSPC && !errors.Is(err, ErrFull)) {
+					t.Errorf("call %d of %d: %d met the fault, and the error is %v", n, calls, hit, err)
+				}
+				s, err := Open(path, Options{})
+				if err != nil {
+					t.Fatalf("call %d of %d: %v", n, calls, err)
+				}
+				hasAll(t, s)
+				kept := backups(t, path)
+				if len(kept) != 1 || !bytes.Equal(before, must[[]byte](t)(os.ReadFile(kept[0]))) {
+					t.Errorf("call %d of %d: backups are %v, or not what the file was", n, calls, kept)
+				}
+				if t.Failed() || hit == 0 {
+					if n < 8 {
+						t.Errorf("a migration made only %d calls", calls)
+					}
+					return
+				}
+			}
+		})
+	}
+}
+
+// Making room that fails costs nobody anything: what was to be stored is stored, or its error told, what
+// is pinned stays, and the next one makes the room.
+func TestFaultsOfPruning(t *testing.T) {
+	for _, f := range theFaults {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			for n := 1; ; n++ {
+				s := must[*Store](t)(Open(filepath.Join(dir, fmt.Sprint(n), "captures.db"), Options{Budget: -1}))
+				pinned := must[Meta](t)(s.Put(churned(1)))
+				if err := s.Pin(pinned.ID, true); err != nil {
+					t.Fatal(err)
+				}
+				for seed := range uint64(3) {
+					must[Meta](t)(s.Put(churned(10 + seed)))
+				}
+				s.opts.Budget = 1
+				fault := f.fault
+				fault.nth = n
+				var last Meta
+				var err error
+				calls, hit, ok := withFaults(t, fault, func() { last, err = s.Put(churned(2)) })
+				if !ok {
+					t.Skip("this kernel has no seccomp filter that asks us, or lets us have none")
+				}
+				if hit == 0 && (err != nil || len(last.Pruned) != 3) {
+					t.Errorf("without a fault %v were pruned, %v", last.Pruned, err)
+				}
+				if err := s.Check(); err != nil {
+					t.Fatalf("call %d of %d: %v", n, calls, err)
+				}
+				want := map[ID]uint64{pinned.ID: 1}
+				if err == nil {
+					want[last.ID] = 2
+				}
+				for id, seed := range want {
+					if d := diff(churned(seed), must[*profile.Capture](t)(s.Load(id))); d != "" {
+						t.Errorf("call %d of %d: capture %s: %s", n, calls, id, d)
+					}
+				}
+				must[Meta](t)(s.Put(churned(3)))
+				if list := must[[]Meta](t)(s.List()); len(list) != 2 {
+					t.Errorf("call %d of %d: %d captures are left", n, calls, len(list))
+				}
+				if t.Failed() || hit == 0 {
+					if n < 6 {
+						t.Errorf("storing and pruning made only %d calls", calls)
+					}
+					return
 				}
 			}
 		})

@@ -194,3 +194,17 @@ func FuzzLockOwners(f *testing.F) {
 		}
 	})
 }
+
+func FuzzSnapshot(f *testing.F) {
+	f.Add([]byte{4, 200, 1})
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		row, err := decodeSnapshot(sealed(recordSnapshot, payload))
+		if err != nil {
+			return
+		}
+		again, err := decodeSnapshot(row.encode())
+		if err != nil || again != row || row.bytes < 0 {
+			t.Fatalf("%+v reads as %+v, %v", row, again, err)
+		}
+	})
+}

@@ -17,8 +17,19 @@ import (
 	"github.com/sightline-dev/sightline/profiler/profile"
 )
 
-// killsVariable says how often TestKilledAtAnyInstant kills; `make soak` asks for many.
+// killsVariable says how often TestKilledAtAnyInstant kills, and others a part of it; `make soak` asks for many.
 const killsVariable = "SIGHTLINE_KILLS"
+
+func killsAsked(t *testing.T) int {
+	t.Helper()
+	if n, err := strconv.Atoi(os.Getenv(killsVariable)); err == nil {
+		return n
+	}
+	if testing.Short() {
+		return 5
+	}
+	return 50
+}
 
 // churnBudget is so small that most captures that are stored push older ones out.
 const churnBudget = 120 << 10
@@ -94,12 +105,7 @@ func churn(s *Store, args []string) error {
 // Whenever a process is killed, the store opens and is whole: what was finished is as it was, and what
 // was being recorded is there up to its last flush.
 func TestKilledAtAnyInstant(t *testing.T) {
-	kills := 50
-	if n, err := strconv.Atoi(os.Getenv(killsVariable)); err == nil {
-		kills = n
-	} else if testing.Short() {
-		kills = 5
-	}
+	kills := killsAsked(t)
 	path := filepath.Join(t.TempDir(), "captures.db")
 	type known struct {
 		seed    uint64

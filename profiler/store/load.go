@@ -49,6 +49,7 @@ func (s *Store) ids() ([]ID, error) {
 func (s *Store) metas(tx *bolt.Tx) ([]Meta, error) {
 	var metas []Meta
 	now := s.now()
+	snapshots := snapshotRows(tx)
 	err := tx.Bucket(bucketMeta).ForEach(func(k, v []byte) error {
 		m, err := decodeMeta(ID(k), v)
 		if err != nil {
@@ -58,6 +59,7 @@ func (s *Store) metas(tx *bolt.Tx) ([]Meta, error) {
 			}}
 		}
 		m.Recording = m.recording(now)
+		m.Snapshot = snapshots[m.ID]
 		metas = append(metas, m)
 		return nil
 	})
@@ -118,6 +120,7 @@ func (s *Store) meta(verb string, tx *bolt.Tx, id ID) (Meta, error) {
 		return m, s.damagedCapture(verb, id, err)
 	}
 	m.Recording = m.recording(s.now())
+	m.Snapshot = snapshotRows(tx)[id]
 	return m, nil
 }
 

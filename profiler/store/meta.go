@@ -32,6 +32,8 @@ type Meta struct {
 	Stacks, Locations int
 	// Bytes is what the capture takes in the file, but for the source texts, which captures share.
 	Bytes int64
+	// Snapshot is what the file beside it takes, of a heap; 0 where there is none. See SnapshotFile.
+	Snapshot int64
 
 	// Pruned are the captures that Finish or Put removed to make room for this one; nil in a Meta
 	// that was read.
@@ -158,7 +160,10 @@ func (m *Meta) encode() []byte {
 	return e.seal(recordMeta)
 }
 
-func decodeMeta(id ID, record []byte) (Meta, error) {
+func decodeMeta(id ID, record []byte) (Meta, error) { return decodeMetaAs(id, record, false) }
+
+// decodeMetaAs decodes the present encoding, or the first one of version 1 (migrate.go).
+func decodeMetaAs(id ID, record []byte, first bool) (Meta, error) {
 	m := Meta{ID: id}
 	d, err := unseal(recordMeta, record)
 	if err != nil {
@@ -194,7 +199,9 @@ func decodeMeta(id ID, record []byte) (Meta, error) {
 	m.Pinned = d.bool()
 	m.Note = d.string()
 	m.Interrupted = d.bool()
-	m.Imported = d.bool()
+	if !first {
+		m.Imported = d.bool()
+	}
 	m.Stacks = int(d.uint())
 	m.Locations = int(d.uint())
 	m.Bytes = d.int()

@@ -24,16 +24,29 @@ func PathIn(workspace string, getenv func(string) string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	hash := sha256.Sum256([]byte(canonical))
+	return inState(fmt.Sprintf("%s-%x", folderName(canonical), hash[:4]), "captures of "+workspace, getenv)
+}
+
+// GeneralPathIn is where captures are kept that belong to no workspace, in an environment:
+//
+//	$XDG_STATE_HOME/sightline/general/captures.db
+//
+// No workspace has that name, as theirs end with a hash.
+func GeneralPathIn(getenv func(string) string) (string, error) {
+	return inState("general", "captures without a workspace", getenv)
+}
+
+func inState(folder, what string, getenv func(string) string) (string, error) {
 	state := getenv("XDG_STATE_HOME")
 	if !filepath.IsAbs(state) {
 		home := getenv("HOME")
 		if !filepath.IsAbs(home) {
-			return "", fmt.Errorf("find where captures of %s are kept: neither XDG_STATE_HOME nor HOME is set to an absolute path; set one of them to a folder of your own", workspace)
+			return "", fmt.Errorf("find where %s are kept: neither XDG_STATE_HOME nor HOME is set to an absolute path; set one of them to a folder of your own", what)
 		}
 		state = filepath.Join(home, ".local", "state")
 	}
-	hash := sha256.Sum256([]byte(canonical))
-	return filepath.Join(state, "sightline", fmt.Sprintf("%s-%x", folderName(canonical), hash[:4]), "captures.db"), nil
+	return filepath.Join(state, "sightline", folder, "captures.db"), nil
 }
 
 // OpenWorkspace is Open of the store that Path names, with Options.Workspace set.

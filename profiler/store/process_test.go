@@ -42,11 +42,12 @@ func TestMain(m *testing.M) {
 const roleVariable = "STORE_TEST_ROLE"
 
 var roles = map[string]func(s *Store, args []string) error{
-	"hold":   hold,
-	"record": record,
-	"put":    putMany,
-	"limit":  putLimited,
-	"churn":  churn,
+	"hold":    hold,
+	"record":  record,
+	"put":     putMany,
+	"limit":   putLimited,
+	"churn":   churn,
+	"migrate": migrateAgain,
 }
 
 // another starts a process in a role. Its standard output is read line by line.
@@ -478,4 +479,59 @@ func TestReadOnly(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A store that root has made, as with sudo, cannot be read by an ordinary user, who is told by whom it is.
+func TestRootsStore(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a store that another user opens")
+	}
+	dir := t.TempDir()
+	s := openAt(t, filepath.Join(dir, "store", "captures.db"), Options{})
+	must[Meta](t)(s.Put(churned(1)))
+	for _, d := range []string{filepath.Dir(dir), dir} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, mode := range []os.FileMode{0o700, 0o755} { // of the folder: then of the file, which is 0600
+		if err := os.Chmod(filepath.Dir(s.Path()), mode); err != nil {
+			t.Fatal(err)
+		}
+		asNobody(t, func() {
+			_, err := Open(s.Path(), Options{})
+			if !errors.Is(err, ErrReadOnly) || !strings.Contains(err.Error(), "owner 0") || !strings.Contains(err.Error(), "permission denied") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("folder of mode %v: %v", mode, err)
+			}
+		})
+	}
+}
+
+// Where the clock is set back, what is stored later is still the later one.
+func TestClockSetBack(t *testing.T) {
+	s := open(t, Options{})
+	now := time.Now()
+	s.now = func() time.Time { return now }
+	first := must[Meta](t)(s.Put(churned(1)))
+	now = now.Add(-48 * time.Hour)
+	w := must[*Writer](t)(s.Begin(prefix(churned(2), 10)))
+	if m := must[Meta](t)(s.LoadMeta(w.ID())); !m.Recording {
+		t.Error("a capture that is being recorded is not said to be")
+	}
+	now = now.Add(-48 * time.Hour)
+	if err := w.Flush(prefix(churned(2), 100)); err != nil {
+		t.Error(err)
+	}
+	second := must[Meta](t)(w.Finish(churned(2)))
+	if second.ID <= first.ID {
+		t.Errorf("%s was stored before %s", first.ID, second.ID)
+	}
+	if id := must[ID](t)(s.Resolve("@")); id != second.ID {
+		t.Errorf("the newest is %s, not %s", id, second.ID)
+	}
+	// The oldest goes first, by the order in which they were stored.
+	s.opts.Budget = 1
+	if third := must[Meta](t)(s.Put(churned(3))); !slices.Equal(third.Pruned, []ID{first.ID, second.ID}) {
+		t.Errorf("pruned %v", third.Pruned)
+	}
 }

@@ -22,13 +22,14 @@ import (
 // bbolt keeps no checksum of its data pages, so a flipped bit would otherwise be read as a
 // measurement.
 const (
-	recordFormat  = 'F' // the version of the whole file
-	recordMeta    = 'M'
-	recordChunk   = 'C'
-	recordSymbols = 'Y'
-	recordSource  = 'S'
-	recordText    = 'T'
-	recordPreset  = 'P'
+	recordFormat   = 'F' // the version of the whole file
+	recordMeta     = 'M'
+	recordChunk    = 'C'
+	recordSymbols  = 'Y'
+	recordSource   = 'S'
+	recordText     = 'T'
+	recordPreset   = 'P'
+	recordSnapshot = 'H'
 )
 
 const (

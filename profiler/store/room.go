@@ -16,8 +16,8 @@ import (
 
 // Usage is how much a store takes.
 type Usage struct {
-	Used int64 // bytes of pages in use
-	File int64 // bytes of the file; where it is sparse the disk may hold less
+	Used int64 // bytes of pages in use, and of snapshots
+	File int64 // bytes of the file and of snapshots; where it is sparse the disk may hold less
 }
 
 // Usage tells how much the store takes.
@@ -33,6 +33,10 @@ func (s *Store) Usage() (Usage, error) {
 			}
 			u.File = f.Size()
 			u.Used = treeBytes(tx)
+			if empty, err := s.version("measure", tx); err == nil && !empty {
+				snapshots := snapshotBytes(tx)
+				u.Used, u.File = u.Used+snapshots, u.File+snapshots
+			}
 			return nil
 		})
 	})
@@ -65,6 +69,7 @@ func (s *Store) prune(db *bolt.DB, written ID) []ID {
 	var pruned []ID
 	for {
 		used, _ := inUse(db)
+		_ = db.View(func(tx *bolt.Tx) error { used += snapshotBytes(tx); return nil })
 		if s.opts.Budget < 0 || used <= s.opts.Budget {
 			return pruned
 		}
@@ -83,7 +88,7 @@ func (s *Store) prune(db *bolt.DB, written ID) []ID {
 					continue
 				}
 				ids = append(ids, m.ID)
-				freed += max(m.Bytes, 1)
+				freed += max(m.Bytes, 1) + m.Snapshot
 			}
 			if len(ids) == 0 {
 				return errNothingToPrune
@@ -93,6 +98,7 @@ func (s *Store) prune(db *bolt.DB, written ID) []ID {
 		if err != nil {
 			return pruned
 		}
+		s.dropSnapshots(ids)
 		pruned = append(pruned, ids...)
 	}
 }
@@ -127,8 +133,12 @@ func (s *Store) Compact() error {
 }
 
 // compact copies db, whose lock the caller holds, to a file of its own and puts that in its place.
+func (s *Store) compact(db *bolt.DB) error { return s.rewrite(db, nil, nil) }
+
+// rewrite copies db, whose lock the caller holds, to a file of its own, without free pages, has change
+// work on the copy and puts that in db's place, after before, which sees both. Either may be nil.
 // Whoever waits for the lock of the old file notices that the path leads elsewhere (see lock).
-func (s *Store) compact(db *bolt.DB) (err error) {
+func (s *Store) rewrite(db *bolt.DB, change func(*bolt.DB) error, before func() error) (err error) {
 	s.removeLeftovers()
 	temp, err := s.temporary()
 	if err != nil {
@@ -144,6 +154,9 @@ func (s *Store) compact(db *bolt.DB) (err error) {
 		return err
 	}
 	err = bolt.Compact(to, db, 64<<20)
+	if err == nil && change != nil {
+		err = change(to)
+	}
 	if err == nil {
 		err = to.Sync()
 	}
@@ -161,6 +174,9 @@ func (s *Store) compact(db *bolt.DB) (err error) {
 	err = f.Sync()
 	if cerr := f.Close(); err == nil {
 		err = cerr
+	}
+	if err == nil && before != nil {
+		err = before()
 	}
 	if err == nil {
 		err = os.Rename(temp, s.path)

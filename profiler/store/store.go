@@ -15,6 +15,7 @@
 //	sources    number (big endian) → path, local path, note, SHA-256 of the text
 //	texts      SHA-256 → text
 //	presets    name → the words of whoever saved it; made with the first one
+//	snapshots  capture's id → size and checksum of the file beside it; made with the first one
 //
 // Captures share sources and texts; both go when the last capture that names them goes, in the same
 // transaction. Every value is a record with a checksum (record.go).
@@ -36,7 +37,7 @@ import (
 )
 
 // Version is the version of the file that this package writes, and the newest that it reads.
-const Version = 1
+const Version = 2
 
 // The kinds of failure that callers tell apart with errors.Is. The errors that wrap them say what
 // was attempted, on which file, why it did not work and what to do, in one sentence.
@@ -82,6 +83,10 @@ type Options struct {
 	// Workspace is the folder the captures belong to. Where it is set, its path is written to the
 	// file WorkspaceFile beside the store when that is made, for people who look.
 	Workspace string
+	// Migrate is asked before a file of an older version is written anew, by that version; its error,
+	// the rest of a sentence that begins with what is attempted, refuses it. It may wait for others to
+	// let go of the store. Where it is nil nobody is asked.
+	Migrate func(path string, version int) error
 	// Getenv is the environment in which OpenWorkspace finds the file; os.Getenv if nil.
 	Getenv func(string) string
 }
@@ -101,7 +106,8 @@ type Store struct {
 // Open is the store at path, which need not exist: the file, and folders of mode 0700 for it, are
 // made at the first write. A file that is there must be a store of ours, whole and of a version
 // that we know: otherwise the error wraps ErrForeign, ErrDamaged or ErrNewer, and nothing is
-// changed.
+// changed. One of an older version is written anew, and stays as it was beside the new one (BackupOf);
+// the error wraps ErrOlder while somebody uses it who knows only that version.
 func Open(path string, opts Options) (*Store, error) {
 	if opts.Wait == 0 {
 		opts.Wait = 5 * time.Second
@@ -115,15 +121,23 @@ func Open(path string, opts Options) (*Store, error) {
 	}
 	s := &Store{path: path, opts: opts, now: time.Now}
 	const verb = "open"
-	err = s.with(verb, false, func(db *bolt.DB) error {
+	older := uint64(0)
+	err = s.withFile(verb, false, func(db *bolt.DB) error {
 		if err := s.checkPages(db); err != nil {
 			return s.damaged(verb, err)
+		}
+		if v := versionOf(db); v > 0 && v < Version {
+			older = v
+			return nil
 		}
 		return db.View(func(tx *bolt.Tx) error {
 			_, err := s.version(verb, tx)
 			return err
 		})
 	})
+	if err == nil && older > 0 {
+		err = s.migrate(older)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -135,15 +149,16 @@ func (s *Store) Path() string { return s.path }
 
 // Names of buckets and keys.
 var (
-	bucketRoot     = []byte("sightline")
-	bucketMeta     = []byte("meta")
-	bucketCaptures = []byte("captures")
-	bucketSources  = []byte("sources")
-	bucketTexts    = []byte("texts")
-	bucketPresets  = []byte("presets")
-	keyFormat      = []byte("format")
-	keyChunk       = []byte("chunk")
-	keySymbols     = []byte("symbols")
+	bucketRoot      = []byte("sightline")
+	bucketMeta      = []byte("meta")
+	bucketCaptures  = []byte("captures")
+	bucketSources   = []byte("sources")
+	bucketTexts     = []byte("texts")
+	bucketPresets   = []byte("presets")
+	bucketSnapshots = []byte("snapshots")
+	keyFormat       = []byte("format")
+	keyChunk        = []byte("chunk")
+	keySymbols      = []byte("symbols")
 )
 
 func chunkKey(n int) []byte {
@@ -189,6 +204,10 @@ func initialize(tx *bolt.Tx) error {
 			return err
 		}
 	}
+	return putVersion(tx)
+}
+
+func putVersion(tx *bolt.Tx) error {
 	e := &encoder{}
 	e.uint(Version)
 	return tx.Bucket(bucketRoot).Put(keyFormat, e.seal(recordFormat))
@@ -210,6 +229,8 @@ func (s *Store) version(verb string, tx *bolt.Tx) (empty bool, err error) {
 	switch v := d.uint(); {
 	case d.err != nil || v == 0:
 		return false, s.damaged(verb, errors.New("its version is unreadable"))
+	case v < Version:
+		return false, s.damaged(verb, fmt.Errorf("its version has become %d", v))
 	case v > Version:
 		return false, fail(ErrNewer, nil, "%s %s: the file has version %d and this sightline knows versions up to %d; use the sightline that wrote it, or a newer one, or move the file away to begin a new store",
 			verb, s.path, v, Version)
@@ -233,12 +254,33 @@ func (s *Store) damaged(verb string, cause error) error {
 // errNoStore says that there is nothing to read.
 var errNoStore = errors.New("there is no store")
 
-// with runs fn on the open, locked file.
+// with runs fn on the open, locked file. One of an older version, which somebody has put there since
+// Open, is first brought to this one.
+func (s *Store) with(verb string, write bool, fn func(*bolt.DB) error) error {
+	for {
+		older := uint64(0)
+		err := s.withFile(verb, write, func(db *bolt.DB) error {
+			if v := versionOf(db); v > 0 && v < Version {
+				older = v
+				return nil
+			}
+			return fn(db)
+		})
+		if older == 0 || err != nil {
+			return err
+		}
+		if err := s.migrate(older); err != nil {
+			return err
+		}
+	}
+}
+
+// withFile runs fn on the open, locked file, whatever its version.
 //
 // bbolt maps the file. It reads what a page says without doubting it, so a damaged page makes it
 // panic or touch memory beyond the file (SIGSEGV, or SIGBUS where another program has cut the file).
 // Both become errors here.
-func (s *Store) with(verb string, write bool, fn func(*bolt.DB) error) (err error) {
+func (s *Store) withFile(verb string, write bool, fn func(*bolt.DB) error) (err error) {
 	f, err := s.lock(verb, write)
 	if err == errNoStore {
 		return nil

@@ -196,7 +196,7 @@ func (w *Writer) Finish(c *profile.Capture) (Meta, error) {
 	if w.ended {
 		return Meta{}, fmt.Errorf("finish a capture in %s: capture %s has been finished or discarded", w.s.path, w.meta.ID)
 	}
-	m, err := w.s.replace(w.meta.ID, c)
+	m, err := w.s.replace(w.meta.ID, c, nil)
 	if err == nil {
 		w.ended = true
 	}
@@ -221,7 +221,7 @@ func (w *Writer) Discard() error {
 
 // Put stores a finished capture under a new id, and makes room for it: see Options.Budget and
 // Meta.Pruned. c is only read.
-func (s *Store) Put(c *profile.Capture) (Meta, error) { return s.replace("", c) }
+func (s *Store) Put(c *profile.Capture) (Meta, error) { return s.replace("", c, nil) }
 
 // Replace stores c in place of a capture, which keeps its id, note and pin: with better symbols, or
 // to finish one that was interrupted. The error wraps ErrNoCapture, or ErrRecording while another
@@ -234,15 +234,15 @@ func (s *Store) Replace(id ID, c *profile.Capture) (Meta, error) {
 	if err != nil && !errors.Is(err, ErrDamaged) {
 		return Meta{}, err
 	}
-	return s.replace(id, c)
+	return s.replace(id, c, nil)
 }
 
 func (s *Store) recording(verb string, m *Meta) error {
 	return fail(ErrRecording, nil, "%s %s: capture %s is being recorded by process %d; stop that first", verb, s.path, m.ID, m.writer.pid)
 }
 
-// replace stores c in its final form; id "" is a new one.
-func (s *Store) replace(id ID, c *profile.Capture) (Meta, error) {
+// replace stores c in its final form; id "" is a new one. Also runs in the transaction, if it is given.
+func (s *Store) replace(id ID, c *profile.Capture, also func(*bolt.Tx, ID) error) (Meta, error) {
 	const verb = "store a capture in"
 	if err := c.Check(); err != nil {
 		return Meta{}, fmt.Errorf("%s %s: %w", verb, s.path, err)
@@ -297,7 +297,14 @@ func (s *Store) replace(id ID, c *profile.Capture) (Meta, error) {
 			} else if !errors.Is(err, ErrDamaged) {
 				return err
 			}
-			return s.putFinal(tx, &m, chunks, symbols, sources)
+			if err := s.putFinal(tx, &m, chunks, symbols, sources); err != nil || also == nil {
+				return err
+			}
+			if err := also(tx, m.ID); err != nil {
+				return err
+			}
+			m.Snapshot = snapshotRows(tx)[m.ID]
+			return nil
 		})
 		if err != nil {
 			return err
@@ -363,6 +370,7 @@ func (s *Store) Remove(ids ...ID) error {
 	return s.with(verb, true, func(db *bolt.DB) error {
 		err := s.updateIn(db, verb, func(tx *bolt.Tx) error { return s.remove(verb, tx, ids, false) })
 		if err == nil {
+			s.dropSnapshots(ids)
 			s.compactIfEmpty(db)
 		}
 		return err
@@ -402,6 +410,9 @@ func (s *Store) remove(verb string, tx *bolt.Tx, ids []ID, force bool) error {
 		if err := tx.Bucket(bucketMeta).Delete([]byte(id)); err != nil {
 			return err
 		}
+	}
+	if err := forgetSnapshots(tx, gone); err != nil {
+		return err
 	}
 	metas, err := s.metas(tx)
 	if err != nil {

@@ -139,6 +139,9 @@ func (c *Conn) Receive(v any) error {
 // SetDeadline bounds how long sending and receiving may take; the zero time is for ever.
 func (c *Conn) SetDeadline(t time.Time) error { return c.net.SetDeadline(t) }
 
+// SetWriteDeadline is SetDeadline for sending only.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.net.SetWriteDeadline(t) }
+
 // Close ends the connection.
 func (c *Conn) Close() error { return c.net.Close() }
 

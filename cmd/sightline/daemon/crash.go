@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -25,7 +26,8 @@ import (
 //
 // A process that ends well removes both. Of one that crashed, whoever notices first makes
 // crash-TIME-PID.txt (see Bury). A report has names of requests and the stacks of the program, and of
-// the sources and captures that it worked on nothing.
+// the sources and captures that it worked on nothing: neither has it the text of a panic, which may quote
+// them, unless it is one of the runtime's own.
 type Witness struct {
 	dir    string
 	report string
@@ -113,7 +115,7 @@ func (w *Witness) Fault(what string, value any, stack []byte) string {
 	w.mu.Lock()
 	ring := bytes.Clone(w.ring)
 	w.mu.Unlock()
-	text := fmt.Sprintf("%s%spanic in %s: %v\n\n%s", header, endOfHeader, what, value, stack)
+	text := fmt.Sprintf("%s%spanic in %s: %s\n\n%s", header, endOfHeader, what, panicText(value), stack)
 	path, err := writeReport(w.dir, os.Getpid(), text, ring)
 	if err != nil {
 		return ""
@@ -156,11 +158,55 @@ func Bury(path string) string {
 	if err != nil || strings.TrimSpace(crash) == "" {
 		return ""
 	}
-	report, err := writeReport(dir, pid, header+endOfHeader+crash, ring)
+	report, err := writeReport(dir, pid, header+endOfHeader+withoutPanicText(crash), ring)
 	if err != nil {
 		return ""
 	}
 	return report
+}
+
+// panicText is what a report says of the value of a panic.
+func panicText(value any) string {
+	if err, ok := value.(runtime.Error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("a %T, which is left out", value)
+}
+
+// withoutPanicText takes the texts of panics out of what the runtime says of a crash. That is, for each
+// panic, "panic: " and the text (in further lines behind a tab), then "[signal …" or an empty line and
+// stacks (runtime/panic.go, printpanics).
+func withoutPanicText(crash string) string {
+	var b strings.Builder
+	inText, text := false, 0
+	leftOut := func() {
+		if text > 0 {
+			fmt.Fprintf(&b, "panic: (a text of %d bytes is left out)\n", text)
+		}
+		text = 0
+	}
+	for line := range strings.Lines(crash) {
+		value, begins := strings.CutPrefix(strings.TrimPrefix(line, "\t"), "panic: ")
+		switch {
+		case begins && strings.HasPrefix(value, "runtime error: "):
+			leftOut()
+			inText = false
+			b.WriteString(line)
+		case begins:
+			leftOut()
+			inText, text = true, len(value)
+		case inText && (line == "\n" || strings.HasPrefix(line, "[signal ") || strings.HasPrefix(line, "goroutine ")):
+			leftOut()
+			inText = false
+			b.WriteString(line)
+		case inText:
+			text += len(line)
+		default:
+			b.WriteString(line)
+		}
+	}
+	leftOut()
+	return b.String()
 }
 
 // reportOf waits a moment for the report that another process makes.

@@ -23,6 +23,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -112,8 +113,26 @@ func openFolder(dir string) (*os.File, error) {
 // Close lets the folder go.
 func (p *Place) Close() error { return p.dir.Close() }
 
+// Others are the places of other builds that have a socket here. They share p's folder and need no
+// Close.
+func (p *Place) Others() []*Place {
+	entries, err := os.ReadDir(p.Dir)
+	if err != nil {
+		return nil
+	}
+	var all []*Place
+	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name(), socketSuffix); ok && name != p.Name && e.Type()&fs.ModeSocket != 0 {
+			all = append(all, &Place{Dir: p.Dir, Name: name, dir: p.dir})
+		}
+	}
+	return all
+}
+
+const socketSuffix = ".sock"
+
 // Socket is the path of the daemon's socket.
-func (p *Place) Socket() string { return filepath.Join(p.Dir, p.Name+".sock") }
+func (p *Place) Socket() string { return filepath.Join(p.Dir, p.Name+socketSuffix) }
 
 // Lock is the path of the file whose lock the daemon holds.
 func (p *Place) Lock() string { return filepath.Join(p.Dir, p.Name+".lock") }
@@ -124,7 +143,7 @@ func (p *Place) address() string {
 	if path := p.Socket(); len(path) <= longest {
 		return path
 	}
-	return fmt.Sprintf("/proc/self/fd/%d/%s.sock", p.dir.Fd(), p.Name)
+	return fmt.Sprintf("/proc/self/fd/%d/%s%s", p.dir.Fd(), p.Name, socketSuffix)
 }
 
 // Build names the build that runs here. Two builds that differ have different names.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -350,6 +351,143 @@ func TestBadClients(t *testing.T) {
 	}
 }
 
+// The runtime folder goes with the last login and comes again with the next one, with another daemon in
+// it. The end of the one before does it no harm.
+func TestFolderComesAgain(t *testing.T) {
+	parent := t.TempDir()
+	p := find(t, parent)
+	first := listen(t, p)
+	if err := os.Rename(p.Dir, p.Dir+".gone"); err != nil {
+		t.Fatal(err)
+	}
+	again := find(t, parent)
+	second := listen(t, again)
+	first.StopListening()
+	first.Close()
+	go serveOne(second, func(*Conn) {})
+	c, err := Dial(again, Hello{}, 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if _, err := Listen(again, 0); !errors.Is(err, ErrRuns) {
+		t.Errorf("a third one listens: %v", err)
+	}
+}
+
+// A client that says nothing and stays is told so as well.
+func TestSilentClient(t *testing.T) {
+	defer func(old time.Duration) { helloWithin = old }(helloWithin)
+	helloWithin = 50 * time.Millisecond
+	p := find(t, t.TempDir())
+	l := listen(t, p)
+	served := make(chan error, 1)
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			err = c.ReadHello()
+		}
+		served <- err
+	}()
+	conn, err := net.Dial("unix", p.Socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	kind, text, err := readFrame(conn, maxFrame)
+	if err != nil || kind != frameRefusal || !strings.Contains(string(text), "did not say what it wants within 50ms") {
+		t.Errorf("answered %q %q, %v", kind, text, err)
+	}
+	if err := <-served; err == nil {
+		t.Error("it was served")
+	}
+}
+
+// Whatever stands in the socket's place is replaced, and not what it leads to; and a client that meets
+// somebody else's socket there says nothing to it.
+func TestSocketIsReplaced(t *testing.T) {
+	elsewhere := t.TempDir()
+	target := filepath.Join(elsewhere, "theirs")
+	for _, c := range []struct {
+		name string
+		make func(path string) error
+	}{
+		{"symbolic link", func(path string) error {
+			return errors.Join(os.WriteFile(target, []byte("kept"), 0o600), os.Symlink(target, path))
+		}},
+		{"dangling link", func(path string) error { return os.Symlink(filepath.Join(elsewhere, "nothing"), path) }},
+		{"file", func(path string) error { return os.WriteFile(path, []byte("x"), 0o600) }},
+		{"empty folder", func(path string) error { return os.Mkdir(path, 0o700) }},
+		{"another's file", func(path string) error {
+			err := os.WriteFile(path, nil, 0o600)
+			if os.Geteuid() == 0 {
+				err = errors.Join(err, os.Chown(path, 65534, 65534))
+			}
+			return err
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := find(t, t.TempDir())
+			if err := c.make(p.Socket()); err != nil {
+				t.Fatal(err)
+			}
+			l := listen(t, p)
+			go serveOne(l, func(*Conn) {})
+			conn, err := Dial(p, Hello{}, 30*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.Close()
+		})
+	}
+	if text, err := os.ReadFile(target); err != nil || string(text) != "kept" {
+		t.Errorf("what the link led to is %q, %v", text, err)
+	}
+	p := find(t, t.TempDir())
+	if err := errors.Join(os.Mkdir(p.Socket(), 0o700), os.WriteFile(filepath.Join(p.Socket(), "file"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := Listen(p, 0); err == nil || !strings.Contains(err.Error(), p.Socket()) || !strings.Contains(err.Error(), "; remove it") {
+		t.Errorf("in the place of a folder: %v, %v", l, err)
+	}
+
+	// Another user's daemon, reached by a link that somebody has talked us into.
+	other := nobody(t)
+	open := t.TempDir()
+	for dir := open; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	theirs := filepath.Join(open, "theirs")
+	if err := errors.Join(os.Mkdir(theirs, 0o700), os.Chown(theirs, 65534, 65534)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := as("daemon", theirs)
+	cmd.Path, cmd.SysProcAttr = filepath.Join(open, "binary"), other
+	if err := os.WriteFile(cmd.Path, must(os.ReadFile("/proc/self/exe")), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "listens\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	p = find(t, t.TempDir())
+	if err := os.Symlink(filepath.Join(theirs, FolderName, "build.sock"), p.Socket()); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := Dial(p, Hello{}.Environment(), 30*time.Second); err == nil || !strings.Contains(err.Error(), "user 65534") {
+		t.Errorf("another user's daemon was spoken to: %v, %v", c, err)
+	}
+}
+
 // Bytes go both ways as they are, the log and the exit status beside them.
 func TestForward(t *testing.T) {
 	p := find(t, t.TempDir())
@@ -458,7 +596,7 @@ func crash(dir string, killed bool) int {
 		unix.Kill(os.Getpid(), unix.SIGKILL)
 	}
 	done := make(chan int)
-	go func() { panic("on purpose") }()
+	go func() { panic("func secret() {\n\n\tlater()\n}") }()
 	<-done
 	return 0
 }
@@ -492,7 +630,10 @@ func TestCrashLeavesAReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"version 1.2.3", "panic: on purpose", "daemon.crash.func1", "textDocument/hover 99\n", "textDocument/hover 37\n"} {
+	if strings.Contains(string(text), "secret") || strings.Contains(string(text), "later") {
+		t.Errorf("the report has the text of the panic:\n%s", text)
+	}
+	for _, want := range []string{"version 1.2.3", "panic: (a text of ", "daemon.crash.func1", "textDocument/hover 99\n", "textDocument/hover 37\n"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the report lacks %q:\n%s", want, text)
 		}
@@ -514,9 +655,9 @@ func TestFault(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Note("textDocument/codeLens")
-	report := w.Fault("textDocument/codeLens", "on purpose", []byte("goroutine 1\n"))
+	report := w.Fault("textDocument/codeLens", errors.New("on purpose"), []byte("goroutine 1\n"))
 	text, _ := os.ReadFile(report)
-	if !strings.Contains(string(text), "version 1.2.3") || !strings.Contains(string(text), "on purpose") || strings.Count(string(text), "textDocument/codeLens") != 2 {
+	if !strings.Contains(string(text), "version 1.2.3") || !strings.Contains(string(text), "*errors.errorString") || strings.Contains(string(text), "on purpose") || strings.Count(string(text), "textDocument/codeLens") != 2 {
 		t.Errorf("the report is %q", text)
 	}
 	w.Close()

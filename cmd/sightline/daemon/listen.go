@@ -14,8 +14,8 @@ import (
 // ErrRuns says that the daemon of this place runs already.
 var ErrRuns = errors.New("the daemon runs already")
 
-// helloWithin is how long a client may take to say what it wants.
-const helloWithin = 10 * time.Second
+// helloWithin is how long a client may take to say what it wants. Tests change it.
+var helloWithin = 10 * time.Second
 
 // A Listener takes connections at a place, as the only process to do so.
 type Listener struct {
@@ -123,13 +123,19 @@ func (c *Conn) ReadHello() error {
 // Close stops listening, removes the socket and lets another process be the daemon. Connections stay.
 func (l *Listener) Close() error {
 	err := l.net.Close()
-	_ = os.Remove(l.place.address())
+	l.removeSocket()
 	_ = unix.Unlinkat(int(l.place.dir.Fd()), l.place.Name+".lock", 0)
 	return errors.Join(err, l.lock.Close())
 }
 
 // StopListening has new clients find no daemon, but no other process become it yet.
 func (l *Listener) StopListening() {
-	_ = os.Remove(l.place.address())
+	l.removeSocket()
 	_ = l.net.Close()
+}
+
+// removeSocket removes the socket from the folder that it was made in. By its path it might be another
+// daemon's: the folder goes with the last login, and comes again with the next.
+func (l *Listener) removeSocket() {
+	_ = unix.Unlinkat(int(l.place.dir.Fd()), l.place.Name+socketSuffix, 0)
 }

@@ -13,14 +13,16 @@ end
 
 function M.test(name, f)
   M.said = {}
+  local begun = vim.uv.now()
   local ok, err = xpcall(f, debug.traceback)
+  vim.uv.update_time()
   if ok then
     passed = passed + 1
   else
     failed = failed + 1
     err = tostring(err) .. '\nsaid: ' .. vim.inspect(M.said)
   end
-  io.stdout:write((ok and 'ok   ' or 'FAIL ') .. name .. (ok and '' or '\n' .. err) .. '\n')
+  io.stdout:write(('%s %s (%d ms)%s\n'):format(ok and 'ok  ' or 'FAIL', name, vim.uv.now() - begun, ok and '' or '\n' .. err))
 end
 
 --- Waits until f answers something; what it is is named where it never does. A machine that does much

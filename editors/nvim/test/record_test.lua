@@ -59,9 +59,10 @@ test('a lens profiles its test', function()
   vim.cmd.buffer(tests)
   local before = #captures()
   wait('the lens', function()
-    return t.lenses(tests)['func BenchmarkPages(b *testing.B) {'] == 'profile'
+    return (t.lenses(tests)['func BenchmarkPages(b *testing.B) {'] or ''):find('^profile')
   end)
   api.nvim_win_set_cursor(0, { t.lnum('func BenchmarkPages'), 0 })
+  t.choose('profile') -- another lens records its memory
   vim.cmd('Sightline lens')
   wait('it is recorded', function()
     local s = require('sightline.status').last
@@ -115,6 +116,55 @@ test('discard keeps nothing', function()
   idle()
   vim.wait(200)
   same(before, #captures())
+end)
+
+test('a recording is stopped or dropped in each of its phases', function()
+  local status = require('sightline.status')
+  local update = status.update
+  vim.cmd.buffer(tests)
+  for how, phases in pairs({ stop = { 'building' }, discard = { 'building', 'symbolizing', 'storing' } }) do
+    for _, phase in ipairs(phases) do
+      local before, begun, fired = #captures(), false, false
+      t.said = {}
+      status.update = function(s)
+        update(s)
+        begun = begun or s.recording
+        if s.phase == phase and not fired then
+          fired = true
+          vim.schedule(function()
+            vim.cmd('Sightline ' .. how)
+          end)
+        elseif s.phase == 'recording' and phase ~= 'building' and (s.samples or 0) > 50 and begun ~= 'ending' then
+          begun = 'ending' -- soon enough
+          vim.schedule(function()
+            vim.cmd('Sightline stop')
+          end)
+        end
+      end
+      api.nvim_win_set_cursor(0, { t.lnum('pages := Pages(logLines'), 0 })
+      vim.cmd('Sightline profile')
+      wait('it begins', function()
+        return begun
+      end)
+      idle()
+      status.update = update
+      if how == 'stop' then
+        local said = wait('what came of it', function()
+          return t.heard('TestPages: ')
+        end)
+        local kept = said.text:find('samples in') and 1 or 0 -- the next phase may have begun before it was told
+        assert(kept == 1 or said.text:find('stopped before it ran'), said.text)
+        same(before + kept, #captures())
+      elseif fired then -- a phase may pass before anybody is told of it
+        for _, said in ipairs(t.said) do -- when it was over already the person is told that nothing is recorded
+          assert(said.text:find('nothing is being recorded', 1, true) or #captures() == before, vim.inspect(t.said))
+        end
+        if #t.said == 0 then
+          same(before, #captures(), 'captures after discard at ' .. phase)
+        end
+      end
+    end
+  end
 end)
 
 test('a process is chosen, recorded and let go', function()

@@ -7,6 +7,12 @@ import { decorationsOn, section, setting } from './settings';
 /** editDelay is how long after an edit the server is asked: it has to take the edit in anyway. */
 const editDelay = 40;
 
+/**
+ * goneDelay is how long numbers stay without a server, in ms. One that crashed is back before; without one
+ * nobody tells which lines an edit has made wrong.
+ */
+const goneDelay = 5000;
+
 /** A Sheet is what we know of one document's costs. */
 interface Sheet {
   result?: LinesResult; // the last answer
@@ -24,6 +30,7 @@ interface Sheet {
 export class Decorations implements vscode.Disposable {
   private readonly sheets = new Map<string, Sheet>(); // by document URI
   private readonly shown = new WeakMap<vscode.TextEditor, Map<number, Mark>>(); // what each editor was given
+  private gone: NodeJS.Timeout | undefined; // takes the numbers away
   private types: vscode.TextEditorDecorationType[] = [];
   private readonly subscriptions: vscode.Disposable[] = [];
   private readonly numbers = new vscode.EventEmitter<vscode.Uri>();
@@ -36,7 +43,11 @@ export class Decorations implements vscode.Disposable {
     this.makeTypes();
     this.subscriptions.push(
       server.onChanged(() => this.askAll()),
-      server.onRunning((running) => { if (running) this.askAll(); }),
+      server.onRunning((running) => {
+        clearTimeout(this.gone);
+        if (running) this.askAll();
+        else this.gone = setTimeout(() => this.forgetAll(), goneDelay);
+      }),
       vscode.window.onDidChangeVisibleTextEditors((editors) => {
         for (const e of editors) {
           const sheet = this.sheets.get(e.document.uri.toString());
@@ -177,6 +188,17 @@ export class Decorations implements vscode.Disposable {
     this.types.forEach((type, i) => editor.setDecorations(type, byStep[i] ?? []));
   }
 
+  /** forgetAll takes all numbers away. */
+  private forgetAll(): void {
+    for (const sheet of this.sheets.values()) clearTimeout(sheet.timer);
+    this.sheets.clear();
+    for (const e of vscode.window.visibleTextEditors) {
+      if (!this.shown.delete(e)) continue;
+      for (const type of this.types) e.setDecorations(type, []);
+      this.numbers.fire(e.document.uri);
+    }
+  }
+
   private forget(d: vscode.TextDocument): void {
     const key = d.uri.toString();
     clearTimeout(this.sheets.get(key)?.timer);
@@ -184,6 +206,7 @@ export class Decorations implements vscode.Disposable {
   }
 
   dispose(): void {
+    clearTimeout(this.gone);
     for (const s of this.sheets.values()) clearTimeout(s.timer);
     for (const t of this.types) t.dispose();
     for (const s of this.subscriptions) s.dispose();

@@ -42,7 +42,7 @@ class Capabilities implements StaticFeature {
 
 /**
  * Client leaves the server's commands to us: the palette offers them too, without arguments, and they
- * have to be there before the server runs and while it is started again.
+ * have to be there before the server runs and while it is started again. It leaves messages to us, too.
  */
 class Client extends LanguageClient {
   override registerFeature(feature: StaticFeature | DynamicFeature<unknown>): void {
@@ -50,7 +50,15 @@ class Client extends LanguageClient {
     if (type?.method === ExecuteCommandRequest.method) return;
     super.registerFeature(feature);
   }
+
+  /** error writes what went wrong into the output. What a person is to know of it is told once, in our words. */
+  override error(message: string, data?: unknown): void {
+    super.error(message, data, false);
+  }
 }
+
+/** settingsDelay is how long after a change of the settings the server is started anew, in ms. */
+const settingsDelay = 200;
 
 const restartLimit = 5, restartWindow = 3 * 60_000;
 
@@ -77,18 +85,32 @@ export class Server implements vscode.Disposable {
   private starting: Promise<void> | undefined;
   private process: cp.ChildProcess | undefined;
   private program: Program | undefined;
+  private answered = false; // the process has answered initialize
+  private ended: Promise<string> = Promise.resolve(''); // how the process ended, when it has
   private ends: number[] = []; // when it ended by itself
   private told = new Set<string>();
+
+  private readonly settings: vscode.Disposable;
+  private due: NodeJS.Timeout | undefined; // restarts for the settings
 
   constructor(private readonly context: vscode.ExtensionContext) {
     this.output = vscode.window.createOutputChannel('Sightline', { log: true });
     this.log = path.join(context.logUri.fsPath, 'server.log');
+    // Who names another program means it now; but the client tells the one that runs of the change first.
+    this.settings = vscode.workspace.onDidChangeConfiguration((e) => {
+      if (!e.affectsConfiguration(`${section}.server.path`) && !e.affectsConfiguration(`${section}.server.arguments`)) return;
+      clearTimeout(this.due);
+      this.due = setTimeout(() => void this.restart().catch(() => {}), settingsDelay); // why it fails is told
+    });
   }
 
   get running(): boolean { return this.client?.state === State.Running; }
 
   /** pid is the server's process, for tests and bug reports. */
   get pid(): number | undefined { return this.process?.pid; }
+
+  /** executable is the path of the server's program; "" before there is one. */
+  get executable(): string { return this.program?.path ?? ''; }
 
   /** start starts the server, unless it runs. Why it cannot is told and thrown. */
   start(): Promise<void> {
@@ -113,6 +135,7 @@ export class Server implements vscode.Disposable {
     client.onNotification(rpc.MethodChanged, (p: rpc.ChangedParams) => this.changed.fire(p));
     client.onDidChangeState(({ newState }) => {
       if (newState === State.Running) {
+        this.answered = true;
         this.checkVersion(client, program);
         this.ran.fire(true);
       } else if (newState === State.Stopped) {
@@ -121,7 +144,15 @@ export class Server implements vscode.Disposable {
     });
     this.client = client;
     this.output.info(`The server is ${program.path} (${program.origin}); its log is ${this.log}`);
-    await client.start();
+    try {
+      await client.start();
+    } catch (err) {
+      if (this.answered || !this.process) throw err;
+      const how = await Promise.race([this.ended, new Promise<string>((resolve) => setTimeout(resolve, 1000, ''))]);
+      if (how === '') throw err;
+      const remedy = { setting: 'Correct the setting sightline.server.path, or empty it.', PATH: 'Replace it, or remove it from PATH.', extension: 'Install the extension again.' }[program.origin];
+      throw new Error(`${program.path} ended with ${how} before it answered as a language server does. ${remedy} Its log is ${this.log}`);
+    }
   }
 
   private options(): LanguageClientOptions {
@@ -164,24 +195,30 @@ export class Server implements vscode.Disposable {
   /** spawn starts the process. What it writes to standard error, a crash above all, is logged too. */
   private async spawn(program: Program): Promise<cp.ChildProcess> {
     const args = ['serve', '--log', this.log, ...setting<string[]>('server.arguments', [])];
+    this.answered = false;
+    this.process = undefined;
     const child = cp.spawn(program.path, args, { stdio: 'pipe' });
+    this.ended = new Promise((resolve) => { child.once('exit', (code, signal) => resolve(signal ?? `exit status ${code}`)); });
     await new Promise<void>((resolve, reject) => {
       child.once('spawn', resolve);
       child.once('error', (err) => reject(new Error(`${program.path} cannot be started: ${err.message}. Correct the setting sightline.server.path, or empty it.`)));
     });
     this.process = child;
     child.stderr.on('data', (b: Buffer) => fs.appendFile(this.log, b, () => {}));
-    child.once('exit', (code, signal) => {
-      this.output.info(`The server ended: ${signal ?? `exit status ${code}`}`);
-    });
+    void this.ended.then((how) => this.output.info(`The server ended: ${how}`));
     return child;
   }
 
   /** closed answers what to do after the server went away by itself, and tells the person once. */
   private closed(): { action: CloseAction; message?: string; handled: boolean } {
+    this.ran.fire(false);
+    // One that never answered would not the next time either; whoever started it says why.
+    if (!this.answered) {
+      this.starting = undefined;
+      return { action: CloseAction.DoNotRestart, handled: true };
+    }
     const now = Date.now();
     this.ends = [...this.ends.filter((t) => now - t < restartWindow), now];
-    this.ran.fire(false);
     const showLog = (what: string | undefined): void => {
       if (what === 'Show Log') void this.showLog();
       if (what === 'Restart') void this.restart();
@@ -285,7 +322,14 @@ export class Server implements vscode.Disposable {
     });
   }
 
-  async restart(): Promise<void> {
+  private restarting: Promise<void> = Promise.resolve();
+
+  /** restart ends the server and starts it as the settings are now, one time after the other. */
+  restart(): Promise<void> {
+    return this.restarting = this.restarting.catch(() => {}).then(() => this.again());
+  }
+
+  private async again(): Promise<void> {
     const client = this.client;
     this.client = undefined;
     this.starting = undefined;
@@ -308,6 +352,8 @@ export class Server implements vscode.Disposable {
   }
 
   dispose(): void {
+    this.settings.dispose();
+    clearTimeout(this.due);
     this.output.dispose();
     this.changed.dispose();
     this.ran.dispose();

@@ -36,9 +36,18 @@ process.on('exit', () => {
   if (!process.env.KEEP) for (const d of temporaries) fs.rmSync(d, { recursive: true, force: true });
 });
 
+/** prepared says that run.mjs has built everything: suites that run side by side must not each do it. */
+const prepared = process.env.SIGHTLINE_PREPARED === '1';
+
+/** bundle makes of the extension and its pages what VS Code loads. */
+export function bundle() {
+  if (!prepared) execFileSync(process.execPath, ['esbuild.mjs'], { cwd: extension, stdio: ['ignore', 'inherit', 'inherit'] });
+}
+
 /** binary builds the server and answers its path. */
 export function binary() {
   const to = path.join(out, 'sightline');
+  if (prepared) return to;
   execFileSync('go', ['build', '-o', to, './cmd/sightline'], { cwd: root, env: { ...process.env, CGO_ENABLED: '0' }, stdio: ['ignore', 'inherit', 'inherit'] });
   return to;
 }
@@ -46,6 +55,7 @@ export function binary() {
 /** standin packages the extension that stands in for the Go extension and answers the package's path. */
 export function standin() {
   const to = path.join(out, 'standin.vsix');
+  if (prepared) return to;
   execFileSync(process.execPath, [path.join(extension, 'node_modules/@vscode/vsce/vsce'), 'package', '--no-dependencies', '--allow-missing-repository', '--skip-license', '--out', to],
     { cwd: path.join(import.meta.dirname, 'standin'), stdio: ['ignore', 'ignore', 'inherit'] });
   return to;
@@ -54,7 +64,8 @@ export function standin() {
 /** vsix packages the extension with a server and answers the package's path. */
 export function vsix(server) {
   const to = path.join(out, 'sightline.vsix');
-  execFileSync(process.execPath, ['esbuild.mjs'], { cwd: extension, stdio: ['ignore', 'inherit', 'inherit'] });
+  if (prepared) return to;
+  bundle();
   execFileSync(process.execPath, ['package.mjs', to], { cwd: extension, env: { ...process.env, SIGHTLINE_BINARY: server }, stdio: ['ignore', 'ignore', 'inherit'] });
   return to;
 }
@@ -200,7 +211,7 @@ export function address(port, folder, payload = []) {
 export function remote(port, file) { return `vscode-remote://127.0.0.1:${port}${file}`; }
 
 /** until waits for a condition; what it waits for is in the error. */
-export async function until(what, condition, timeout = 120_000) {
+export async function until(what, condition, timeout = 240_000) {
   const end = Date.now() + timeout;
   let last;
   for (;;) {

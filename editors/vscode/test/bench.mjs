@@ -2,8 +2,7 @@
 // does for each key in a large file with numbers on every line. Budgets: 500 ms and 16 ms.
 import fs from 'node:fs';
 import path from 'node:path';
-import { execFileSync } from 'node:child_process';
-import { address, binary, extension, openBrowser, out, remote, startServer, workspace } from './bed.mjs';
+import { address, binary, bundle, extension, openBrowser, out, remote, startServer, workspace } from './bed.mjs';
 
 const results = path.join(out, 'bench.json');
 fs.rmSync(results, { force: true });

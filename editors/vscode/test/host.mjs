@@ -2,12 +2,11 @@
 // extensionTestsPath, as VS Code's own test runner does, through the workbench.
 import fs from 'node:fs';
 import path from 'node:path';
-import { address, binary, extension, openBrowser, out, remote, startServer, workspace } from './bed.mjs';
-import { execFileSync } from 'node:child_process';
+import { address, binary, bundle, extension, openBrowser, out, remote, startServer, workspace } from './bed.mjs';
 
 const results = path.join(out, 'host.txt');
 fs.rmSync(results, { force: true });
-execFileSync(process.execPath, ['esbuild.mjs'], { cwd: extension, stdio: 'inherit' });
+bundle();
 const folder = workspace();
 const sightline = binary();
 const server = await startServer({

@@ -406,12 +406,17 @@ try {
     await page.locator('.pane', { hasText: 'Captures' }).last().locator('.monaco-list-row', { hasText: 'old.folded' }).waitFor();
   });
 
-  await step('restricted: once it is trusted, a test is recorded', async () => {
+  await step('restricted: once it is trusted, its settings hold, and a test is recorded', async () => {
     await closeToasts();
     await command('Workspaces: Manage Workspace Trust');
     await page.locator('.workspace-trust-editor .monaco-button', { hasText: /^Trust/ }).first().click();
+    await toast('names /nowhere/sightline, which is no program').waitFor({ timeout: 120_000 });
+    fs.writeFileSync(path.join(strange, '.vscode', 'settings.json'), JSON.stringify({ 'sightline.hints.unit': 'percent' }));
     await openFile('accesslog_test.go', 20);
-    await page.locator('.codelens-decoration a', { hasText: 'profile' }).first().click();
+    const lens = page.locator('.codelens-decoration a', { hasText: 'profile' });
+    await until('lenses again', async () => await lens.count() > 0);
+    await closeToasts();
+    await lens.first().click();
     await toast('Profiling TestPages').waitFor({ timeout: 120_000 });
     await toast(/TestPages: .* samples in/).waitFor({ timeout: 120_000 });
   });

@@ -243,6 +243,27 @@ func promises() []promise {
 		name: "  of a Go program, by kind", benchmark: "Map/ours/target=go", unit: "map-ms", format: "%.0f ms",
 		peer: "Map/peer=pmap/target=go", peerUnit: "map-ms", peerName: "pmap -X", budget: math.Inf(1),
 	}, promise{
+		name: "heap of 1 M Go objects, analysed", benchmark: "Heap/ours/objects=1M", unit: "analyse-ms", format: "%.0f ms",
+		peer: "Heap/peer=goref/objects=1M", peerUnit: "heap-ms", peerName: "goref", budget: 1000, budgetText: "≤ 1.0 s",
+	}, promise{
+		name: "  dominators, tree and types alone", benchmark: "Heap/ours/objects=1M", unit: "ask-ms", format: "%.0f ms",
+		peer: "Heap/ours/objects=1M", peerUnit: "heap-ms", peerName: "the command", budget: math.Inf(1),
+	}, promise{
+		name: "  the program stands still", benchmark: "Heap/ours/objects=1M", unit: "stop-ms", format: "%.1f ms",
+		peer: "Heap/peer=goref/objects=1M", peerUnit: "heap-ms", peerName: "goref", budget: 10, budgetText: "≤ 10 ms",
+	}, promise{
+		name: "  memory beyond the copy", benchmark: "Heap/ours/objects=1M", unit: "B/object", format: "%.0f B",
+		peer: "Heap/ours/objects=10M", peerUnit: "B/object", peerName: "with 10 M", budget: 150, budgetText: "≤ 150 B an object",
+	}, promise{
+		name: "  bytes of which the type is known", benchmark: "Heap/ours/objects=1M", unit: "%-typed", format: "%.2f%%",
+		peer: "Heap/ours/objects=1M", peerUnit: "%-live", peerName: "of HeapAlloc", budget: math.Inf(1), budgetText: "≥ 99.9 %", least: 99.9,
+	}, promise{
+		name: "  opening it again", benchmark: "Heap/ours/objects=1M", unit: "open-ms", format: "%.0f ms",
+		peer: "Heap/ours/objects=1M", peerUnit: "compare-ms", peerName: "comparing two", budget: 50, budgetText: "≤ 50 ms",
+	}, promise{
+		name: "heap of 10 M Go objects, analysed", benchmark: "Heap/ours/objects=10M", unit: "analyse-ms", format: "%.0f ms",
+		peer: "Heap/peer=goref/objects=10M", peerUnit: "heap-ms", peerName: "goref", budget: 12000, budgetText: "≤ 12 s",
+	}, promise{
 		name: "ps of 1,000 processes, without the interval", benchmark: "Ps/ours", unit: "ps-ms",
 		peer: "Ps/peer=ps", peerUnit: "ps-ms", peerName: "ps aux", format: "%.0f ms", budget: 50, budgetText: "≤ 50 ms",
 	}, promise{
@@ -255,6 +276,36 @@ func promises() []promise {
 		name: "  of lsof's rows not listed", benchmark: "Files", unit: "only-lsof",
 		peer: "Files", peerUnit: "only-ours", peerName: "not listed by lsof", format: "%.0f", budget: 0, budgetText: "0",
 	})
+	all = append(all, promise{
+		name: "core file of 100 MB: the process stands still", benchmark: "Dump/ours/target=c/how=fork", unit: "stop-ms",
+		peer: "Dump/peer=gcore/target=c", peerUnit: "gap-ms", peerName: "gcore", format: "%.1f ms", budget: 20, budgetText: "≤ 20 ms",
+	}, promise{
+		name: "  as a thread of it notices", benchmark: "Dump/ours/target=c/how=fork", unit: "gap-ms",
+		peer: "Dump/peer=gcore/target=c", peerUnit: "gap-ms", peerName: "gcore", format: "%.1f ms", budget: math.Inf(1),
+	}, promise{
+		name: "  of a Go program, for each 100 MB", benchmark: "Dump/ours/target=go/how=fork", unit: "stop-ms/100MB", format: "%.1f ms",
+		budget: 10, budgetText: "≤ 10 ms",
+	}, promise{
+		name: "  without a fork, by a copy", benchmark: "Dump/ours/target=c/how=copy", unit: "stop-ms", format: "%.1f ms", budget: math.Inf(1),
+	}, promise{
+		name: "  whole command", benchmark: "Dump/ours/target=c/how=fork", unit: "dump-ms",
+		peer: "Dump/peer=gcore/target=c", peerUnit: "dump-ms", peerName: "gcore", format: "%.0f ms", budget: math.Inf(1),
+	}, promise{
+		name: "  file on disk, of what is resident", benchmark: "Dump/ours/target=c/how=fork", unit: "disk-%-of-resident",
+		peer: "Dump/peer=gcore/target=c", peerUnit: "disk-%-of-resident", peerName: "gcore", format: "%.1f%%", budget: 100, budgetText: "≤ 100 %",
+	}, promise{
+		name: "  the same of a Go program", benchmark: "Dump/ours/target=go/how=fork", unit: "disk-%-of-resident", format: "%.1f%%",
+		budget: 100, budgetText: "≤ 100 %",
+	})
+	for _, target := range []string{"compute", "faults", "mmap"} {
+		for _, every := range []string{"1s", "100ms"} {
+			benchmark := "Timeline/target=" + target + "/every=" + every
+			all = append(all, promise{
+				name: "taken by map --every " + every + ", target: " + target, benchmark: benchmark, unit: "taken-%",
+				peer: benchmark, peerUnit: "noise-%", peerName: "noise", format: "%+.2f%%", budget: 1, budgetText: "≤ 1 %",
+			})
+		}
+	}
 	for _, target := range []string{"example", "flate"} {
 		for _, engine := range []string{"bpf", "perf", "perf/user=ordinary"} {
 			benchmark := "Truth/ours/target=" + target + "/engine=" + engine
