@@ -63,6 +63,7 @@ soak:
 toolchains:
 	@for v in 1.22.12 1.23.12 1.24.10 1.25.4; do GOTOOLCHAIN=go$$v $(GO) version; done
 	$(GO) test -count=1 ./heap/goruntime
+	$(GO) test -count=1 -run 'Go' ./heap
 
 # What a reviewer would ask for: formatting, vet, generated files current, the race detector.
 check:
@@ -79,10 +80,11 @@ bench:
 	@editors/vscode/test/setup && cd editors/vscode && npm run -s bench || true
 	@$(GO) run ./cmd/sightline/testdata/bench/run $(BENCHFLAGS)
 
-# The BPF objects and their Go bindings, which are committed: building needs no clang.
+# The BPF objects and their Go bindings, which are committed: building needs no clang. And what is known of
+# the runtime of the Go releases that are here.
 generate:
 	@profiler/bpf/setup-toolchain.sh
-	$(GO) generate ./profiler/bpf
+	$(GO) generate ./profiler/bpf ./heap/goruntime
 
 # Every fuzz target for FUZZTIME each.
 fuzz:

@@ -46,8 +46,8 @@ type Request struct {
 	// down by that; 0 is any.
 	AllocationPeriod int64
 	MostSlowdown     float64
-	Freq    int           // samples per second and CPU; 0 is the recorder's default
-	Engine  string        // "bpf", "perf", or "" for the best that opens
+	Freq             int    // samples per second and CPU; 0 is the recorder's default
+	Engine           string // "bpf", "perf", or "" for the best that opens
 	// Prefixes are the user's own rules from build paths to paths of this machine.
 	Prefixes []sourcemap.Prefix
 	// DebugFolders are searched for debug files before /usr/lib/debug.

@@ -89,7 +89,7 @@ func ReadCore(ctx context.Context, path string, o CoreOptions) (*Snapshot, error
 	s.Exe = c.exe
 	a := analysis{snapshot: s, mappings: c.mappings, threads: c.threads, memory: c, pages: c, exe: c.exe, walk: true}
 	if exe != "" {
-		if f, err := os.Open(exe); err == nil {
+		if f, err := openRegular(exe); err == nil {
 			defer f.Close()
 			a.bias = biasOf(f, c.exe, c.mappings)
 			a.runtime, err = goruntime.Open(f, a.bias, c)
@@ -288,6 +288,7 @@ func (c *core) parseFiles(data []byte) {
 	names := data[16+count*24:]
 	first := ""
 	inodes := map[string]uint64{} // a core has no inodes: a number for each path
+	var unwritten []mapping
 	for i := range count {
 		e := data[16+i*24:]
 		start, end, offset := le.Uint64(e), le.Uint64(e[8:]), le.Uint64(e[16:])
@@ -303,15 +304,29 @@ func (c *core) parseFiles(data []byte) {
 		if inodes[path] == 0 {
 			inodes[path] = uint64(len(inodes) + 1)
 		}
-		k, _ := slices.BinarySearchFunc(c.mappings, start, func(m mapping, at uint64) int { return cmp.Compare(m.start, at) })
+		if start%pageSize != 0 || end%pageSize != 0 || end <= start || end > 1<<57 {
+			continue
+		}
+		// Debuggers leave what can be read from files out, without a segment for it.
+		at := start
+		hole := func(to uint64) {
+			if at < to {
+				unwritten = append(unwritten, mapping{start: at, end: to, protection: "r--p", offset: offset*page + at - start, inode: inodes[path], path: path, deleted: deleted})
+			}
+		}
+		k, _ := slices.BinarySearchFunc(c.mappings, start, func(m mapping, at uint64) int { return cmp.Compare(m.end-1, at) })
 		for ; k < len(c.mappings) && c.mappings[k].start < end; k++ {
 			m := &c.mappings[k]
-			if m.end > end {
-				break
+			hole(min(m.start, end))
+			at = max(at, m.end)
+			if m.end > end || m.start < start {
+				continue
 			}
 			m.path, m.deleted, m.inode, m.offset = path, deleted, inodes[path], offset*page+m.start-start
 		}
+		hole(end)
 	}
+	c.addUnwritten(unwritten)
 	c.exe = first
 	for i := range c.mappings { // the program is what has the process's name, else what comes first
 		if m := &c.mappings[i]; m.file() && c.name != "" && strings.HasPrefix(filepath.Base(m.path), c.name) {
@@ -319,6 +334,71 @@ func (c *core) parseFiles(data []byte) {
 			break
 		}
 	}
+}
+
+// maxFiles bounds how many files that a core names are opened.
+const maxFiles = 4096
+
+func programHeaders(path string) (all []elf.ProgHeader) {
+	f, err := openRegular(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	e, err := elf.NewFile(f)
+	if err != nil {
+		return nil
+	}
+	for _, p := range e.Progs {
+		all = append(all, p.ProgHeader)
+	}
+	return all
+}
+
+// openRegular opens a file that a core names, which may be anything now: opening a pipe would wait for ever.
+func openRegular(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		f.Close()
+		return nil, fmt.Errorf("open %s: it is no regular file", path)
+	}
+	return f, nil
+}
+
+// addUnwritten adds mappings of which the core has nothing but the file's name. What they may do their files
+// say, where they are here.
+func (c *core) addUnwritten(all []mapping) {
+	headers := map[string][]elf.ProgHeader{}
+	for i := range all {
+		m := &all[i]
+		known, ok := headers[m.path]
+		if !ok {
+			if !m.deleted && len(headers) < maxFiles {
+				known = programHeaders(m.path)
+			}
+			headers[m.path] = known
+		}
+		for _, p := range known {
+			if p.Type == elf.PT_LOAD && m.offset >= p.Off&^(pageSize-1) && m.offset < p.Off+max(p.Filesz, 1) {
+				m.protection = protectionOf([]byte{bit(p.Flags, elf.PF_R, 'r'), bit(p.Flags, elf.PF_W, 'w'), bit(p.Flags, elf.PF_X, 'x'), 'p'})
+			}
+		}
+	}
+	slices.SortFunc(all, func(x, y mapping) int { return cmp.Compare(x.start, y.start) })
+	end := uint64(0)
+	for _, m := range all {
+		if m.start < end || len(c.mappings) >= maxSegments {
+			continue // of a damaged note
+		}
+		end = m.end
+		c.mappings = append(c.mappings, m)
+		c.lacking++
+		c.lackingBytes += m.size()
+	}
+	slices.SortFunc(c.mappings, func(x, y mapping) int { return cmp.Compare(x.start, y.start) })
 }
 
 // ReadAt reads at a runtime address what the file has.

@@ -185,8 +185,7 @@ func testCore(t *testing.T, x *target, checkKinds func(*Snapshot) error) {
 			t.Errorf("%s is in no region", name)
 			continue
 		}
-		// [heap] has no name in a core; what a thread is called neither.
-		if a, b := &s.Regions[i], &live.Regions[k]; a.Kind != b.Kind && name != "heap" {
+		if a, b := &s.Regions[i], &live.Regions[k]; a.Kind != b.Kind {
 			t.Errorf("%s: %s in the core, %s in the process", name, a.Kind, b.Kind)
 		}
 	}

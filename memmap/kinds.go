@@ -26,13 +26,23 @@ type analysis struct {
 	bias     uint64              // of the program: runtime addresses less file addresses
 	exe      string              // path of the program; "" where not known
 	identify func(*mapping) bool // whether a file called deleted is; nil believes the kernel
+	// file reads a file that is mapped, at offsets of the file; an error where it is not at its path any more.
+	// nil: there is only the memory.
+	file     func(m *mapping) (file, error)
 	images   map[string]*imageOf // by key of file
 	claims   []claim             // in order of address, none overlap
 	areas    []goruntime.Area    // of the Go runtime
 	pieces   []piece             // in order of address
 	allocate string              // the allocator that is loaded instead of glibc's: "jemalloc"
 	readable bool                // the memory itself may be read
+	known    claimed             // of the same mappings before; the zero value is to be found out
 	walk     bool                // malloc's heaps are to be walked, which reads all of them
+}
+
+// A file is one that is mapped.
+type file interface {
+	io.ReaderAt
+	io.Closer
 }
 
 // A claim is what an owner says of a range of addresses.
@@ -54,9 +64,10 @@ type piece struct {
 
 // An imageOf is a program or library that is mapped.
 type imageOf struct {
-	base uint64 // of its first mapping
-	end  uint64 // of its last mapping with a file
-	last int    // index of that
+	base  uint64 // of its first mapping
+	end   uint64 // of its last mapping with a file
+	first int    // index of the first
+	last  int    // and of the last
 }
 
 func (a *analysis) run(ctx context.Context) error {
@@ -66,14 +77,18 @@ func (a *analysis) run(ctx context.Context) error {
 	a.snapshot.bias = a.bias
 	a.findImages()
 	a.probeMemory()
-	a.claimRuntime()
-	a.claimBSS()
-	a.claimStacks()
-	if err := ctx.Err(); err != nil {
-		return err
+	if a.known.claims != nil {
+		a.claims, a.areas, a.allocate = a.known.claims, a.known.areas, a.known.allocate
+	} else {
+		a.claimRuntime()
+		a.claimBSS()
+		a.claimStacks()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		a.claimMalloc()
+		a.settle()
 	}
-	a.claimMalloc()
-	a.settle()
 	a.pieces = make([]piece, 0, len(a.mappings)+2*len(a.claims))
 	for i := range a.mappings {
 		if err := ctx.Err(); err != nil {
@@ -88,6 +103,15 @@ func (a *analysis) run(ctx context.Context) error {
 	}
 	return ctx.Err()
 }
+
+// claimed is what an analysis found out about who owns which addresses.
+type claimed struct {
+	claims   []claim
+	areas    []goruntime.Area
+	allocate string
+}
+
+func (a *analysis) claimed() claimed { return claimed{a.claims, a.areas, a.allocate} }
 
 func fileKey(m *mapping) string { return fmt.Sprintf("%s\x00%x\x00%s", m.device, m.inode, m.path) }
 
@@ -123,7 +147,7 @@ func (a *analysis) findImages() {
 		key := fileKey(m)
 		x := a.images[key]
 		if x == nil {
-			x = &imageOf{base: m.start}
+			x = &imageOf{base: m.start, first: i}
 			a.images[key] = x
 		}
 		x.end, x.last = m.end, i
@@ -134,13 +158,24 @@ func (a *analysis) findImages() {
 func (a *analysis) probeMemory() {
 	var b [1]byte
 	for i := range a.mappings {
-		if m := &a.mappings[i]; m.may('r') && m.rss > 0 {
-			if _, err := a.memory.ReadAt(b[:], int64(m.start)); err == nil {
-				a.readable = true
-				return
-			}
-			break
+		m := &a.mappings[i]
+		if !m.may('r') || m.rss == 0 {
+			continue
 		}
+		// What is not resident would become so.
+		resident, _, err := a.pages.present(m.start, min(m.end, m.start+16<<20))
+		if err == nil && len(resident) == 0 {
+			continue
+		}
+		at := m.start
+		if err == nil {
+			at = resident[0].start
+		}
+		if _, err := a.memory.ReadAt(b[:], int64(at)); err == nil {
+			a.readable = true
+			return
+		}
+		break
 	}
 	a.runtime = nil
 	a.snapshot.Go = ""
@@ -174,7 +209,7 @@ func (a *analysis) claimBSS() {
 			continue
 		}
 		end := a.mappings[next].end
-		if e := a.imageEnd(x.base); e != 0 {
+		if e := a.imageEnd(x); e != 0 {
 			end = min(end, e)
 		}
 		if end > x.end {
@@ -183,11 +218,25 @@ func (a *analysis) claimBSS() {
 	}
 }
 
-// imageEnd is the address at which the image that begins at base ends, by its ELF headers in memory; 0
-// where they are not there.
-func (a *analysis) imageEnd(base uint64) uint64 {
+// imageEnd is the address at which an image ends, by its ELF headers; 0 where they cannot be had. They are
+// read from its file where they are not in memory: what reads memory of files makes it resident.
+func (a *analysis) imageEnd(x *imageOf) uint64 {
+	base, headers := x.base, io.ReaderAt(nil)
+	m := &a.mappings[x.first]
+	if resident, _, err := a.pages.present(base, base+pageSize); err != nil || len(resident) > 0 {
+		headers = io.NewSectionReader(a.memory, int64(base), pageSize)
+	} else if a.file != nil {
+		f, err := a.file(m)
+		if err != nil {
+			return 0
+		}
+		defer f.Close()
+		headers = io.NewSectionReader(f, int64(m.offset), pageSize)
+	} else {
+		return 0
+	}
 	var head [64]byte
-	if n, _ := a.memory.ReadAt(head[:], int64(base)); n < len(head) || string(head[:4]) != "\x7fELF" || head[4] != 2 || head[5] != 1 {
+	if n, _ := headers.ReadAt(head[:], 0); n < len(head) || string(head[:4]) != "\x7fELF" || head[4] != 2 || head[5] != 1 {
 		return 0
 	}
 	le := binary.LittleEndian
@@ -196,7 +245,7 @@ func (a *analysis) imageEnd(base uint64) uint64 {
 		return 0
 	}
 	table := make([]byte, size*count)
-	if n, _ := a.memory.ReadAt(table, int64(base+offset)); n < len(table) {
+	if n, _ := headers.ReadAt(table, int64(offset)); n < len(table) {
 		return 0
 	}
 	first, end := ^uint64(0), uint64(0)

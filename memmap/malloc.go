@@ -59,6 +59,15 @@ func (a *analysis) claimMalloc() {
 		if !m.anonymousMemory() || !m.may('w') || m.rss+m.swap == 0 || a.inArena(m.start) {
 			continue
 		}
+		if a.snapshot.Core != "" && a.allocate == "" {
+			// A core has no names: what is chunks from its beginning to its end is the main arena.
+			if h, ok := a.walkMalloc(m.start, m.end, m.start, "main arena"); ok && h.Unwalked == 0 && h.Chunks >= 3 {
+				a.claims = append(a.claims, claim{start: m.start, end: m.end, kind: Heap, detail: "malloc, main arena (brk)", key: "main arena"})
+				a.snapshot.chunks = append(a.snapshot.chunks, chunkRange{m.start, m.end})
+				a.snapshot.Mallocs = append(a.snapshot.Mallocs, h)
+				continue
+			}
+		}
 		// A heap of an arena may follow in the same mapping as another's: each begins at a multiple.
 		found := false
 		for at := (m.start + mallocHeapMax - 1) &^ (mallocHeapMax - 1); at < m.end && probes > 0; at += mallocHeapMax {

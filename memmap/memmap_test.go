@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 var buildOnce sync.Once
@@ -362,6 +364,45 @@ func TestGo(t *testing.T) {
 }
 
 // TestSums compares sums with what the kernel sums up, for programs of many kinds.
+// narrowProgram is a 32-bit program that waits; "" where the assembler or the kernel has no such.
+func narrowProgram(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(programs.dir, "narrow32")
+	// mmap2 of 1 MB, of which two pages are touched, then pause for ever.
+	const source = `
+.globl _start
+_start:
+	movl $192, %eax
+	xorl %ebx, %ebx
+	movl $0x100000, %ecx
+	movl $3, %edx
+	movl $0x22, %esi
+	movl $-1, %edi
+	xorl %ebp, %ebp
+	int $0x80
+	movl $1, (%eax)
+	movl $1, 0x4000(%eax)
+again:
+	movl $29, %eax
+	int $0x80
+	jmp again
+.bss
+	.space 8192
+`
+	as := exec.Command("as", "--32", "-o", path+".o", "-")
+	as.Stdin = strings.NewReader(source)
+	if as.Run() != nil || exec.Command("ld", "-m", "elf_i386", "-o", path, path+".o").Run() != nil {
+		return ""
+	}
+	cmd := exec.Command(path)
+	if cmd.Start() != nil {
+		return "" // the kernel runs no 32-bit programs
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	return path
+}
+
 func TestSums(t *testing.T) {
 	build(t)
 	static := filepath.Join(programs.dir, "static")
@@ -376,6 +417,9 @@ func TestSums(t *testing.T) {
 	narrow := filepath.Join(programs.dir, "narrow")
 	if exec.Command("gcc", "-m32", "-pthread", "-o", narrow, "testdata/regions.c").Run() == nil {
 		commands = append(commands, []string{narrow})
+	}
+	if path := narrowProgram(t); path != "" {
+		commands = append(commands, []string{path})
 	}
 	for _, c := range commands {
 		if _, err := exec.LookPath(c[0]); err != nil {
@@ -404,6 +448,14 @@ func TestSums(t *testing.T) {
 				}
 				laws(t, s)
 				total := s.Total()
+				// What is read while it changes cannot agree, so after a look at a program that runs it is
+				// stopped for the next ones.
+				if err := syscall.Kill(cmd.Process.Pid, syscall.SIGSTOP); err != nil {
+					return err
+				}
+				if after, err := p.rollup(); err != nil || after != s.Status.Rollup {
+					return fmt.Errorf("being looked at changed what is resident from %d to %d, %v", s.Status.Rollup, after, err)
+				}
 				if total.Resident != s.Status.Rollup || total.Resident != s.Status.Resident || s.Status.Changed != 0 || total.Size != s.Status.Size {
 					return fmt.Errorf("resident %d, smaps_rollup %d, VmRSS %d; size %d, VmSize %d", total.Resident, s.Status.Rollup, s.Status.Resident, total.Size, s.Status.Size)
 				}
@@ -411,6 +463,86 @@ func TestSums(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A process that runs another program than it did is mapped as that.
+func TestExec(t *testing.T) {
+	build(t)
+	cmd := exec.Command("sh", "-c", `echo ready; read x; exec "$0"`, programs.goTarget)
+	x := start(t, cmd)
+	p, err := Open(x.pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if s, err := p.Take(t.Context()); err != nil || s.Go != "" || s.Terms != nil {
+		t.Fatalf("of the shell: %v, %+v", err, s)
+	}
+	io.WriteString(x.in, "\n")
+	x.listen(t, "ready")
+	for _, take := range []func(context.Context) (*Snapshot, error){p.TakeLight, p.Take} {
+		s, err := take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Go == "" || s.Terms == nil || s.Exe != programs.goTarget || s.Name != "gotarget" {
+			t.Errorf("of what it runs now: %s, %s, %q, %v", s.Exe, s.Name, s.Go, s.Notes)
+		}
+	}
+}
+
+// TestLight compares what timelines take with a whole snapshot, of a process that is stopped.
+func TestLight(t *testing.T) {
+	build(t)
+	for _, path := range []string{programs.regions, programs.goTarget} {
+		x := start(t, exec.Command(path))
+		stop(t, x.pid)
+		p, err := Open(x.pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		whole, err := p.Take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 2 { // the second has the claims of the first
+			light, err := p.TakeLight(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			laws(t, light)
+			a, b := MomentOf(whole, whole), MomentOf(light, light)
+			if diff := cmp.Diff(a, b); diff != "" {
+				t.Errorf("%s, light snapshot %d: %s", filepath.Base(path), i, diff)
+			}
+		}
+	}
+}
+
+// stop stops a process until the test ends, and returns when all its threads have stopped.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Kill(pid, syscall.SIGCONT) })
+	until(t, func() error {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(tasks) == 0 {
+			return fmt.Errorf("no threads: %v", err)
+		}
+		for _, name := range tasks {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			if _, rest, _ := strings.Cut(string(text), ") "); !strings.HasPrefix(rest, "T") {
+				return fmt.Errorf("%s is in state %.1s", name, rest)
+			}
+		}
+		return nil
+	})
 }
 
 func TestGone(t *testing.T) {

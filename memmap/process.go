@@ -45,6 +45,11 @@ type Process struct {
 	bias      uint64
 	goError   error
 	exeFile   *os.File
+
+	// What TakeLight found out the last time.
+	heavy        bool // it has to be Take
+	lastMappings []mapping
+	lastClaims   claimed
 }
 
 // Open opens a process. It fails with ErrNoProcess and ErrNoMemory; that regions may not be read only
@@ -233,7 +238,7 @@ func (p *Process) Take(ctx context.Context) (*Snapshot, error) {
 	}
 	threads := p.threads()
 	p.findGo(s, mappings)
-	a := analysis{snapshot: s, mappings: mappings, threads: threads, memory: p.live, pages: p.pages(), exe: p.exe, bias: p.bias, identify: p.deletedInFact, walk: p.Walk}
+	a := analysis{snapshot: s, mappings: mappings, threads: threads, memory: p.live, pages: p.pages(), exe: p.exe, bias: p.bias, identify: p.deletedInFact, file: p.mappedFile, walk: p.Walk}
 	if p.goRuntime != nil {
 		p.goRuntime.Refresh()
 		a.runtime = p.goRuntime
@@ -352,8 +357,31 @@ func (p *Process) deletedInFact(m *mapping) bool {
 	return st.Ino != m.inode
 }
 
-// findGo opens the Go runtime of the process, once.
+// mappedFile opens a file that the process has mapped, if it is still at its path.
+func (p *Process) mappedFile(m *mapping) (file, error) {
+	if m.deleted {
+		return nil, fs.ErrNotExist
+	}
+	fd, err := unix.Openat(int(p.dir.Fd()), "root"+m.path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), m.path)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || st.Ino != m.inode || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		f.Close()
+		return nil, fs.ErrNotExist
+	}
+	return f, nil
+}
+
+// findGo opens the Go runtime of the process, once for each program that it runs.
 func (p *Process) findGo(s *Snapshot, mappings []mapping) {
+	if exe, err := p.link("exe"); err == nil && strings.TrimSuffix(exe, " (deleted)") != p.exe {
+		p.exec(s, exe)
+	} else if p.goFound && p.exeFile != nil && biasOf(p.exeFile, p.exe, mappings) != p.bias { // the same one anew
+		p.exec(s, exe)
+	}
 	if !p.goFound {
 		p.goFound = true
 		if p.exeFile, p.goError = p.open("exe"); p.goError == nil {
@@ -362,6 +390,20 @@ func (p *Process) findGo(s *Snapshot, mappings []mapping) {
 		}
 	}
 	s.noteGo(p.goRuntime, p.goError)
+}
+
+// exec forgets what was found out of a program, because the process runs another one now (execve(2)).
+func (p *Process) exec(s *Snapshot, exe string) {
+	if p.exeFile != nil {
+		p.exeFile.Close()
+	}
+	p.exe, p.exeFile, p.goFound, p.goRuntime, p.goError, p.bias = strings.TrimSuffix(exe, " (deleted)"), nil, false, nil, nil, 0
+	p.lastMappings, p.lastClaims = nil, claimed{}
+	s.Exe = p.exe
+	if name, err := p.read("comm"); err == nil {
+		p.name = strings.TrimSuffix(string(name), "\n")
+		s.Name = p.name
+	}
 }
 
 func (s *Snapshot) noteGo(r *goruntime.Runtime, err error) {

@@ -43,7 +43,7 @@ func CoreMemory(path string, o CoreOptions) (*Memory, error) {
 		return nil, err
 	}
 	m := &Memory{r: c, pages: c, close: func() { f.Close() }}
-	if exe, err := os.Open(cmp.Or(o.Exe, c.exe)); err == nil {
+	if exe, err := openRegular(cmp.Or(o.Exe, c.exe)); err == nil {
 		defer exe.Close()
 		m.runtime, _ = goruntime.Open(exe, biasOf(exe, c.exe, c.mappings), c)
 	}

@@ -30,6 +30,7 @@ type builder struct {
 	locations map[profile.Location]profile.LocationID
 	tasks     map[profile.Task]profile.TaskID
 	kernel    kernel
+	code      codeReader // nil: files are not read
 
 	last      time.Duration // of the last sample
 	lost      uint64        // records the kernel had no room for
@@ -166,7 +167,7 @@ func (b *builder) sample(pid, tid int, at uint64, weight int64, kernel, user []u
 	if pid > 0 {
 		x.process = b.tracker.process(pid)
 		x.thread = b.tracker.thread(x.process, tid)
-		if len(kernel) > 0 && x.process.execing() {
+		if len(kernel) > 0 && (x.process.execing() || b.gone(x.process, user, regs)) {
 			user = nil // registers of the program before, whose memory is gone
 		}
 		x.sample.Task = b.task(x.process, x.thread, tid)

@@ -160,6 +160,7 @@ func (r *Recording) open() (err error) {
 	r.b.tracker.owners = owners
 	r.b.describe = r.files.roots.describe
 	r.b.frames = newLeafFrames(r.options.FrameTable, r.files.reader)
+	r.b.code = r.files.reader
 	r.warn()
 	r.merger = newMerger(rings, r.opener.source)
 	perSample := 64 + 8*r.b.depth

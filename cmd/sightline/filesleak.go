@@ -38,7 +38,7 @@ func watchLeaks(ctx context.Context, io streams, o *filesOptions) error {
 	if pids := o.selection.PIDs; len(pids) > 0 {
 		var err error
 		if w.openers, err = startOpeners(ctx, workspaceOf("."), pids); err != nil {
-			w.note = err.Error()
+			w.note = openersNote(err)
 		} else {
 			defer w.openers.close()
 		}

@@ -128,7 +128,7 @@ func (n *inspector) watch(ctx context.Context, p rpc.ProcessParams, workspace st
 	if p.Leaks && x.leaks == nil {
 		x.leaks = &leakWatch{growing: process.NewGrowing(time.Now()), begun: time.Now()}
 		if x.leaks.openers, err = startOpeners(ctx, workspaceOf(workspace), []int{p.PID}); err != nil {
-			x.leaks.openers, x.leaks.note = nil, err.Error()
+			x.leaks.openers, x.leaks.note = nil, openersNote(err)
 		}
 	}
 	return x, nil

@@ -302,7 +302,7 @@ func openMap(ctx context.Context, ref, exe string) (*mapInput, error) {
 		case memmap.Sniff(head):
 			s, err := readMap(ref)
 			return &mapInput{saved: s}, err
-		case strings.Contains(ref, "/"):
+		case strings.Contains(ref, "/") || len(processesNamed(ref)) == 0:
 			return nil, fmt.Errorf("%s is neither a core file nor a memory map that `sightline map -o` saved; `sightline size` shows what takes the room in a program", ref)
 		}
 	}
@@ -417,7 +417,7 @@ func (mf *mapFlags) timeline(ctx context.Context, io streams, in *mapInput) erro
 	defer tick.Stop()
 	var ended error
 	for {
-		s, err := in.process.Take(began)
+		s, err := in.process.TakeLight(began)
 		if err != nil {
 			if first == nil || began.Err() == nil && !errors.Is(err, memmap.ErrNoProcess) && !errors.Is(err, memmap.ErrNoMemory) {
 				return err
@@ -583,7 +583,7 @@ func explainMap(out io.Writer, asJSON bool) error {
 func nameOfMap(s *memmap.Snapshot) string {
 	switch {
 	case s.Core != "":
-		return "core file " + expand(s.Core)
+		return "core file " + process.Printable(s.Core)
 	case s.PID != 0:
 		return fmt.Sprintf("process %d (%s)", s.PID, process.Printable(s.Name))
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sightline-dev/sightline/lspserver"
 	"github.com/sightline-dev/sightline/memmap"
+	"github.com/sightline-dev/sightline/profiler/process"
 )
 
 // A mapTable prints memory maps in columns that fit the terminal.
@@ -96,7 +97,7 @@ func (c *mapColumn) cell(x *memmap.Columns) string {
 func (t *mapTable) head(s *memmap.Snapshot) {
 	title := nameOfMap(s)
 	if s.Exe != "" {
-		title += " · " + expand(s.Exe)
+		title += " · " + process.Printable(s.Exe)
 	}
 	t.printf("%s\n", t.p.bold(cut(title, t.width)))
 	total := s.Total()
@@ -123,7 +124,7 @@ func (t *mapTable) head(s *memmap.Snapshot) {
 
 func (t *mapTable) notes(s *memmap.Snapshot) {
 	for _, n := range s.Notes {
-		for i, line := range wrap("note: "+expand(n), t.width) {
+		for i, line := range wrap("note: "+process.Printable(n), t.width) {
 			if i > 0 {
 				line = "      " + line
 			}
@@ -230,7 +231,7 @@ func (t *mapTable) regions(s *memmap.Snapshot, top int) error {
 			line += fmt.Sprintf(" %7s", size(x.Swap))
 			room -= 8
 		}
-		line += fmt.Sprintf("  %s  %-16s  %s", protection, kind, tail(expand(what), max(room, 20)))
+		line += fmt.Sprintf("  %s  %-16s  %s", protection, kind, tail(process.Printable(what), max(room, 20)))
 		if part {
 			line = t.p.dim(line)
 		}
@@ -300,14 +301,14 @@ func (t *mapTable) places(s *memmap.Snapshot, top int) {
 	if sites := sitesByPlace(s); len(sites) > 0 {
 		t.printf("\n%s\n", t.p.dim(fmt.Sprintf("%-18s %7s  %s", "allocated, about", "objects", "by, as far as its memory profile knows")))
 		for _, x := range firstOf(sites, top) {
-			t.printf("%18s %7s  %s\n", bytesWords(x.Bytes), lspserver.Count(x.Objects), tail(expand(placeWords(workspace, x.Place)), room))
+			t.printf("%18s %7s  %s\n", bytesWords(x.Bytes), lspserver.Count(x.Objects), tail(process.Printable(placeWords(workspace, x.Place)), room))
 		}
 		t.rest(len(sites) - top)
 	}
 	if stacks := goroutinesByPlace(s); len(stacks) > 0 {
 		t.printf("\n%s\n", t.p.dim(fmt.Sprintf("%-18s %7s  %s", "goroutine stacks", "number", "of goroutines that were started by")))
 		for _, x := range firstOf(stacks, top) {
-			t.printf("%18s %7s  %s\n", x.size(), lspserver.Count(x.number), tail(expand(x.words(workspace)), room))
+			t.printf("%18s %7s  %s\n", x.size(), lspserver.Count(x.number), tail(process.Printable(x.words(workspace)), room))
 		}
 		t.rest(len(stacks) - top)
 	}
@@ -455,7 +456,7 @@ func (t *mapTable) changes(d *memmap.Diff, top int) {
 	}
 	for _, c := range shown {
 		t.printf("%-9s %8s %s %12x  %-16s  %s\n", c.What, signed(c.Size), t.sign(fmt.Sprintf("%8s", signed(c.Resident)), c.Resident), c.Start, c.Kind,
-			tail(expand(c.Label), max(t.width-62, 20)))
+			tail(process.Printable(c.Label), max(t.width-62, 20)))
 	}
 	if len(shown) < len(d.Changes) {
 		t.printf("%s\n", t.p.dim(fmt.Sprintf("… %d more; --top 0 shows all", len(d.Changes)-len(shown))))
@@ -518,7 +519,7 @@ func (t *mapTable) text(x memmap.String, r *memmap.Region, allocated *memmap.Pla
 	if x.UTF16 {
 		encoding = "utf16"
 	}
-	owner := tail(expand(r.Label()), 34)
+	owner := tail(process.Printable(r.Label()), 34)
 	if x.Owner != nil {
 		owner = cut(x.Owner.String(), 38)
 	}
@@ -529,6 +530,6 @@ func (t *mapTable) text(x memmap.String, r *memmap.Region, allocated *memmap.Pla
 	}
 	t.printf("%12x %s %-40s %s\n", x.Address, encoding, t.p.dim(fmt.Sprintf("%-40s", owner)), text)
 	if allocated != nil {
-		t.printf("%18s %s\n", "", t.p.dim("allocated by "+expand(placeWords(workspaceOf("."), *allocated))))
+		t.printf("%18s %s\n", "", t.p.dim("allocated by "+process.Printable(placeWords(workspaceOf("."), *allocated))))
 	}
 }

@@ -41,6 +41,12 @@ func startOpeners(ctx context.Context, workspace string, pids []int) (*openers, 
 	}, nil
 }
 
+// openersNote says why the lines that open descriptors are not known, with the remedy.
+func openersNote(err error) string {
+	why := strings.TrimPrefix(err.Error(), "watch which lines open descriptors: ")
+	return "The lines that open descriptors are not known: " + why + "."
+}
+
 func (o *openers) close() { o.watch.Close() }
 
 // A descriptorID is one descriptor of one process.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sightline-dev/sightline/lspserver"
 	"github.com/sightline-dev/sightline/memmap/imagesize"
+	"github.com/sightline-dev/sightline/profiler/process"
 )
 
 func newSize(io streams) *cobra.Command {
@@ -122,7 +123,7 @@ func (t *sizeTable) rows(n int) int {
 }
 
 func (t *sizeTable) report(r *imagesize.Report) error {
-	t.printf("%s\n", t.p.bold(expand(r.Path)))
+	t.printf("%s\n", t.p.bold(process.Printable(r.Path)))
 	t.printf("%s\n", t.p.dim(r.What+" · "+bytesWords(r.Bytes)))
 	t.notes(r.Notes)
 	for _, x := range r.Tables {
@@ -147,19 +148,19 @@ func (t *sizeTable) report(r *imagesize.Report) error {
 
 // Name is what stands last in a row, and the section of a symbol behind it where there is room.
 func (t *sizeTable) name(name, in string, used int) string {
-	name = expand(name)
+	name = process.Printable(name)
 	room := max(t.width-used, 20)
 	if !isTerminal(t.out) {
 		room = 1 << 20
 	}
 	if in != "" && !strings.HasPrefix(name, "[") && in != ".text" && in != name && len([]rune(name))+len(in)+2 <= room {
-		return name + t.p.dim("  "+expand(in))
+		return name + t.p.dim("  "+process.Printable(in))
 	}
 	return tail(name, room)
 }
 
 func (t *sizeTable) diff(d *imagesize.Diff) error {
-	t.printf("%s\n", t.p.bold(expand(d.Old)+" → "+expand(d.New)))
+	t.printf("%s\n", t.p.bold(process.Printable(d.Old)+" → "+process.Printable(d.New)))
 	t.printf("%s → %s, %s\n", bytesWords(d.Before), bytesWords(d.After), lspserver.SignedWeight(d.Bytes, "bytes"))
 	t.notes(d.Notes)
 	for _, x := range d.Tables {

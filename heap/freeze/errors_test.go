@@ -23,9 +23,7 @@ func startOdd(t *testing.T, args ...string) *target {
 	}
 	tg := &target{cmd: exec.Command(build(t, "odd.c"), args...)}
 	tg.start(t)
-	if line, err := tg.out.ReadString('\n'); line != "READY\n" {
-		t.Fatalf("%q, %v", line, err)
-	}
+	tg.ready(t)
 	return tg
 }
 

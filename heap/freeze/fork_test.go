@@ -153,6 +153,7 @@ func TestGuardianDiesAtEveryStep(t *testing.T) {
 }
 
 func testDiesAtEveryStep(t *testing.T, tg *target) {
+	needFork(t)
 	for _, step := range steps {
 		cmd := exec.Command("/proc/self/exe")
 		cmd.Env = append(os.Environ(), "FREEZE_TEST_DIE="+fmt.Sprint(tg.pid), "FREEZE_TEST_STEP="+step)
@@ -211,6 +212,7 @@ func kills() int {
 
 // TestKilledAtAnyInstant kills, with -9, the program that takes images, its guardian, or both at once.
 func TestKilledAtAnyInstant(t *testing.T) {
+	needFork(t)
 	targets := []*target{startChurn(t, 8<<20), startCalls(t, "3", "trap")}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -82,6 +83,13 @@ func startChurnIn(t testing.TB, keep int, dir string, env ...string) *target {
 	tg := &target{cmd: exec.Command(build(t, "churn"), fmt.Sprint(keep))}
 	tg.cmd.Dir, tg.cmd.Env = dir, append(os.Environ(), env...)
 	tg.start(t)
+	tg.ready(t)
+	return tg
+}
+
+// ready reads what a program says first: where what is looked for is.
+func (tg *target) ready(t testing.TB) {
+	t.Helper()
 	line, err := tg.out.ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +97,6 @@ func startChurnIn(t testing.TB, keep int, dir string, env ...string) *target {
 	if _, err := fmt.Sscanf(line, "READY %d 0x%x 0x%x", &tg.pid, &tg.marker, &tg.pair); err != nil {
 		t.Fatalf("%q: %v", line, err)
 	}
-	return tg
 }
 
 func (tg *target) start(t testing.TB) {
@@ -175,10 +182,21 @@ func patiently(t *testing.T, do func() error) {
 // mustTake takes an image.
 func mustTake(t *testing.T, tg *target, how How) (i *Image) {
 	t.Helper()
+	if how == Forked {
+		needFork(t)
+	}
 	patiently(t, func() (err error) {
 		i, err = Take(t.Context(), tg.pid, Options{How: how})
 		return err
 	})
 	t.Cleanup(func() { i.Close() })
 	return i
+}
+
+// needFork skips a test where the machine has no fork.
+func needFork(t *testing.T) {
+	t.Helper()
+	if runtime.GOARCH != "amd64" {
+		t.Skip("a fork needs an x86-64 machine")
+	}
 }

@@ -404,9 +404,6 @@ func (in *injector) wait(th *traced, child int) error {
 	return err
 }
 
-// atStep is called between the steps of an injection. Tests end this program there.
-var atStep = func(step string) {}
-
 // call makes a stopped thread execute a system call, and gives its registers back. Then is the frame to go
 // on with when we are no more.
 func (in *injector) call(th *traced, then uint64, number uint64, args [5]uint64) (result uint64, child int, err error) {
@@ -534,15 +531,6 @@ func adopt(parent int) (int, error) {
 	}
 	mark(child)
 	return child, nil
-}
-
-func waitFor(tid int) (ws unix.WaitStatus, err error) {
-	for {
-		_, err = unix.Wait4(tid, &ws, unix.WALL, nil)
-		if !errors.Is(err, unix.EINTR) {
-			return ws, err
-		}
-	}
 }
 
 func getRegisters(tid int, r *Registers) error {

@@ -50,6 +50,9 @@ const maxRegset = 16 << 10
 
 var registerSets = sync.Pool{New: func() any { return new([maxRegset]byte) }}
 
+// atStep is called between the steps of an injection. Tests end this program there.
+var atStep = func(step string) {}
+
 // A traced is a thread that is held.
 type traced struct {
 	tid     int
@@ -245,4 +248,14 @@ func (t *tracer) letGo() {
 		}
 	}
 	t.threads = nil
+}
+
+// waitFor waits for what a thread does next.
+func waitFor(tid int) (ws unix.WaitStatus, err error) {
+	for {
+		_, err = unix.Wait4(tid, &ws, unix.WALL, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return ws, err
+		}
+	}
 }

@@ -81,7 +81,6 @@ func (r *Runtime) Heap(ctx context.Context, o HeapOptions) (*Heap, error) {
 	h.ts = newTypeTable(r, modules)
 	var err error
 	if h.s, err = r.readSlots(ctx); err != nil {
-		<-loaded
 		return nil, err
 	}
 	h.Allocated, h.Unread = int64(h.s.bytes), int64(h.s.unread)
@@ -99,7 +98,11 @@ func (r *Runtime) Heap(ctx context.Context, o HeapOptions) (*Heap, error) {
 	progress("typing objects", 0.2)
 	h.readVariables()
 	h.t.run()
-	<-loaded
+	select {
+	case <-loaded:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	progress("reading stacks", 0.5)
 	h.readStacks(h.readFrameVariables(ctx, program, o, entry))
 	h.readThreads(o.Threads)
@@ -114,13 +117,16 @@ func (r *Runtime) Heap(ctx context.Context, o HeapOptions) (*Heap, error) {
 		progress("looking for waste", 0.7)
 		h.findWaste()
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err // what is typed so far is not all
+	}
 	h.Contradicted = h.t.contradicted.Load()
 	h.nameTypes()
 	h.ts.mu.Lock()
 	h.Fields = h.ts.names
 	h.ts.mu.Unlock()
-	progress("typed objects", 0.8)
-	return h, ctx.Err()
+	progress("finding references", 0.8)
+	return h, nil
 }
 
 // say notes what the program does not have.

@@ -10,11 +10,17 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+static char marker[32] = "sightline\1\2\3";
+
+static void ready(void) {
+  printf("READY %d %p 0x0\n", getpid(), (void *)marker);
+  fflush(stdout);
+}
+
 int main(int argc, char **argv) {
   if (argc < 2) return 2;
   if (!strcmp(argv[1], "asleep")) {
-    printf("READY\n");
-    fflush(stdout);
+    ready();
     if (vfork() == 0) {
       prctl(PR_SET_PDEATHSIG, 9);
       for (;;) pause();
@@ -32,14 +38,10 @@ int main(int argc, char **argv) {
     if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &p)) return 1;
   }
   if (!strcmp(argv[1], "exec")) {
-    if (argc < 3) {
-      printf("READY\n");
-      fflush(stdout);
-    }
+    if (argc < 3) ready();
     usleep(2000);
     execl("/proc/self/exe", argv[0], argv[1], "again", (char *)0);
   }
-  printf("READY\n");
-  fflush(stdout);
+  ready();
   for (;;) pause();
 }

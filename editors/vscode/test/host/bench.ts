@@ -57,7 +57,7 @@ export async function run(): Promise<void> {
   server.request = async (...args) => {
     if (args[0] !== rpc.MethodLines) return request.apply(parts.server, args);
     const result: rpc.LinesResult = {
-      capture: 'x', kind: 'cpu', unit: 'ns', total: 1e9, stale: 0, note: '', lines: Array.from({ length: lines }, (_, i) => ({
+      capture: 'x', kind: 'cpu', unit: 'ns', total: 1e9, stale: 0, note: '', kinds: [], lines: Array.from({ length: lines }, (_, i) => ({
         line: i + 2 + shift, self: i, total: i * 2, count: 1, heat: i / lines, text: `${(i / 50).toFixed(1)}% · ${i} ms`,
       })),
     };

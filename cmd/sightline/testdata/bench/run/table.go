@@ -225,6 +225,18 @@ func promises() []promise {
 		peer: "Import/peer=perf-script", peerUnit: "MB/s", peerName: "perf script", budget: math.Inf(1), budgetText: "≥ 20 MB/s", least: 20,
 	})
 	all = append(all, promise{
+		name: "heap of 1 M Go objects: read, typed, linked", benchmark: "GoHeap/objects=1000000/ours", unit: "analyse-ms", format: "%.0f ms",
+		budget: 1000, budgetText: "≤ 1.0 s",
+	}, promise{
+		name: "  the first time, with the program's debug information", benchmark: "GoHeap/objects=1000000/ours", unit: "first-ms", format: "%.0f ms",
+		budget: math.Inf(1),
+	}, promise{
+		name: "  memory beyond the image, an object", benchmark: "GoHeap/objects=1000000/ours", unit: "bytes/object", format: "%.0f B",
+		budget: 150, budgetText: "≤ 150",
+	}, promise{
+		name: "heap of 10 M Go objects: read, typed, linked", benchmark: "GoHeap/objects=10000000/ours", unit: "analyse-ms", format: "%.0f ms",
+		budget: 12000, budgetText: "≤ 12 s",
+	}, promise{
 		name: "map of a process with 10,000 regions", benchmark: "Map/ours/target=10000", unit: "map-ms", format: "%.0f ms",
 		peer: "Map/peer=pmap/target=10000", peerUnit: "map-ms", peerName: "pmap -X", budget: 100, budgetText: "≤ 100 ms",
 	}, promise{
@@ -285,6 +297,15 @@ func promises() []promise {
 		name: "  the same of a Go program", benchmark: "Dump/ours/target=go/how=fork", unit: "disk-%-of-resident", format: "%.1f%%",
 		budget: 100, budgetText: "≤ 100 %",
 	})
+	for _, target := range []string{"compute", "faults", "mmap"} {
+		for _, every := range []string{"1s", "100ms"} {
+			benchmark := "Timeline/target=" + target + "/every=" + every
+			all = append(all, promise{
+				name: "taken by map --every " + every + ", target: " + target, benchmark: benchmark, unit: "taken-%",
+				peer: benchmark, peerUnit: "noise-%", peerName: "noise", format: "%+.2f%%", budget: 1, budgetText: "≤ 1 %",
+			})
+		}
+	}
 	for _, target := range []string{"example", "flate"} {
 		for _, engine := range []string{"bpf", "perf", "perf/user=ordinary"} {
 			benchmark := "Truth/ours/target=" + target + "/engine=" + engine
