@@ -165,6 +165,15 @@ func fill() {
 	runtime.SetFinalizer(final, func(*big) {})
 }
 
+// settled waits until all workers are where they stay.
+//
+//go:noinline
+func settled() {
+	for text := make([]byte, 1<<18); strings.Count(string(text[:runtime.Stack(text, true)]), "[chan receive") < 20; {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func main() {
 	runtime.MemProfileRate = 4096
 	fill()
@@ -175,6 +184,7 @@ func main() {
 		go worker(stop, &ready) // workers begin here
 	}
 	ready.Wait()
+	settled()
 	in, out := bufio.NewReader(os.Stdin), make([]byte, 0, 256)
 	native()
 	runtime.GC()
