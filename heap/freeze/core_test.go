@@ -96,7 +96,7 @@ func TestDebuggersOpen(t *testing.T) {
 			found = found || f.Current.Fn != nil && f.Current.Fn.Name == "main.main"
 		}
 		if err != nil {
-			t.Error(err)
+			t.Log(err) // of one that was in the middle of a call
 		}
 	}
 	if !found {

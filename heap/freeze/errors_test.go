@@ -2,6 +2,7 @@ package freeze
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -77,22 +78,33 @@ func TestNoProcess(t *testing.T) {
 }
 
 func Test32Bit(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "churn32")
-	cmd := exec.Command("go", "build", "-o", path, "./testdata/churn")
-	cmd.Env = append(os.Environ(), "GOARCH=386", "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	// ELF header, one program header, and: mov $29,%eax (pause); int $0x80; jmp back to the begin.
+	le := binary.LittleEndian
+	b := append([]byte("\x7fELF\x01\x01\x01"), make([]byte, 9)...)
+	b = le.AppendUint16(le.AppendUint16(b, 2), 3)
+	for _, v := range []uint32{1, 0x08048054, 52, 0, 0} {
+		b = le.AppendUint32(b, v)
 	}
-	tg := &target{cmd: exec.Command(path, "1000")}
-	tg.cmd.Stderr = nil
-	if err := tg.cmd.Start(); err != nil {
+	for _, v := range []uint16{52, 32, 1, 0, 0, 0} {
+		b = le.AppendUint16(b, v)
+	}
+	for _, v := range []uint32{1, 0, 0x08048000, 0x08048000, 93, 93, 5, 0x1000} {
+		b = le.AppendUint32(b, v)
+	}
+	b = append(b, 0xb8, 29, 0, 0, 0, 0xcd, 0x80, 0xeb, 0xf7)
+	path := filepath.Join(t.TempDir(), "narrow")
+	if err := os.WriteFile(path, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path)
+	if err := cmd.Start(); err != nil {
 		t.Skipf("this machine runs no 32-bit programs: %v", err)
 	}
 	defer func() {
-		tg.cmd.Process.Kill()
-		tg.cmd.Wait()
+		cmd.Process.Kill()
+		cmd.Wait()
 	}()
-	wantError(t, takeBy(t, tg.cmd.Process.Pid, Auto), "32-bit")
+	wantError(t, takeBy(t, cmd.Process.Pid, Auto), "32-bit", "(narrow)")
 }
 
 func TestTraced(t *testing.T) {

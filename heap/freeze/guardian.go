@@ -304,11 +304,14 @@ func (h *hold) write(ctx context.Context, source *process, threads []Thread, tak
 	return w.rewrite(h.out)
 }
 
+// reapLimit is for how long a thread is looked for that can wait for a child. The process runs meanwhile.
+const reapLimit = 30 * time.Second
+
 // reap has the process wait for its child that has ended, or, of 0, for all that guardians left. It waits for
 // a thread to be where it can make a system call.
 func (h *hold) reap(child int) error {
 	children := []int{child}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(reapLimit)
 	if child == 0 {
 		for {
 			var living int

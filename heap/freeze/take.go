@@ -146,7 +146,7 @@ func (p *process) write(ctx context.Context, o Options, out *os.File, inMemory b
 	for _, how := range ways {
 		m, err := p.writeBy(ctx, how, notes, o, out, inMemory)
 		if err == nil {
-			return m, nil
+			return m, ctx.Err() // who does not want it any more gets none, also if it was done
 		}
 		var g *guardianError
 		if ctx.Err() != nil || errors.Is(err, ErrNoProcess) || errors.As(err, &g) && g.Forbidden {
