@@ -3,7 +3,6 @@ package goruntime
 import (
 	"encoding/binary"
 	"fmt"
-	"math/bits"
 )
 
 // A descriptor (internal/abi/type.go) is what the program itself knows of a type. In bytes, the same in
@@ -74,9 +73,6 @@ func (ts *typeTable) fromDescriptor(at uint64) *typeInfo {
 	d, ok := ts.descriptor(at)
 	if !ok {
 		return nil
-	}
-	if m == nil {
-		ts.foreign++ // made by package reflect, in the heap
 	}
 	t := &typeInfo{size: d.size, goKind: d.kind, descriptor: at}
 	if m != nil {
@@ -328,5 +324,3 @@ func (m *mask) word64(i uint64) uint64 {
 	}
 	return v
 }
-
-var _ = bits.Len64

@@ -2,6 +2,9 @@
 // it. It works on an image of memory, of a process that runs on or of a core file, and never stops,
 // writes to or asks anything of the program.
 //
+// Spans, Areas and Stacks say what the runtime's memory is used for. Heap reads the objects: their types,
+// what refers to them, where they were allocated and what of them is wasted.
+//
 // What it knows of the runtime's structures it has from the DWARF of the very program, by name; for
 // programs without DWARF from a table by Go release, which is made from DWARF too. It imports nothing
 // of ours and knows neither processes nor snapshots, so that both the heap and the memory map can use

@@ -73,11 +73,6 @@ func newTyping(ctx context.Context, s *slots, ts *typeTable) *typing {
 	return t
 }
 
-func (t *typing) typeOf(slot uint32) (info *typeInfo, array bool, sure uint32) {
-	v := t.of[slot]
-	return (*t.ts.all.Load())[v&typeBits], v&arrayBit != 0, v >> sureShift
-}
-
 // point says that the word v is a pointer to a value of type info, or to n of them in a row.
 func (w *typer) point(v uint64, info *typeInfo, n uint64, array bool) {
 	sp := w.s.find(v)

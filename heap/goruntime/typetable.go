@@ -25,7 +25,7 @@ const (
 	kindStruct
 )
 
-// A rule marks structures whose fields alone do not say where their pointers lead (MEMORY of the runtime
+// A rule marks structures whose fields alone do not say where their pointers lead (the runtime's sources
 // by release: internal/runtime/maps, runtime/map.go, runtime/chan.go, internal/sync/hashtriemap.go,
 // sync/pool.go, sync/atomic/type.go).
 type rule uint8
