@@ -72,34 +72,46 @@ func (t *typeRows) sorted(s *Snapshot) []TypeRow {
 
 // RetainedByType adds what the objects of each type retain that no other of the type dominates. It
 // walks the tree of dominators, counting for each type how many of it are on the way from the top.
+// Objects that are single are looked at from what refers to them, which dominates them.
 func (a *Analysis) retainedByType(rows []TypeRow) {
 	s, d := a.Snapshot, a.Dominators
 	n, objects := a.Graph.Len(), NodeID(s.Len())
 	below, beside := make([]NodeID, n), make([]NodeID, n) // first child and next sibling; 0: none
-	for v := range d.InOrder {
-		if v != 0 {
-			p := d.parent[v]
-			below[v], beside[v] = 0, below[p]
-			below[p] = v
-		}
+	for i := len(d.order) - 1; i > 0; i-- {               // so that siblings are in order
+		v := d.order[i]
+		p := d.parent[v]
+		beside[v], below[p] = below[p], v
 	}
 	inside := make([]uint32, len(s.Types))
 	largest := make([]uint64, len(s.Types))
 	for i := range rows {
 		rows[i].Example = 0
 	}
+	note := func(id ObjectID, t TypeID, retained uint64) {
+		if inside[t] == 0 {
+			r := &rows[t]
+			r.Retained += retained
+			if retained > largest[t] || r.Example == 0 {
+				largest[t], r.Example = retained, id
+			}
+		}
+	}
 	for v := NodeID(0); ; {
 		if v-1 < objects {
 			t := s.objects.kind[v]
-			r := &rows[t]
-			retained := d.Retained(v)
-			if inside[t] == 0 {
-				r.Retained += retained
-				if retained > largest[t] || r.Example == 0 {
-					largest[t], r.Example = retained, ObjectID(v)
+			note(ObjectID(v), t, d.retained[v])
+			inside[t]++
+			for _, w := range a.Graph.objectEdges(v) {
+				if d.marks[w] == single {
+					note(w, s.objects.kind[w], s.Size(w))
 				}
 			}
-			inside[t]++
+		} else {
+			for _, w := range a.Graph.aboveEdges(v) {
+				if d.marks[w] == single {
+					note(ObjectID(w), s.objects.kind[w], a.Graph.Size(w))
+				}
+			}
 		}
 		if below[v] != 0 {
 			v = below[v]

@@ -66,7 +66,7 @@ func span(g *Graph, types, above []float64) *Tree {
 	for i := range t.parent {
 		t.parent[i] = noNode
 	}
-	q := newPriorityQueue(n)
+	q := newPriorityQueue()
 	t.parent[0] = 0
 	q.push(0, 0)
 	kind := s.objects.kind
@@ -161,22 +161,29 @@ func (b bits) has(i uint32) bool { return b[i/64]>>(i%64)&1 != 0 }
 func (b bits) set(i uint32)      { b[i/64] |= 1 << (i % 64) }
 
 // A priorityQueue has nodes by priority, and by arrival where that is equal. There are few priorities
-// that differ: each has a list of its own, chained through next, and only the lists are in a heap.
+// that differ: each has a list of its own, and only the lists are in a heap. A list is a chain of blocks,
+// so that going through it touches memory in order.
 type priorityQueue struct {
-	next  []NodeID // of each node in a list; a node is in at most one, once
 	lists []nodeList
 	index map[float64]int // into lists, by priority
 	full  listHeap        // those that are not empty
 	last  int             // the list that was pushed to last
+	spare *nodeBlock      // blocks to be used again
+}
+
+type nodeBlock struct {
+	nodes [61]NodeID // with next, 256 bytes
+	next  *nodeBlock
 }
 
 type nodeList struct {
 	priority    float64
-	first, last NodeID // noNode where it is empty
+	first, last *nodeBlock
+	from, to    int // the first node is first.nodes[from]; the last is before last.nodes[to]
 }
 
-func newPriorityQueue(nodes int) *priorityQueue {
-	q := &priorityQueue{next: make([]NodeID, nodes), index: map[float64]int{}, last: -1}
+func newPriorityQueue() *priorityQueue {
+	q := &priorityQueue{index: map[float64]int{}, last: -1}
 	q.full.queue = q
 	return q
 }
@@ -187,20 +194,31 @@ func (q *priorityQueue) push(v NodeID, priority float64) {
 		var ok bool
 		if i, ok = q.index[priority]; !ok {
 			i = len(q.lists)
-			q.lists = append(q.lists, nodeList{priority, noNode, noNode})
+			q.lists = append(q.lists, nodeList{priority: priority})
 			q.index[priority] = i
 		}
 		q.last = i
 	}
 	l := &q.lists[i]
-	q.next[v] = noNode
-	if l.first == noNode {
-		l.first = v
+	if l.first == nil {
+		l.first = q.block()
+		l.last, l.from, l.to = l.first, 0, 0
 		heap.Push(&q.full, i)
-	} else {
-		q.next[l.last] = v
+	} else if l.to == len(l.last.nodes) {
+		l.last.next = q.block()
+		l.last, l.to = l.last.next, 0
 	}
-	l.last = v
+	l.last.nodes[l.to] = v
+	l.to++
+}
+
+func (q *priorityQueue) block() *nodeBlock {
+	b := q.spare
+	if b == nil {
+		return new(nodeBlock)
+	}
+	q.spare, b.next = b.next, nil
+	return b
 }
 
 func (q *priorityQueue) pop() (v NodeID, priority float64, ok bool) {
@@ -208,8 +226,16 @@ func (q *priorityQueue) pop() (v NodeID, priority float64, ok bool) {
 		return 0, 0, false
 	}
 	l := &q.lists[q.full.lists[0]]
-	v = l.first
-	if l.first = q.next[v]; l.first == noNode {
+	b := l.first
+	v = b.nodes[l.from]
+	l.from++
+	empty := b == l.last && l.from == l.to
+	if empty || l.from == len(b.nodes) {
+		l.first, l.from = b.next, 0
+		b.next, q.spare = q.spare, b
+	}
+	if empty {
+		l.first = nil
 		heap.Pop(&q.full)
 	}
 	return v, l.priority, true

@@ -24,6 +24,7 @@ type captureJSON struct {
 	Length      int64         `json:"length"`
 	Kinds       []kindJSON    `json:"kinds"`
 	Bytes       int64         `json:"bytes"`
+	Snapshot    int64         `json:"snapshot,omitempty"` // bytes of the heap snapshot beside it
 	Pinned      bool          `json:"pinned"`
 	Interrupted bool          `json:"interrupted"`
 	Note        string        `json:"note,omitempty"`
@@ -63,7 +64,7 @@ func warningsToJSON(warnings []profile.Warning) []warningJSON {
 func captureToJSON(m store.Meta) captureJSON {
 	c := captureJSON{
 		ID: m.ID, Target: m.Target.String(), Engine: m.Engine, Machine: m.Machine, Start: m.Start,
-		Length: int64(m.Length), Kinds: []kindJSON{}, Bytes: m.Bytes, Pinned: m.Pinned,
+		Length: int64(m.Length), Kinds: []kindJSON{}, Bytes: m.Bytes, Snapshot: m.Snapshot, Pinned: m.Pinned,
 		Interrupted: m.Interrupted, Note: m.Note, Warnings: warningsToJSON(m.Warnings),
 	}
 	for _, k := range m.Kinds {
@@ -120,7 +121,7 @@ place in this list: @ is the newest, @2 the one before.`,
 					marks += " " + m.Note
 				}
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s%s\n", m.ID, age(m.Start), samples, weight,
-					lspserver.Weight(m.Bytes, profile.Bytes), cut(expand(m.Target.String()), 60), marks)
+					lspserver.Weight(m.Bytes+m.Snapshot, profile.Bytes), cut(expand(m.Target.String()), 60), marks)
 			}
 			return w.Flush()
 		},
@@ -209,7 +210,7 @@ func (o *opened) provenance() string {
 	} else {
 		parts = append(parts, o.meta.Start.Local().Format("2006-01-02 15:04:05"))
 	}
-	return strings.Join(append(parts, lspserver.Weight(o.meta.Bytes, profile.Bytes)+" stored"), " · ")
+	return strings.Join(append(parts, lspserver.Weight(o.meta.Bytes+o.meta.Snapshot, profile.Bytes)+" stored"), " · ")
 }
 
 func newRemove(io streams) *cobra.Command {

@@ -179,6 +179,7 @@ func TestHeapOfAProcess(t *testing.T) {
 	sightline("export", file, "-o", filepath.Join(dir, "x.pb.gz"))
 	sightline("diff", file, "@")
 	says(sightline("captures"), "process "+pid)
+	says(sightline("captures", "--json"), `"snapshot": `)
 
 	more()
 	says(sightline("heap", "diff", "@", pid), "main.Session", "+3,000", "survived", "[globals] main.reg", "allocated at main.add")

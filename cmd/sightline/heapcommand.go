@@ -250,16 +250,29 @@ func resolveHeap(st *store.Store, ref string) (store.ID, error) {
 
 // Keep stores a snapshot that was taken. Where that fails what was asked for is shown all the same.
 func (in *heapInput) keep(cmd *cobra.Command, io streams, a *heap.Analysis) {
-	st, err := storeOf(cmd)
-	if err == nil {
-		defer tellDaemon(st.Path())
-		var meta store.Meta
-		if meta, err = st.PutSnapshot(a.Capture(), in.snapshot.Write); err == nil {
-			in.id = meta.ID
-			return
+	err := func() error {
+		dir, err := workspaceFlag(cmd)
+		if err != nil {
+			return err
 		}
+		st, err := storeOf(cmd)
+		if err != nil {
+			return err
+		}
+		c := a.Capture()
+		if err := addSources(cmd.Context(), c, dir); err != nil {
+			return err
+		}
+		meta, err := st.PutSnapshot(c, in.snapshot.Write)
+		if err == nil {
+			in.id = meta.ID
+			tellDaemon(st.Path())
+		}
+		return err
+	}()
+	if err != nil {
+		fmt.Fprintln(io.err, "sightline: the snapshot is not kept: "+sentence(err))
 	}
-	fmt.Fprintln(io.err, "sightline: the snapshot is not kept: "+sentence(err))
 }
 
 // IsHeapFile says whether a file is a saved heap snapshot.

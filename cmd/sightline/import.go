@@ -107,18 +107,23 @@ func importFile(ctx context.Context, in io.Reader, st *store.Store, dir, path st
 	if err != nil {
 		return store.Meta{}, format, err
 	}
-	paths, err := sourcemap.FindPaths(ctx, []string{workspaceOf(dir)})
-	if err != nil {
-		if ctx.Err() != nil {
-			return store.Meta{}, format, ctx.Err()
-		}
-		c.Warn(profile.WarnUnreadable, 0, fmt.Sprintf("Some sources may be missing: %v", err))
-	}
-	if err := sourcemap.NewSymbolizer(sourcemap.Config{Paths: paths}).Sources(ctx, c); err != nil {
+	if err := addSources(ctx, c, dir); err != nil {
 		return store.Meta{}, format, err
 	}
 	meta, err := st.Put(c)
 	return meta, format, err
+}
+
+// AddSources gives a capture the texts of the sources that its frames name.
+func addSources(ctx context.Context, c *profile.Capture, dir string) error {
+	paths, err := sourcemap.FindPaths(ctx, []string{workspaceOf(dir)})
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		c.Warn(profile.WarnUnreadable, 0, fmt.Sprintf("Some sources may be missing: %v", err))
+	}
+	return sourcemap.NewSymbolizer(sourcemap.Config{Paths: paths}).Sources(ctx, c)
 }
 
 func importWords(m store.Meta, format convert.Format) string {
