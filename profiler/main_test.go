@@ -177,9 +177,9 @@ func finish(t *testing.T, r *profiler.Recording) *recorded {
 		}
 	}
 	for _, w := range c.Warnings {
-		// The rings of an ordinary user are small: where other tests keep the reader from the processor, some
-		// samples find no room, which is told.
-		if w.Kind == profile.WarnLost && root() && w.Count > 50 {
+		// The rings of an ordinary user are small, and those of the whole machine have what other tests do: where
+		// they keep the reader from the processor, some samples find no room, which is told.
+		if w.Kind == profile.WarnLost && root() && !c.Target.Machine && w.Count > 50 {
 			t.Errorf("warning %+v", w)
 		} else if w.Kind == profile.WarnLost {
 			t.Logf("warning %+v", w)
