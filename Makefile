@@ -19,7 +19,7 @@ run: build
 GOTESTSUM := $(GO) run gotest.tools/gotestsum@v1.13.0
 test: editors
 	@.ci/packages test
-	SIGHTLINE_REQUIRE_EDITORS=1 $(GOTESTSUM) --format pkgname --hide-summary skipped --packages ./... \
+	SIGHTLINE_REQUIRE_EDITORS=1 $(GOTESTSUM) --format pkgname-and-test-fails --hide-summary skipped --packages ./... \
 	  --rerun-fails=2 --rerun-fails-max-failures=30 --rerun-fails-run-root-test -- -timeout 30m
 
 # The extension in the oldest Visual Studio Code that it says it runs in. Not part of test: it fetches

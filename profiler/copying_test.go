@@ -45,8 +45,12 @@ func TestFramedTarget(t *testing.T) {
 		"nothing":      {Target{Command: exec.Command(filepath.Join(dir, "none"))}, false},
 		"the machine":  {Target{Machine: true}, false},
 	} {
-		if c := newCopying(x.target, Options{StackBytes: 1 << 10}); c == nil || c.always == x.want {
+		if c := newCopying(x.target, Options{}); c == nil || c.always == x.want {
 			t.Errorf("%s: copying is %+v", name, c)
+		}
+		// Who asks for copies may want them of what the program starts.
+		if c := newCopying(x.target, Options{StackBytes: 1 << 10}); c == nil || !c.always || c.bytes != 1<<10 {
+			t.Errorf("%s, with 1 KiB asked for: copying is %+v", name, c)
 		}
 	}
 }

@@ -156,11 +156,12 @@ test('a recording is stopped or dropped in each of its phases', function()
         assert(kept == 1 or said.text:find('stopped before it ran'), said.text)
         same(before + kept, #captures())
       elseif fired then -- a phase may pass before anybody is told of it
-        for _, said in ipairs(t.said) do -- when it was over already the person is told that nothing is recorded
-          assert(said.text:find('nothing is being recorded', 1, true) or #captures() == before, vim.inspect(t.said))
+        local late = false -- when it was over already the person is told that nothing is recorded
+        for _, said in ipairs(t.said) do
+          late = late or said.text:find('nothing is being recorded', 1, true) ~= nil
         end
-        if #t.said == 0 then
-          same(before, #captures(), 'captures after discard at ' .. phase)
+        if not late then
+          same(before, #captures(), 'captures after discard at ' .. phase .. ': ' .. vim.inspect(t.said))
         end
       end
     end
