@@ -18,7 +18,7 @@ interface Sheet {
   result?: LinesResult; // the last answer
   marks: Map<number, Mark>; // as drawn, moved by edits since
   sure: boolean; // the editor shows marks just so
-  asked: boolean; // a request is under way
+  asked: number; // the request under way; 0: none
   again: boolean; // ask again when it is answered
   timer?: NodeJS.Timeout;
 }
@@ -31,6 +31,7 @@ export class Decorations implements vscode.Disposable {
   private readonly sheets = new Map<string, Sheet>(); // by document URI
   private readonly shown = new WeakMap<vscode.TextEditor, Map<number, Mark>>(); // what each editor was given
   private gone: NodeJS.Timeout | undefined; // takes the numbers away
+  private turns = 0; // requests so far
   private types: vscode.TextEditorDecorationType[] = [];
   private readonly subscriptions: vscode.Disposable[] = [];
   private readonly numbers = new vscode.EventEmitter<vscode.Uri>();
@@ -45,6 +46,7 @@ export class Decorations implements vscode.Disposable {
       server.onChanged(() => this.askAll()),
       server.onRunning((running) => {
         clearTimeout(this.gone);
+        for (const sheet of this.sheets.values()) sheet.asked = 0; // a server that was killed never answers
         if (running) this.askAll();
         else this.gone = setTimeout(() => this.forgetAll(), goneDelay);
       }),
@@ -108,7 +110,7 @@ export class Decorations implements vscode.Disposable {
     const key = d.uri.toString();
     let sheet = this.sheets.get(key);
     if (!sheet) {
-      sheet = { marks: new Map(), sure: true, asked: false, again: false };
+      sheet = { marks: new Map(), sure: true, asked: 0, again: false };
       this.sheets.set(key, sheet);
     }
     return sheet;
@@ -124,15 +126,20 @@ export class Decorations implements vscode.Disposable {
       sheet.again = true;
       return;
     }
-    sheet.asked = true;
+    const turn = ++this.turns;
+    sheet.asked = turn;
     sheet.again = false;
     const version = d.version;
     const params: LinesParams = { textDocument: { uri: d.uri.toString() } };
     this.server.request<LinesResult>(MethodLines, params).then(
-      (r) => { if (d.version === version) this.take(d, sheet, r); else sheet.again = true; },
+      (r) => {
+        if (sheet.asked !== turn) return; // of a server that is gone
+        if (d.version === version) this.take(d, sheet, r); else sheet.again = true;
+      },
       (err: unknown) => { if (!isCancelled(err)) this.server.output.warn(`${MethodLines}: ${messageOf(err)}`); },
     ).finally(() => {
-      sheet.asked = false;
+      if (sheet.asked !== turn) return;
+      sheet.asked = 0;
       if (sheet.again && !sheet.timer) this.ask(d);
     });
   }
