@@ -549,15 +549,9 @@ func (r *AllocationRecording) PID() int { return r.pid }
 // Binary is as Recording.Binary.
 func (r *AllocationRecording) Binary(id profile.MappingID) (io.ReaderAt, error) {
 	r.mu.Lock()
-	var f *codeFile
-	if int(id) < len(r.b.files) {
-		f = r.b.files[id]
-	}
+	f := r.b.file(id)
 	r.mu.Unlock()
-	if f == nil {
-		return nil, fmt.Errorf("read the binary of mapping %d: there is no such mapping", id)
-	}
-	return r.files.reader(f)
+	return r.files.binary(id, f)
 }
 
 // Kallsyms is as Recording.Kallsyms.
@@ -566,17 +560,9 @@ func (r *AllocationRecording) Kallsyms() (io.ReadCloser, error) { return os.Open
 // Root is as Recording.Root.
 func (r *AllocationRecording) Root(id profile.MappingID) string {
 	r.mu.Lock()
-	var f *codeFile
-	if int(id) < len(r.b.files) {
-		f = r.b.files[id]
-	}
+	f := r.b.file(id)
 	r.mu.Unlock()
-	if f == nil {
-		return ""
-	}
-	r.files.mu.Lock()
-	defer r.files.mu.Unlock()
-	return f.root.path()
+	return r.files.rootOf(f)
 }
 
 // Process is as Recording.Process: nothing is known of code that was made at run time.

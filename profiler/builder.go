@@ -336,6 +336,14 @@ func (b *builder) finish(length time.Duration, lost uint64) {
 	}
 }
 
+// file is what a mapping is of; nil where there is no such mapping, or it is of nothing.
+func (b *builder) file(id profile.MappingID) *codeFile {
+	if int(id) >= len(b.files) {
+		return nil
+	}
+	return b.files[id]
+}
+
 // monotonic is the clock of all records.
 func monotonic() uint64 {
 	var ts unix.Timespec

@@ -492,3 +492,21 @@ func (fs *codeFiles) close() {
 	fs.open = nil
 	fs.roots.close()
 }
+
+// binary is the bytes of a mapping's file, as Recording.Binary gives them.
+func (c *codeFiles) binary(id profile.MappingID, f *codeFile) (io.ReaderAt, error) {
+	if f == nil {
+		return nil, fmt.Errorf("read the binary of mapping %d: there is no such mapping", id)
+	}
+	return c.reader(f)
+}
+
+// rootOf is the folder that a file's path begins at, as Recording.Root gives it.
+func (c *codeFiles) rootOf(f *codeFile) string {
+	if f == nil {
+		return ""
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return f.root.path()
+}

@@ -192,13 +192,9 @@ func (w *DescriptorWatch) Capture() (*profile.Capture, []OpenDescriptor, error) 
 // Binary is as Recording.Binary, for the mappings of Capture.
 func (w *DescriptorWatch) Binary(id profile.MappingID) (io.ReaderAt, error) {
 	w.mu.Lock()
-	if int(id) <= 0 || int(id) >= len(w.b.files) {
-		w.mu.Unlock()
-		return nil, fmt.Errorf("read mapping %d: there is none", id)
-	}
-	f := w.b.files[id]
+	f := w.b.file(id)
 	w.mu.Unlock()
-	return w.files.reader(f)
+	return w.files.binary(id, f)
 }
 
 // Close ends the watch and closes the files that it holds.

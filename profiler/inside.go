@@ -59,17 +59,9 @@ func (r *Recording) Process(id profile.MappingID) (Process, bool) {
 // than the recorder does: a container's; else "". It is good until Close.
 func (r *Recording) Root(id profile.MappingID) string {
 	r.mu.Lock()
-	var f *codeFile
-	if int(id) < len(r.b.files) {
-		f = r.b.files[id]
-	}
+	f := r.b.file(id)
 	r.mu.Unlock()
-	if f == nil {
-		return ""
-	}
-	r.files.mu.Lock()
-	defer r.files.mu.Unlock()
-	return f.root.path()
+	return r.files.rootOf(f)
 }
 
 // made: code in a process's memory without a file has its first sample. What is known of the process

@@ -377,15 +377,9 @@ func (r *Recording) View() *profile.Capture {
 // are none; it wraps fs.ErrNotExist where the file was gone, and where the mapping is no file.
 func (r *Recording) Binary(id profile.MappingID) (io.ReaderAt, error) {
 	r.mu.Lock()
-	var f *codeFile
-	if int(id) < len(r.b.files) {
-		f = r.b.files[id]
-	}
+	f := r.b.file(id)
 	r.mu.Unlock()
-	if f == nil {
-		return nil, fmt.Errorf("read the binary of mapping %d: there is no such mapping", id)
-	}
-	return r.files.reader(f)
+	return r.files.binary(id, f)
 }
 
 // Close ends the recording if Stop has not, waits for a command that is being ended, and closes the
